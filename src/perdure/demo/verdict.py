@@ -1,0 +1,128 @@
+"""What two runs ended with, compared path by path and bit by bit, and sorted into what a person would ask for.
+
+Reads two finished runs. It knows the names of the parts in `perdure.demo.training`, and nothing of how they were trained.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+
+from perdure.errors import StoreError
+from perdure.state import Difference, State, diff
+from perdure.store import Store
+from perdure.tree import Array, Packed, Skipped
+
+#: What a person would ask for, and the parts of the world that it consists of.
+QUESTIONS = {
+    "weights of the networks": ("agent", "target"),
+    "optimizer's moments, learning rate": ("optimizer", "schedule"),
+    "replay buffer": ("buffer",),
+    "environments in mid-episode": ("envs", "obs", "over", "episode"),
+    "random generators": ("rng",),
+    "returns, counters": ("returns",),
+    "best score": ("run",),
+}
+_OTHER = "everything else"
+_GENERATOR = "np_random"
+
+
+@dataclass
+class Answer:
+    """One question, answered.
+
+    :param question: what was compared, in words.
+    :param paths: how many leaves of the state that is.
+    :param nbytes: of the arrays in it.
+    :param differences: where the two differ.
+    """
+
+    question: str
+    paths: int = 0
+    nbytes: int = 0
+    differences: list[Difference] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome.
+
+    :param answers: one for each question.
+    :param left_out: how many leaves no checkpoint holds, on purpose: functions, modules, locks.
+    """
+
+    answers: list[Answer]
+    left_out: int
+
+    @property
+    def paths(self) -> int:
+        """How many paths were compared."""
+        return sum(answer.paths for answer in self.answers)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """All of them."""
+        return [difference for answer in self.answers for difference in answer.differences]
+
+
+def judge(first: str, second: str) -> Verdict:
+    """Compare the last checkpoints of two runs, and their published policies.
+
+    :param first: the directory of one run.
+    :param second: that of the other.
+    :raises StoreError: if one of them has no checkpoint.
+    """
+    a, b = _last(first), _last(second)
+    answers = {question: Answer(question) for question in (*QUESTIONS, _OTHER)}
+    left_out = 0
+    for path, leaf in a.leaves():
+        if isinstance(leaf, Skipped):
+            left_out += 1
+            continue
+        answer = answers[_question(path)]
+        answer.paths += 1
+        array = leaf.array if isinstance(leaf, Packed) else leaf
+        if isinstance(array, Array) and array.data is not None:
+            answer.nbytes += array.data.nbytes
+    # Nothing is left out: there is no clock in this world.
+    for difference in diff(a, b, ignore=()):
+        answers[_question(difference.path)].differences.append(difference)
+    policy = _policies(first, second)
+    return Verdict([answer for answer in answers.values() if answer.paths or answer.differences] + policy, left_out)
+
+
+def _last(directory: str) -> State:
+    with Store.open(directory) as store:
+        checkpoint = store.latest()
+    if checkpoint is None:
+        raise StoreError(f"the run in {directory} has no checkpoint to compare")
+    return checkpoint.state
+
+
+def _question(path: str) -> str:
+    if _GENERATOR in path:
+        return "random generators"
+    part = path.partition(".")[0].partition("[")[0]
+    return next((question for question, parts in QUESTIONS.items() if part in parts), _OTHER)
+
+
+def _policies(first: str, second: str) -> list[Answer]:
+    """The file that a user takes away: both runs must have published the same one, to the byte, or none."""
+    ours, theirs = (os.path.join(directory, "policy.pt") for directory in (first, second))
+    if not os.path.exists(ours) and not os.path.exists(theirs):
+        return []
+    answer = Answer("file of the best policy", 1)
+    digests = []
+    for path in (ours, theirs):
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except FileNotFoundError:
+            answer.differences.append(Difference("policy.pt", f"{path} is not there"))
+            continue
+        digests.append(hashlib.sha256(content).hexdigest())
+        answer.nbytes = len(content)
+    if len(set(digests)) > 1:
+        answer.differences.append(Difference("policy.pt", "the two files have other contents"))
+    return [answer]

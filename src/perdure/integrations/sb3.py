@@ -1,0 +1,125 @@
+"""Stable-Baselines3: where its training loop is at rest, and nothing that a general handler could do.
+
+The loop is at rest where a rollout begins: nothing but the model, its environments and the callbacks holds state then. A
+checkpoint is taken there, and restored there: at the same place of the program, before the first rollout of the new process.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from stable_baselines3.common.callbacks import BaseCallback
+
+from perdure.persistence import PolicyPersistence
+from perdure.run import Run
+from perdure.state.registry import leave_out, skip
+from perdure.world import World
+
+_CALL = "it belongs to the call of learn()"
+leave_out("stable_baselines3.common.base_class.BaseAlgorithm", ("_total_timesteps", "_num_timesteps_at_start"), _CALL)
+leave_out("stable_baselines3.common.callbacks.BaseCallback", ("locals", "globals"), "variables of the training loop")
+leave_out("stable_baselines3.common.vec_env.base_vec_env.VecEnvWrapper", ("class_attributes",), "members of its class")
+leave_out("stable_baselines3.common.logger.Logger", ("dir",), "where this process logs")
+skip("stable_baselines3.common.logger.KVWriter", "a writer of logs")
+
+_START, _END = "rollout start", "training end"
+
+
+class PersistenceCallback(BaseCallback):
+    """Makes `model.learn` survive being killed: run the same script again and it goes on where it was.
+
+    On the first call of `learn` in a process it resumes the run in `directory`, if there is one; then it checkpoints the
+    model with its replay buffer, its environments in mid-episode, VecNormalize, every other callback of the list, and all
+    random generators. SIGTERM and Ctrl-C make a checkpoint where the next rollout begins and then leave the process.
+
+    The environments must live in this process (DummyVecEnv). A script that calls `learn` several times resumes in the
+    first call; give a run to each call that must be resumed exactly.
+
+    :param directory: of the run; made if it is not there.
+    :param every: environment steps between two checkpoints. An on-policy algorithm takes them between its rollouts.
+    :param seconds: time between two checkpoints; ten minutes if neither is given.
+    :param keep: how many of the latest checkpoints to keep.
+    :param strict: whether it is an error if a checkpoint does not fit the model in every path.
+    :param verbose: 1 says on the standard output where it resumes.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        every: int | None = None,
+        seconds: float | None = None,
+        keep: int = 3,
+        strict: bool = True,
+        verbose: int = 1,
+    ) -> None:
+        super().__init__(verbose)
+        self.directory = directory
+        self.every = every
+        self.seconds = seconds
+        self.keep = keep
+        self.strict = strict
+        #: The run, while `learn` is going; None before.
+        self.run: Run | None = None
+        self._exit = ExitStack()
+        self._resume = False
+        self._resumed = False
+        self._total = 0
+
+    def _on_training_start(self) -> None:
+        self._exit.close()
+        run = Run(
+            self.directory,
+            keep=self.keep,
+            strict=self.strict,
+            persistence=PolicyPersistence(mode=PolicyPersistence.Mode.POLICY_STATE_DICT),
+        )
+        self._exit.callback(run.close)
+        try:
+            self.run = run
+            self._total = self.locals["total_timesteps"]
+            # All callbacks of the list: the best reward an EvalCallback has seen belongs to the run.
+            self.world = World(model=self.model, callback=self.locals.get("callback", self))
+            if not self._resumed:
+                found = run.peek(self.world)
+                self._resume = found is not None
+                if found is not None and (found.step >= self._total or (found.counters or {}).get("at") == _END):
+                    self._go_on()
+            self._exit.enter_context(run.guard())
+        except BaseException:
+            self._exit.close()
+            raise
+
+    def _go_on(self) -> None:
+        assert self.run is not None
+        found = self.run.resume(self.world)
+        self._resume, self._resumed = False, True
+        self.model._num_timesteps_at_start = self.model.num_timesteps
+        if self.verbose and found is not None:
+            print(f"perdure: going on at step {found.step} from {found.file} in {self.run.directory}", flush=True)
+
+    def _on_rollout_start(self) -> None:
+        assert self.run is not None
+        if self._resume:
+            self._go_on()
+            return
+        self.run.tick(
+            self.world, self.model.num_timesteps, every=self.every, seconds=self.seconds, counters={"at": _START}
+        )
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        assert self.run is not None
+        last = self.run.last
+        # A run that another callback stopped has no final checkpoint: it stopped within a rollout, and from its last
+        # checkpoint it comes to the same place again.
+        if self.model.num_timesteps >= self._total and (last is None or last.step < self.model.num_timesteps):
+            self.run.checkpoint(self.world, self.model.num_timesteps, counters={"at": _END})
+        self._resumed = True
+        self._exit.close()
+
+
+skip(PersistenceCallback, "Perdure itself")

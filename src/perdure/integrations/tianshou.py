@@ -1,0 +1,235 @@
+"""Tianshou 2: where its trainers are at rest, and nothing that a general handler could do.
+
+A trainer is at rest before each of its training steps and between epochs. Its loop over an epoch keeps one number in a local
+variable, how many steps of the epoch are done; it is kept with the checkpoint and handed to the loop again by the first
+training step after a resume.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tianshou.trainer import InfoStats, OfflineTrainer, Trainer
+
+from perdure.errors import NotCapturedWarning, NotPicklableError
+from perdure.persistence import PersistenceGroup, PolicyPersistence
+from perdure.run import Run
+from perdure.state.registry import leave_out, rebuildable, skip
+from perdure.world import World
+
+if TYPE_CHECKING:
+    from tianshou.highlevel.experiment import Experiment, ExperimentResult
+
+rebuildable("tianshou.data.batch.Batch")
+leave_out(Trainer, ("_training_step",), "a method")
+skip("tianshou.utils.logger.wandb.WandbLogger", "a writer of logs")
+skip("tianshou.utils.progress_bar.DummyTqdm", "a progress bar")
+
+_STEP, _EPOCH = "before a training step", "between epochs"
+
+
+def run(
+    subject: Trainer[Any, Any] | Experiment,
+    directory: str | os.PathLike[str],
+    *,
+    every: int | None = None,
+    seconds: float | None = None,
+    keep: int = 3,
+    strict: bool = True,
+    persistence: PolicyPersistence | None = None,
+    reset_collectors: bool = True,
+    reset_collector_buffers: bool = False,
+) -> Any:
+    """In place of `trainer.run()` or `experiment.run()`: the same training, which survives being killed.
+
+    Run the same script again and it goes on where it was, with the same result as if nothing had happened. The best policy
+    is published in the run's directory (`policy.pt`, or `policy_state_dict.pt` where the policy cannot be pickled as a
+    whole); a `save_best_fn` of the trainer's is called as well, but never for a policy that is worse than the best one of
+    an earlier process. SIGTERM and Ctrl-C make a checkpoint before the next training step and then leave the process.
+
+    :param subject: a trainer (on-policy, off-policy or offline), or a high-level experiment. Their environments must
+        live in this process (DummyVectorEnv).
+    :param directory: of the run; made if it is not there.
+    :param every: steps between two checkpoints: of the environment, or gradient steps where the training is offline.
+    :param seconds: time between two checkpoints; ten minutes if neither is given.
+    :param keep: how many of the latest checkpoints to keep.
+    :param strict: whether it is an error if a checkpoint does not fit the trainer in every path.
+    :param persistence: how the best policy is persisted, and what with it.
+    :param reset_collectors: as for `trainer.run()`; not used when the run is resumed.
+    :param reset_collector_buffers: as for `trainer.run()`; not used when the run is resumed.
+    :returns: what the trainer (`InfoStats`) or the experiment (`ExperimentResult`) returns.
+    """
+    with Run(directory, keep=keep, strict=strict, persistence=persistence) as opened:
+        cadence = {"every": every, "seconds": seconds}
+        # The high level needs packages that Tianshou does not install by itself: whoever has no experiment needs none.
+        highlevel = sys.modules.get("tianshou.highlevel.experiment")
+        if highlevel is not None and isinstance(subject, highlevel.Experiment):
+            return _Experiment(subject, opened, cadence, persistence is None).run()
+        session = _Session(subject, opened, cadence, persistence is None)
+        return session.run(lambda: subject.reset(reset_collectors, reset_collector_buffers))
+
+
+class _Session:
+    """One call of `run` on a trainer."""
+
+    def __init__(
+        self,
+        trainer: Trainer[Any, Any],
+        opened: Run,
+        cadence: dict[str, Any],
+        choose: bool,
+        world: World | None = None,
+        handlers_world: Any = None,
+    ) -> None:
+        self.trainer = trainer
+        self.opened = opened
+        self.cadence = cadence
+        self.choose = choose
+        self.world = world or World(trainer=trainer, algorithm=trainer.algorithm)
+        self.handlers_world = handlers_world or self.world
+        self.done = 0
+        self.carried = 0
+
+    @property
+    def step(self) -> int:
+        offline = isinstance(self.trainer, OfflineTrainer)
+        return int(self.trainer._current_update_step if offline else self.trainer._env_step)
+
+    def run(self, reset: Callable[[], None]) -> InfoStats:
+        trainer, params = self.trainer, self.trainer.params
+        save_best, training_step = params.save_best_fn, trainer._training_step
+        params.save_best_fn = lambda algorithm: self.save_best(algorithm, save_best)
+        trainer._training_step = lambda: self.training_step(training_step)
+        try:
+            with self.opened.guard():
+                found = self.opened.peek(self.world)
+                if found is None:
+                    reset()
+                else:
+                    # Some environments are whole only after a first reset; all that it draws is put back.
+                    trainer._reset_collectors()
+                    self.opened.resume(self.world)
+                    counters = found.counters or {}
+                    if counters.get("at") == _STEP:
+                        self.carried = counters["steps_in_epoch"]
+                        trainer._epoch -= 1
+                        trainer._current_update_step -= 1
+                while trainer._epoch < params.max_epochs and not trainer._stop_fn_flag:
+                    self.done, self.carried = self.carried, self.carried
+                    trainer.execute_epoch()
+                    if trainer._epoch < params.max_epochs and not trainer._stop_fn_flag:
+                        self.opened.tick(self.world, self.step, **self.cadence, counters={"at": _EPOCH})
+                last = self.opened.last
+                if last is None or last.step < self.step or (last.counters or {}).get("at") != _EPOCH:
+                    self.opened.checkpoint(self.world, self.step, counters={"at": _EPOCH})
+            return trainer._create_info_stats()
+        finally:
+            params.save_best_fn = save_best
+            del trainer._training_step
+
+    def training_step(self, original: Callable[[], Any]) -> Any:
+        step = self.step - (1 if isinstance(self.trainer, OfflineTrainer) else 0)
+        self.opened.tick(
+            self.world, step, **self.cadence, counters={"at": _STEP, "steps_in_epoch": self.done}
+        )
+        result = original()
+        advance = result.get_steps_in_epoch_advancement()
+        self.done += advance
+        if self.carried:
+            # What the loop counted before the process was killed, counted again at once.
+            advance += self.carried
+            self.carried = 0
+            result.get_steps_in_epoch_advancement = lambda: advance
+        return result
+
+    def save_best(self, algorithm: Any, original: Callable[[Any], None] | None) -> None:
+        score = float(self.trainer._best_score)
+        published = self.opened.best_score
+        if published is not None and score <= published:
+            return
+        if original is not None:
+            original(algorithm)
+        try:
+            self.opened.publish(score, self.step, self.handlers_world, algorithm)
+        except NotPicklableError as error:
+            if not self.choose:
+                raise
+            warnings.warn(
+                f"the whole policy cannot be pickled ({error.path}); its state dictionary is published instead. Pass "
+                "persistence=PolicyPersistence(mode=PolicyPersistence.Mode.POLICY_STATE_DICT) to choose that",
+                NotCapturedWarning,
+                stacklevel=2,
+            )
+            own = self.opened.persistence
+            self.opened.persistence = PolicyPersistence(
+                own.additional_persistence, mode=PolicyPersistence.Mode.POLICY_STATE_DICT
+            )
+            self.opened.publish(score, self.step, self.handlers_world, algorithm)
+
+
+class _Experiment:
+    """One call of `run` on a high-level experiment."""
+
+    def __init__(self, experiment: Experiment, opened: Run, cadence: dict[str, Any], choose: bool) -> None:
+        self.experiment = experiment
+        self.opened = opened
+        self.cadence = cadence
+        self.choose = choose
+
+    def run(self) -> ExperimentResult:
+        from sensai.util.logging import FileLoggerContext
+
+        # A copy: what the run decides (where files lie) is not to be found in the caller's object afterwards.
+        experiment = copy.copy(self.experiment)
+        experiment.config = config = copy.copy(self.experiment.config)
+        config.persistence_base_dir = self.opened.directory
+        made = experiment.create_experiment_world("experiment", raise_error_on_dirname_collision=False)
+        trainer = made.trainer
+        if not config.train or trainer is None:
+            return self.result(made, None)
+        group = PersistenceGroup(*made.envs.persistence, enabled=config.persistence_enabled)
+        if self.choose:
+            mode = PolicyPersistence.Mode(config.policy_persistence_mode.value)
+            self.opened.persistence = PolicyPersistence(group, config.persistence_enabled, mode)
+        # The experiment's own function writes in place; the run's publishes the same files all at once.
+        trainer.params.save_best_fn = None
+        if trainer.params.save_checkpoint_fn is not None:
+            trainer.params.save_checkpoint_fn = self.opened.persistence.get_save_checkpoint_fn(made)
+        session = _Session(
+            trainer,
+            self.opened,
+            self.cadence,
+            self.choose,
+            World(trainer=trainer, algorithm=made.algorithm, envs=made.envs, logger=made.logger),
+            made,
+        )
+
+        def reset() -> None:
+            training = experiment.training_config
+            if training.start_timesteps > 0:
+                assert made.training_collector is not None
+                made.training_collector.collect(
+                    n_step=training.start_timesteps, random=training.start_timesteps_random
+                )
+            trainer.reset()
+
+        log = os.path.join(made.persist_directory, experiment.LOG_FILENAME)
+        made.persist_directory = self.opened.directory
+        with FileLoggerContext(log, enabled=config.persistence_enabled and config.log_file_enabled):
+            result = session.run(reset)
+        if config.persistence_enabled:
+            made.logger.finalize()
+        if config.watch and made.envs.watch_env is not None:
+            experiment._watch_agent(config.watch_num_episodes, made.algorithm, made.envs.watch_env, config.watch_render)
+        return self.result(made, result)
+
+    @staticmethod
+    def result(made: Any, trainer_result: InfoStats | None) -> ExperimentResult:
+        from tianshou.highlevel.experiment import ExperimentResult
+
+        return ExperimentResult(world=made, trainer_result=trainer_result)

@@ -1,0 +1,400 @@
+"""One run: opened or resumed, checkpointed now and then, its best policy kept, closed. It joins worlds and stores."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from perdure import blueprint
+from perdure.errors import (
+    ChangedScriptWarning,
+    DamagedCheckpointWarning,
+    DamagedError,
+    PerdureError,
+    RestoreError,
+)
+from perdure.persistence import Persistence, PersistenceGroup, PersistEvent, PolicyPersistence, RestoreEvent
+from perdure.signals import Interrupts, Preempted
+from perdure.state import Report, capture, check, restore
+from perdure.state.capture import parts_of
+from perdure.store import Checkpoint, CheckpointInfo, Store, publish
+from perdure.tree import Array, Object, State
+from perdure.world import World
+
+#: The name under which the run's own progress stands beside the world's parts.
+PART = "run"
+_BEST_FILE = "best.json"
+_BEST_TAG = "best"
+_POLICY_PARTS = ("policy", "algorithm", "agent", "model")
+_DEFAULT_SECONDS = 600.0
+
+
+class Progress:
+    """What a run itself carries from one process to the next, checkpointed with the world."""
+
+    def __init__(self) -> None:
+        #: The best score as this course of the run has seen it, and the step at which it was reached.
+        self.best_score: float | None = None
+        self.best_step: int | None = None
+        #: What the script had built before anything ran (see `perdure.blueprint`).
+        self.blueprint: np.ndarray[Any, Any] | None = None
+
+
+class Run:
+    """A run and the directory it lives in.
+
+    Opening a run takes its lock: one process at a time trains in a directory, any number may read it.
+
+    :param directory: of the run; made if it is not there. A later process that is given the same one goes on with it.
+    :param keep: how many of the latest checkpoints to keep, besides the one that follows the best score.
+    :param persistence: how the best policy is persisted, and what with it; by default the whole policy.
+    :param strict: whether it is an error if a checkpoint does not fit the script in every path.
+    :param skip: paths of the world to leave out of the checkpoints, with `*` and `?` as wildcards.
+    :param lock_timeout: for how many seconds to wait for a previous process that is still leaving.
+    :raises LockedError: if another process holds the run.
+    :raises StoreError: if the directory cannot be written, or is not a run's.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        keep: int = 3,
+        persistence: PolicyPersistence | None = None,
+        strict: bool = True,
+        skip: Sequence[str] = (),
+        lock_timeout: float = 10.0,
+    ) -> None:
+        if keep < 1:
+            raise ValueError(f"keep: expected at least 1 checkpoint to keep, found {keep}")
+        self.directory = os.path.abspath(os.fspath(directory))
+        self.keep = keep
+        self.strict = strict
+        self.skip = tuple(skip)
+        self.persistence = persistence or PolicyPersistence()
+        self.progress = Progress()
+        #: What became of every path at the last resume; None before one.
+        self.report: Report | None = None
+        #: The checkpoint this process last wrote or resumed from; None before one.
+        self.last: CheckpointInfo | None = None
+        self.interrupts = Interrupts()
+        self._store = Store.open(self.directory, write=True, wait=lock_timeout)
+        publish.clean(self.directory)
+        self._published = _read_best(self.directory)
+        self._last_time = time.monotonic()
+        self._best_untagged = False
+        self._pending: Checkpoint | None = None
+        self._at = 0
+
+    # -- going on -----------------------------------------------------------------------------------------------------
+
+    def peek(self, world: Any) -> CheckpointInfo | None:
+        """Which checkpoint `resume` would go on from; None where the run starts at the beginning.
+
+        Called with the world as the script built it, before the world is used; nothing in it is changed.
+
+        :raises RestoreError: if the script builds arrays of other shapes than when the run began.
+        :raises DamagedError: if there are checkpoints and all of them are damaged.
+        """
+        plan = blueprint.blueprint(capture(self._parts(world), skip=self.skip))
+        self._pending = self._store.latest()
+        if self._pending is None:
+            self.progress.blueprint = blueprint.pack(plan)
+            return None
+        self._check_edits(self._pending, world, plan)
+        return self._pending.info
+
+    def resume(self, world: Any) -> CheckpointInfo | None:
+        """Write the newest good checkpoint into a world that the script has just built.
+
+        :returns: which checkpoint it was; None where there is none yet: then the run starts at the beginning.
+        :raises RestoreError: if the checkpoint does not fit the world; nothing was changed then.
+        :raises DamagedError: if there are checkpoints and all of them are damaged.
+        """
+        if self._pending is None:
+            self.peek(world)
+        checkpoint, self._pending = self._pending, None
+        while checkpoint is not None:
+            try:
+                self.report = restore(checkpoint.state, _With(world, self.progress), strict=self.strict, skip=self.skip)
+            except DamagedError as error:
+                # It was whole a moment ago: it went bad while it was read. What it left half-written is written over.
+                checkpoint = self._older(checkpoint.info, error)
+                continue
+            self.last = checkpoint.info
+            self._last_time = time.monotonic()
+            return checkpoint.info
+        return None
+
+    def _older(self, damaged: CheckpointInfo, error: DamagedError) -> Checkpoint:
+        older = [info for info in self._store.checkpoints() if not info.damage and info.number < damaged.number]
+        for info in reversed(older):
+            warnings.warn(
+                f"checkpoint {damaged.number} is damaged ({error}); going on from checkpoint {info.number}",
+                DamagedCheckpointWarning,
+                stacklevel=4,
+            )
+            return self._store.read(info.number)
+        raise error
+
+    def _check_edits(self, checkpoint: Checkpoint, world: Any, now: dict[str, str]) -> None:
+        part = checkpoint.state.root.fields.get(PART)
+        node = part.fields.get("blueprint") if isinstance(part, Object) else None
+        if not isinstance(node, Array):
+            return
+        kept = Progress()
+        restore(State(Object("", {PART: Object(part.type, {"blueprint": node})})), {PART: kept}, strict=False)  # type: ignore[union-attr]
+        if kept.blueprint is None:
+            return
+        shapes, values = blueprint.edited(
+            blueprint.unpack(kept.blueprint), now, blueprint.blueprint(checkpoint.state)
+        )
+        if shapes and self.strict:
+            report = check(checkpoint.state, _With(world, self.progress), skip=self.skip)
+            raise RestoreError(
+                f"the script is not the one that began the run in {self.directory}:\n"
+                + "\n".join([*filter(None, [report.problems()]), *shapes[:20]])
+                + "\nNothing was changed. Undo the edit to go on with this run, or start another in a new directory.",
+                report,
+            )
+        if shapes + values:
+            warnings.warn(
+                f"the script has changed since the run in {self.directory} began; a resumed run keeps the values it "
+                "began with:\n" + "\n".join((shapes + values)[:10]),
+                ChangedScriptWarning,
+                stacklevel=4,
+            )
+
+    # -- checkpoints --------------------------------------------------------------------------------------------------
+
+    def checkpoint(
+        self,
+        world: Any,
+        step: int,
+        *,
+        counters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> CheckpointInfo:
+        """Commit a checkpoint of a world. When it returns, the checkpoint survives a power cut.
+
+        :param step: how many steps are done; the next process goes on with the step of this number.
+        :param counters: further positions, as JSON, for whoever resumes.
+        :param metrics: what to show for this checkpoint, as JSON.
+        :raises CaptureError: if something in the world cannot be captured; it lists what, and the remedies.
+        :raises StoreError: if it cannot be written; the previous checkpoints are untouched.
+        """
+        tags = [*tags, *([_BEST_TAG] if self._best_untagged else [])]
+        state = capture(self._parts(world), skip=self.skip)
+        shown = dict(metrics or {})
+        if self.progress.best_score is not None:
+            shown.setdefault("best", self.progress.best_score)
+        self.last = self._store.commit(state, step=step, counters=counters, metrics=shown, tags=tags)
+        self._best_untagged = False
+        self._retain()
+        self._last_time = time.monotonic()
+        return self.last
+
+    def _retain(self) -> None:
+        good = [info for info in self._store.checkpoints() if not info.damage]
+        kept = {info.number for info in good[-self.keep :]}
+        best = [info.number for info in good if _BEST_TAG in info.tags]
+        self._store.retain(kept | set(best[-1:]))
+
+    def due(self, step: int, every: int | None, seconds: float | None) -> bool:
+        """Whether a checkpoint is due once `step` steps are done."""
+        if self.interrupts.received is not None:
+            return True
+        if every is None and seconds is None:
+            seconds = _DEFAULT_SECONDS
+        last = 0 if self.last is None else self.last.step
+        if every is not None and step // every > last // every:
+            return True
+        return seconds is not None and step > last and time.monotonic() - self._last_time >= seconds
+
+    def tick(
+        self,
+        world: Any,
+        step: int,
+        *,
+        every: int | None = None,
+        seconds: float | None = None,
+        counters: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A safe place in a loop that is not `steps`: checkpoint if one is due, and leave if a signal asked for it.
+
+        :raises Preempted: after the checkpoint, if a signal was received inside `guard`.
+        """
+        if self.due(step, every, seconds):
+            self.checkpoint(world, step, counters=counters)
+        if (received := self.interrupts.received) is not None:
+            print(
+                f"perdure: {received.name}: step {step} is saved in {self.directory}; start the same command to go on",
+                file=sys.stderr,
+                flush=True,
+            )
+            raise Preempted(128 + received)
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """While entered, SIGTERM and Ctrl-C wait for the next `tick`; a second signal does not."""
+        with self.interrupts:
+            yield
+
+    def steps(
+        self, world: Any, total: int, *, every: int | None = None, seconds: float | None = None
+    ) -> Iterator[int]:
+        """The numbers of the steps that are still to do, from where the run was up to `total`.
+
+        The world is resumed first. Between two steps, after the body of the loop has run, is where checkpoints are taken:
+        when a multiple of `every` steps is done, when `seconds` have passed since the last one (every ten minutes if
+        neither is given), when SIGTERM or Ctrl-C was received (then the process leaves with `Preempted`), and after the
+        last step. A loop that breaks or raises leaves the run where its last checkpoint was.
+
+        :param world: what the loop works on. Local variables that a step hands to the next must be in it.
+        :param total: number of steps of the whole run.
+        """
+        if isinstance(world, World) and world.persist_directory is None:
+            world.persist_directory = self.directory
+        resumed = self.resume(world)
+        start = 0 if resumed is None else resumed.step
+        with self.guard():
+            for step in range(start, total):
+                self._at = step
+                yield step
+                done = step + 1
+                if done < total:
+                    self.tick(world, done, every=every, seconds=seconds)
+            if start < total:
+                self.checkpoint(world, total)
+
+    # -- the best policy ----------------------------------------------------------------------------------------------
+
+    def best(self, score: float, world: Any, policy: torch.nn.Module | None = None) -> bool:
+        """Keep the policy if its score is the best so far; greater is better.
+
+        The answer is that of the uninterrupted run: what a process that was killed saw after its last checkpoint does not
+        count. The file is safer than that: a policy that was published is only replaced by a better one.
+
+        :param world: the world; handlers of the run's `persistence` are told.
+        :param policy: what to persist; by default the world's `policy`, `algorithm`, `agent` or `model`.
+        :returns: whether it is the best so far.
+        :raises NotPicklableError: if the whole policy cannot be pickled; it names the attribute.
+        """
+        score = float(score)
+        best = self.progress.best_score
+        # NaN is better than nothing and than no number.
+        if math.isnan(score) or (best is not None and score <= best):
+            return False
+        self.publish(score, self._at, world, policy)
+        self.progress.best_score = score
+        self.progress.best_step = self._at
+        self._best_untagged = True
+        return True
+
+    def publish(self, score: float, step: int, world: Any, policy: torch.nn.Module | None = None) -> bool:
+        """Publish a policy as the run's best, unless a better one was published before. Returns whether it was."""
+        if self._published is not None and score <= self._published:
+            return False
+        if policy is None:
+            policy = _policy_of(world)
+        target = world if hasattr(world, "persist_directory") else World(**parts_of(world))
+        before, target.persist_directory = target.persist_directory, self.directory
+        own = self.persistence
+        record = _Record({"score": score, "step": step})
+        handlers = [record] if own.additional_persistence is None else [own.additional_persistence, record]
+        try:
+            PolicyPersistence(PersistenceGroup(*handlers), own.enabled, own.mode).persist(policy, target)
+        finally:
+            target.persist_directory = before
+        self._published = score
+        return True
+
+    @property
+    def best_score(self) -> float | None:
+        """The score of the published best policy, whichever process reached it; None if there is none."""
+        return self._published
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give the run's lock back. What was committed stays; nothing else is saved."""
+        self._store.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Run({self.directory!r}, step={0 if self.last is None else self.last.step})"
+
+    def _parts(self, world: Any) -> dict[str, Any]:
+        parts = parts_of(world)
+        if PART in parts:
+            raise PerdureError(f"the world has a part named {PART!r}, which is the run's own; give it another name")
+        return {**parts, PART: self.progress}
+
+
+class _With:
+    """A world with the run's progress beside its parts, for restoring."""
+
+    def __init__(self, world: Any, progress: Progress) -> None:
+        object.__setattr__(self, "_world", world)
+        object.__setattr__(self, "_progress", progress)
+
+    def parts(self) -> dict[str, Any]:
+        return {**parts_of(self._world), PART: self._progress}
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(self._world, dict):
+            self._world[name] = value
+        else:
+            setattr(self._world, name, value)
+
+
+class _Record(Persistence):
+    """Writes the score beside the policy it belongs to, so that the two are never apart."""
+
+    def __init__(self, record: dict[str, Any]) -> None:
+        self.record = record
+
+    def persist(self, event: PersistEvent, world: Any) -> None:
+        with open(world.persist_path(_BEST_FILE), "w") as file:
+            json.dump(self.record, file)
+
+    def restore(self, event: RestoreEvent, world: Any) -> None:
+        pass
+
+
+def _read_best(directory: str) -> float | None:
+    try:
+        with open(os.path.join(directory, "best", _BEST_FILE)) as file:
+            score = json.load(file)["score"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return float(score) if isinstance(score, int | float) else None
+
+
+def _policy_of(world: Any) -> torch.nn.Module:
+    parts = parts_of(world)
+    named = [parts[name] for name in _POLICY_PARTS if isinstance(parts.get(name), torch.nn.Module)]
+    modules = named or [part for part in parts.values() if isinstance(part, torch.nn.Module)]
+    if len(modules) == 1 or named:
+        return modules[0]
+    raise PerdureError(
+        f"which of the world's parts is the policy? Expected one torch module, or a part named "
+        f"{', '.join(_POLICY_PARTS)}; found {len(modules)} modules among {', '.join(parts) or 'no parts'}. "
+        "Say it: run.best(score, world, policy=...)"
+    )

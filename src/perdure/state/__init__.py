@@ -1,0 +1,12 @@
+"""Live objects and their state: capture, restore, compare. Knows no files."""
+
+from perdure.state import adapters as _adapters
+from perdure.state.capture import capture
+from perdure.state.diff import CLOCKS, Difference, diff
+from perdure.state.registry import register, skip
+from perdure.state.report import Report
+from perdure.state.restore import check, restore
+from perdure.tree import State
+
+__all__ = ["CLOCKS", "Difference", "Report", "State", "capture", "check", "diff", "register", "restore", "skip"]
+del _adapters

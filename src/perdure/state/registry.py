@@ -1,0 +1,310 @@
+"""What is known about classes: how their objects are captured, or why they are not. It knows no files.
+
+A class is looked up along its MRO, the nearest class first, by the class itself or by its dotted name; by name, so that a
+library need not be imported to be known.
+"""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import logging
+import re
+import socket
+import subprocess
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Handler:
+    """How objects of a class that cannot be walked are captured and restored.
+
+    :param capture: from the object to plain values, containers of them, arrays and tensors.
+    :param restore: writes what `capture` returned into an object that is there.
+    :param create: makes an object from what `capture` returned, where none is there; None if that cannot be done.
+    """
+
+    capture: Callable[[Any], Any]
+    restore: Callable[[Any, Any], None]
+    create: Callable[[Any], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How objects whose state is not simply their attributes are walked: by named fields.
+
+    Such objects are part of the program's structure: the script builds them, a checkpoint never does.
+    """
+
+    fields: Callable[[Any], Mapping[str, Any]]
+    assign: Callable[[Any, str, Any], None]
+    remove: Callable[[Any, str], None]
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Objects that are left out, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Objects whose state cannot be taken, and what to do about it."""
+
+    reason: str
+
+
+Entry = Handler | Adapter | Skip | Refuse
+
+
+@dataclass
+class _Class:
+    entry: Entry | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+    structural: bool = False
+    rebuild: bool | None = None
+
+
+_classes: dict[type | str, _Class] = {}
+_cache: dict[type, _Class] = {}
+
+WALL_CLOCK = "a moment of this process's clock"
+#: Attributes of any class that hold a moment of the process's clock: meaningless in another process.
+WALL_CLOCK_ATTRIBUTES = frozenset(
+    {"start_time", "_start_time", "t_start", "tstart", "episode_start_time", "episode_start_times"}
+)
+
+OPAQUE = (
+    "its state lies in native code where Python cannot see it. Register how to take it: "
+    "perdure.register({name}, capture=..., restore=...), or leave it out: perdure.skip({name}, 'reason')"
+)
+PROCESS = (
+    "its state lies in another process. Use an environment in this process (gymnasium's SyncVectorEnv, "
+    "DummyVecEnv, DummyVectorEnv)"
+)
+
+
+#: Called whenever something is registered, for what others remember about classes.
+on_change: list[Callable[[], None]] = []
+
+
+def _slot(cls: type | str) -> _Class:
+    _cache.clear()
+    for forget in on_change:
+        forget()
+    return _classes.setdefault(cls, _Class())
+
+
+def register(
+    cls: type | str,
+    *,
+    capture: Callable[[Any], Any],
+    restore: Callable[[Any, Any], None],
+    create: Callable[[Any], Any] | None = None,
+) -> None:
+    """Say how objects of a class (and its subclasses) are captured and restored.
+
+    Needed for objects whose state lies where Python cannot see it, in a native library for example.
+
+    :param cls: the class, or its dotted name ("package.module.Class") so that it need not be imported.
+    :param capture: `capture(obj)` returns the state as plain values, containers of them, arrays and tensors.
+    :param restore: `restore(obj, state)` writes such a state into an object.
+    :param create: `create(state)` makes an object where the script has not built one; without it such an object is an
+        error on restoring.
+    """
+    _slot(cls).entry = Handler(capture, restore, create)
+
+
+def register_adapter(cls: type | str, adapter: Adapter) -> None:
+    """Say by which named fields objects of a class are walked."""
+    slot = _slot(cls)
+    slot.entry, slot.structural = adapter, True
+
+
+def skip(cls: type | str, reason: str) -> None:
+    """Leave objects of a class out of every checkpoint; the report lists them with `reason`."""
+    _slot(cls).entry = Skip(reason)
+
+
+def refuse(cls: type | str, reason: str) -> None:
+    """Make capturing an object of a class an error that says `reason`, a remedy included."""
+    _slot(cls).entry = Refuse(reason)
+
+
+def leave_out(cls: type | str, attributes: Iterable[str], reason: str) -> None:
+    """Leave attributes of a class's objects out of every checkpoint."""
+    _slot(cls).left_out.update(dict.fromkeys(attributes, reason))
+
+
+def structural(cls: type | str) -> None:
+    """Say that a class's objects are part of the program: the script builds them, a checkpoint never does."""
+    _slot(cls).structural = True
+
+
+def rebuildable(cls: type | str) -> None:
+    """Say that an object of a class may be made from its attributes alone, without calling its constructor."""
+    _slot(cls).rebuild = True
+
+
+def type_name(cls: type) -> str:
+    """The name under which a class is recorded."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def known(cls: type) -> _Class:
+    """All that is registered about a class, its bases included."""
+    found = _cache.get(cls)
+    if found is None:
+        found = _Class()
+        for base in cls.__mro__:
+            for key in (base, f"{base.__module__}.{base.__qualname__}"):
+                about = _classes.get(key)
+                if about is None:
+                    continue
+                found.entry = found.entry or about.entry
+                found.left_out = {**about.left_out, **found.left_out}
+                found.structural = found.structural or about.structural
+                found.rebuild = about.rebuild if found.rebuild is None else found.rebuild
+        if found.entry is None and is_native(cls):
+            found.entry = Refuse(OPAQUE.format(name=cls.__qualname__))
+        _cache[cls] = found
+    return found
+
+
+def may_rebuild(cls: type) -> bool:
+    """Whether an object of this class may be made with `cls.__new__` and given its attributes.
+
+    Not where that would leave out what its constructor does for the process (structure, native parts), and not where
+    the class has a finalizer, which would act on whatever a file put into those attributes.
+    """
+    about = known(cls)
+    if about.rebuild is not None:
+        return about.rebuild
+    return not about.structural and about.entry is None and not hasattr(cls, "__del__")
+
+
+_MANAGED_DICT = 1 << 4
+_CONTAINERS = (dict, list, tuple, set, frozenset)
+
+
+def slot_names(cls: type) -> list[str]:
+    """The names of all `__slots__` of a class and its bases, mangled where they are private."""
+    return list(copyreg._slotnames(cls))  # type: ignore[attr-defined]
+
+
+def is_native(cls: type) -> bool:
+    """Whether instances hold memory beyond their attributes, as CPython finds out before it pickles by attributes."""
+    if issubclass(cls, _CONTAINERS):
+        return False
+    size = object.__basicsize__
+    if cls.__dictoffset__ != 0 and not cls.__flags__ & _MANAGED_DICT:
+        size += 8
+    if cls.__weakrefoffset__ > 0:
+        size += 8
+    size += 8 * len(slot_names(cls))
+    return cls.__basicsize__ > size or cls.__itemsize__ != 0
+
+
+def _builtin_knowledge() -> None:
+    for cls, reason in (
+        (types.FunctionType, "a function"),
+        (types.BuiltinFunctionType, "a function"),
+        (types.MethodType, "a method"),
+        (types.MethodWrapperType, "a method"),
+        (types.WrapperDescriptorType, "a method"),
+        (staticmethod, "a function"),
+        (classmethod, "a function"),
+        (property, "a property"),
+        (types.MethodDescriptorType, "a method"),
+        (types.ClassMethodDescriptorType, "a method"),
+        (types.GetSetDescriptorType, "a property"),
+        (types.MemberDescriptorType, "a property"),
+        ("_abc._abc_data", "a class"),
+        (types.ModuleType, "a module"),
+        (type, "a class"),
+        (types.GenericAlias, "a type"),
+        (types.UnionType, "a type"),
+        ("typing._Final", "a type"),
+        (types.MappingProxyType, "a read-only view"),
+        ("functools.partial", "a function"),
+        ("functools.cached_property", "a function"),
+        ("functools._lru_cache_wrapper", "a function"),
+        ("operator.itemgetter", "a function"),
+        ("operator.attrgetter", "a function"),
+        ("numpy.ufunc", "a function"),
+        (type(threading.Lock()), "a lock"),
+        (type(threading.RLock()), "a lock"),
+        (threading.Condition, "a lock"),
+        (threading.Event, "a lock"),
+        (threading.Semaphore, "a lock"),
+        (threading.local, "data of a thread"),
+        (threading.Thread, "a thread"),
+        (io.IOBase, "an open file"),
+        (logging.Logger, "a logger"),
+        (logging.Handler, "a logger"),
+        (logging.LoggerAdapter, "a logger"),
+        (weakref.ref, "a weak reference"),
+        (weakref.WeakKeyDictionary, "weak references"),
+        (weakref.WeakValueDictionary, "weak references"),
+        (weakref.WeakSet, "weak references"),
+        (weakref.ProxyType, "a weak reference"),
+        (re.Pattern, "a regular expression"),
+        ("torch.utils.hooks.RemovableHandle", "a hook"),
+        ("torch.utils.tensorboard.writer.SummaryWriter", "a writer of logs"),
+        ("tensorboardX.writer.SummaryWriter", "a writer of logs"),
+        ("tqdm.std.tqdm", "a progress bar"),
+        ("rich.console.Console", "a terminal"),
+        ("rich.progress.Progress", "a progress bar"),
+        ("pygame.time.Clock", "a clock of the display"),
+        ("wandb.sdk.wandb_run.Run", "a writer of logs"),
+    ):
+        skip(cls, reason)  # type: ignore[arg-type]
+    for other in (BaseProcess, "multiprocessing.connection._ConnectionBase", "multiprocessing.queues.Queue"):
+        refuse(other, PROCESS)  # type: ignore[arg-type]
+    refuse(subprocess.Popen, PROCESS)
+    refuse(socket.socket, "it is a connection. Leave it out: perdure.skip(socket.socket, 'reason')")
+    refuse(
+        types.GeneratorType,
+        "a running generator's position cannot be read. Keep the position in an attribute and make the generator anew",
+    )
+    refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
+    for name in (
+        "gymnasium.core.Env",
+        "gymnasium.vector.vector_env.VectorEnv",
+        "gymnasium.vector.vector_env.VectorWrapper",
+        "stable_baselines3.common.vec_env.base_vec_env.VecEnv",
+        "tianshou.env.venvs.BaseVectorEnv",
+        "tianshou.env.worker.worker_base.EnvWorker",
+    ):
+        structural(name)
+    structural(torch.nn.Module)
+    rebuildable(torch.distributions.Distribution)
+
+
+_builtin_knowledge()
+
+
+def find_class(name: str) -> type | None:
+    """The class recorded as `name`, if it was registered as one that can be made anew (or derives from such a one).
+
+    Nothing is imported, and no attribute hook runs, because a file says so: only what lies in the dictionaries of modules
+    that the program has imported is looked at.
+    """
+    module, _, qualname = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = vars(found).get(part) if isinstance(found, type | types.ModuleType) else None
+    if not isinstance(found, type):
+        return None
+    about = known(found)
+    return found if about.rebuild or isinstance(about.entry, Handler) else None

@@ -1,0 +1,160 @@
+"""Small JSON files that carry their own checksum, and JSON read without trust.
+
+A sealed file is one JSON object, ``{"checksum":"xxh3_128:<32 hex digits>","<kind>":<body>}`` and a newline.
+The checksum is over the exact bytes of the body: so it needs no canonical form of JSON, and common tools read
+the file. Everything outside the body is compared literally. Together no byte of the file can change
+unnoticed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+import xxhash
+
+from perdure.errors import DamagedError, FormatError
+
+_SEAL = '{{"checksum":"xxh3_128:{}","{}":'
+_END = b"}\n"
+
+# What a JSON number may be: more digits than any counter or seed has, few enough for any reader.
+_LONGEST_INTEGER = 1000
+
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def digest(data: bytes | memoryview) -> str:
+    """The checksum of `data`, in 32 hexadecimal digits.
+
+    XXH3 finds damage, at the speed of memory. It is no protection against someone who forges a file with
+    intent, and nothing in Perdure relies on it for that.
+    """
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def dump_json(value: Any) -> bytes:
+    """`value` as compact JSON, in ASCII.
+
+    :raises ValueError: if it is not JSON-able: NaN, infinity, a cycle.
+    """
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def load_json(data: bytes, where: str) -> Any:
+    """The value that the JSON text `data` stands for.
+
+    Stricter than the standard asks: no duplicate keys, no NaN, no number beyond what a float or a counter can
+    hold.
+
+    :param where: the file, for the message.
+    :raises FormatError: if it is anything else, or nested too deeply.
+    """
+    try:
+        return json.loads(
+            data.decode("ascii"),
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            parse_int=_short,
+        )
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"{where} is not JSON as Perdure writes it: {error!s:.200}") from error
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key appears twice in one object")
+    return result
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"the number {text:.40} is too large")
+    return number
+
+
+def _short(text: str) -> int:
+    if len(text) > _LONGEST_INTEGER:
+        raise ValueError(f"an integer has {len(text)} digits")
+    return int(text)
+
+
+def seal(kind: str, body: Any) -> bytes:
+    """The content of a sealed file. The inverse of :func:`unseal`."""
+    content = dump_json(body)
+    return _SEAL.format(digest(content), kind).encode("ascii") + content + _END
+
+
+def unseal(kind: str, data: bytes, where: str) -> dict[str, Any]:
+    """The body of a sealed file, verified.
+
+    :param where: the file, for the message.
+    :raises DamagedError: if its checksum is not that of its content.
+    :raises FormatError: if the content is intact, but not a JSON object.
+    """
+    start = len(_SEAL.format("0" * 32, kind))
+    content = data[start : -len(_END)]
+    if data != _SEAL.format(digest(content), kind).encode("ascii") + content + _END:
+        raise DamagedError(f"{where} is damaged: its checksum is not that of its content")
+    body = load_json(content, where)
+    if not isinstance(body, dict):
+        raise FormatError(f"{where}: expected a JSON object in it, found {type(body).__name__}")
+    return body
+
+
+def to_plain(value: Any, where: str) -> Any:
+    """A caller's value as JSON-able data; NaN and infinities as the strings that Protocol Buffers use.
+
+    A metric is often NaN, and a checkpoint must not fail for it. Scalars of NumPy and
+    torch become Python's.
+
+    :param where: what the value is, for the message.
+    :raises TypeError: if it is not made of None, booleans, numbers, strings, lists, and dicts with string
+        keys.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > 3 * _LONGEST_INTEGER:
+            raise TypeError(
+                f"{where} is an integer of {value.bit_length()} bits, too large to be noted; give a string"
+            )
+        return int(value)
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return float(value)
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, list | tuple):
+        return [to_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"{where} has the key {key!r:.80}, expected only strings as keys")
+        return {str(key): to_plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        plain = value.item()
+        if type(plain) is not type(value):
+            return to_plain(plain, where)
+    raise TypeError(
+        f"{where} is a {type(value).__name__}, expected None, a boolean, a number, a string, a list or a "
+        "dict of such"
+    )
+
+
+def from_plain(value: Any) -> Any:
+    """The inverse of :func:`to_plain`, where it left floats that are not finite."""
+    if isinstance(value, str):
+        return _NOT_FINITE.get(value, value)
+    if isinstance(value, list):
+        return [from_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: from_plain(item) for key, item in value.items()}
+    return value

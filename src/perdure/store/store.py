@@ -1,0 +1,346 @@
+"""The store of one run: commits states durably, and reads back the newest one that is whole.
+
+What is in the directory of a run::
+
+    run.json                      what this run is
+    checkpoints/00000012.json     a manifest: a checkpoint exists if and only if this does
+    packs/00000012.safetensors    array data, written once, shared by later checkpoints
+
+The store knows bytes and files. What a state means is the business of :mod:`perdure.tree` and those above it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from perdure import tree
+from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError
+from perdure.store import checking, retention
+from perdure.store.backend import GET_LIMIT, Backend
+from perdure.store.local import LocalBackend
+from perdure.store.manifest import (
+    CheckpointInfo,
+    Manifest,
+    NewerFormatError,
+    RunInfo,
+    library_versions,
+    manifest_name,
+    now,
+    write_manifest,
+)
+from perdure.store.opening import open_run
+from perdure.store.packs import Blob, Known, pack_file, pack_number, plan
+from perdure.store.reading import Catalog, pack_sizes
+from perdure.store.sealed import to_plain
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint all of whose data was verified.
+
+    :param info: what its manifest says of it.
+    :param state: the state. Its arrays are read, and verified again, when they are wanted.
+    """
+
+    info: CheckpointInfo
+    state: tree.State
+
+
+class Store:
+    """The checkpoints of one run. Made by :meth:`open`; use it as a context manager, or :meth:`close` it.
+
+    A store opened for writing may be used from several threads. A forked child must not write through its
+    parent's.
+    """
+
+    def __init__(self, backend: Backend, run: RunInfo, *, write: bool, versions: Mapping[str, str]) -> None:
+        self._backend = backend
+        self._run = run
+        self._catalog = Catalog(backend, run.id)
+        self._versions = dict(versions)
+        self._writer = os.getpid() if write else None
+        self._mutex = threading.RLock()
+        # What is known of the checkpoints: the newest that was found whole, and those that were found
+        # damaged.
+        self._verified: Manifest | None = None
+        self._damaged: dict[int, str] = {}
+        # What the next commit may refer to; None until it is wanted.
+        self._known: Known | None = None
+
+    @classmethod
+    def open(
+        cls,
+        where: str | os.PathLike[str] | Backend,
+        *,
+        write: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+        versions: Mapping[str, str] | None = None,
+        wait: float = 5.0,
+    ) -> Store:
+        """Open the run at `where`, a directory or a backend.
+
+        A reader needs no lock, and may read while another process writes. A writer takes the lock, creates
+        the run if there is none, and removes what a writer that died left behind.
+
+        :param metadata: JSON-able; kept with the run if it is created now.
+        :param versions: of the libraries in use, kept with the run and with each checkpoint; those of Python,
+            Perdure, torch and NumPy are added.
+        :param wait: for how many seconds to wait for another writer to end.
+        :raises LockedError: if another process is writing to the run.
+        :raises FormatError: if the run was written by a newer Perdure.
+        :raises DamagedError: if ``run.json`` is damaged and there is no manifest to restore it from.
+        :raises StoreError: if there is no run to read, or the directory cannot be written to.
+        """
+        backend = LocalBackend(where) if isinstance(where, str | os.PathLike) else where
+        in_use = {**library_versions(), **(versions or {})}
+        if not write:
+            return cls(backend, open_run(backend), write=False, versions=in_use)
+        # Taken before anything is written, so that a typing error there leaves nothing behind.
+        created = RunInfo(uuid.uuid4().hex, now(), in_use, to_plain(dict(metadata or {}), "metadata"))
+        backend.lock(wait)
+        try:
+            store = cls(backend, open_run(backend, created), write=True, versions=in_use)
+            retention.sweep(backend, store._catalog)
+        except BaseException:
+            backend.unlock()
+            raise
+        return store
+
+    @property
+    def run(self) -> RunInfo:
+        """What this run is."""
+        return self._run
+
+    def commit(
+        self,
+        state: tree.State,
+        *,
+        step: int,
+        counters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> CheckpointInfo:
+        """Make `state` a checkpoint: after it returns, the checkpoint survives a power cut.
+
+        If the process dies before, there is no such checkpoint, and the older ones are as they were. Only
+        chunks of arrays that the previous checkpoint does not hold are written. Older packs of which less
+        than half is still in use are not referred to any longer, so that the packs of one checkpoint hold at
+        most twice the bytes of its arrays, and each pack's header; with retention, that bounds the disk space
+        of a run.
+
+        :param state: its arrays must not change until this returns.
+        :param step: how far the run is, in whatever unit it counts.
+        :param counters: JSON-able.
+        :param metrics: JSON-able; NaN and infinities may be in it.
+        :param tags: for finding it again.
+        :raises StoreError: if it could not be written, for instance because the disk is full. No checkpoint
+            that was there is lost, and the commit can be tried again.
+        """
+        self._check_writer()
+        document, blobs = tree.encode(state)
+        return self._commit(document, blobs, step=step, counters=counters, metrics=metrics, tags=tags)
+
+    def _commit(
+        self,
+        document: Any,
+        blobs: Sequence[Blob],
+        *,
+        step: int,
+        counters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> CheckpointInfo:
+        if isinstance(tags, str):
+            raise TypeError(f"expected a list of tags, found the string {tags!r:.80}; give [{tags!r:.80}]")
+        with self._mutex:
+            self._check_writer()
+            if self._known is None:
+                # At the start, and after a commit that failed and may have left a pack.
+                retention.sweep(self._backend, self._catalog)
+                self._known = self._find_known()
+            sizes = pack_sizes(self._backend)
+            known = self._known.without({p.file for p in self._known.packs if sizes.get(p.file) != p.size})
+            # Higher than all that is there: no name is ever given twice, not even after a commit that failed.
+            number = max([0, *map(pack_number, sizes), *self._catalog.numbers()]) + 1
+            made = plan(blobs, known, pack_file(number), {"perdure_run": self._run.id})
+            info = CheckpointInfo(
+                number=number,
+                file=manifest_name(number),
+                step=int(step),
+                created=now(),
+                bytes=sum(blob.nbytes for blob in blobs),
+                counters=to_plain(dict(counters or {}), "counters"),
+                metrics=to_plain(dict(metrics or {}), "metrics"),
+                tags=tuple(map(str, tags)),
+                versions=self._versions,
+            )
+            manifest = Manifest(self._run, info, document, made.packs, made.arrays)
+            content = write_manifest(manifest)
+            if len(content) > GET_LIMIT:
+                raise StoreError(
+                    f"the state's structure takes {len(content)} bytes, at most {GET_LIMIT} can be stored: "
+                    "it has too many small objects; keep them in arrays"
+                )
+            # Until the end it is not known what the disk holds; an error leaves it so.
+            self._known = None
+            if made.header:
+                self._backend.put(made.packs[-1].name, made.buffers())
+            # Last, and only when the data is durable: with the manifest, the checkpoint exists.
+            self._backend.put(info.file, [content])
+            self._known = Known.of(made.packs, made.arrays)
+            self._verified = manifest
+            return info
+
+    def checkpoints(self) -> list[CheckpointInfo]:
+        """All checkpoints, from the oldest to the newest; of damaged ones, what is wrong with them.
+
+        Only manifests are looked at; :meth:`verify` looks at everything.
+        """
+        infos = []
+        for number in self._catalog.numbers():
+            try:
+                infos.append(self._catalog.load(number).info)
+            except FileNotFoundError:
+                continue  # deleted by the writer's retention in the meantime
+            except StoreError as error:
+                infos.append(CheckpointInfo(number, manifest_name(number), damage=str(error)))
+        return infos
+
+    def read(self, number: int) -> Checkpoint:
+        """Checkpoint `number`, after all of its data was read once and verified.
+
+        :raises DamagedError: if anything of it is damaged or missing.
+        :raises StoreError: if there is no such checkpoint.
+        """
+        try:
+            return self._read(number)
+        except FileNotFoundError:
+            there = ", ".join(map(str, self._catalog.numbers())) or "none"
+            raise StoreError(
+                f"there is no checkpoint {number} in {self._backend.locate('')}; those there are: {there}"
+            ) from None
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole, or None if there are none at all.
+
+        For each newer one that is damaged there is a :class:`DamagedCheckpointWarning`.
+
+        :raises DamagedError: if there are checkpoints, but not one is whole.
+        :raises FormatError: if a newer one than that is of a newer Perdure, whose progress must not be lost
+            silently.
+        """
+        while True:
+            damaged: dict[int, str] = {}
+            found: Checkpoint | None = None
+            vanished = False
+            for number in reversed(self._catalog.numbers()):
+                try:
+                    found = self._read(number)
+                    break
+                except NewerFormatError:
+                    raise
+                except FileNotFoundError:
+                    vanished = True
+                except DamagedError as error:
+                    damaged[number] = str(error)
+            # Retention of a writer elsewhere may have taken a checkpoint away while it was being read here.
+            left = set(self._catalog.numbers()) if damaged else set()
+            vanished = vanished or not left.issuperset(damaged)
+            damaged = {number: problem for number, problem in damaged.items() if number in left}
+            if found is not None or not vanished:
+                break
+        if found is None and damaged:
+            listed = "\n".join(f"  checkpoint {number}: {problem}" for number, problem in damaged.items())
+            raise DamagedError(f"none of the checkpoints in {self._backend.locate('')} is whole:\n{listed}")
+        for number, problem in damaged.items():
+            assert found is not None
+            warnings.warn(
+                f"checkpoint {number} is damaged, and checkpoint {found.info.number} (step "
+                f"{found.info.step}) is used instead. What is wrong with {manifest_name(number)}: {problem}",
+                DamagedCheckpointWarning,
+                stacklevel=2,
+            )
+        return found
+
+    def verify(self) -> list[checking.Problem]:
+        """Everything that is wrong with the files of the run; reads every byte of them."""
+        return checking.check(self._backend, self._catalog)
+
+    def retain(self, keep: retention.Keep) -> list[int]:
+        """Delete the checkpoints that are not to be kept, and the data that only they needed.
+
+        The newest good one is always kept. Damaged ones are not counted as good; one is deleted, with a
+        :class:`DamagedCheckpointWarning`, when two good ones are newer: until then, no pack can be deleted,
+            because
+        which ones it needs is not known.
+
+        :param keep: the numbers to keep; or a function that is given the good checkpoints, from the oldest to
+            the newest, and returns these numbers.
+        :return: the numbers of the checkpoints that were deleted.
+        """
+        with self._mutex:
+            self._check_writer()
+            return retention.retain(self._backend, self._catalog, keep, self._damaged)
+
+    def close(self) -> None:
+        """Let another process write. Checkpoints that were read stay readable."""
+        with self._mutex:
+            if self._writer == os.getpid():
+                self._backend.unlock()
+            self._writer = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store of run {self._run.id} in {self._backend.locate('')}>"
+
+    def _read(self, number: int) -> Checkpoint:
+        try:
+            manifest = self._catalog.load(number)
+            self._catalog.verify(manifest)
+            state = tree.decode(manifest.document, self._catalog.sources(manifest))
+        except NewerFormatError:
+            raise
+        except DamagedError as error:
+            self._damaged[number] = str(error)
+            raise
+        self._damaged.pop(number, None)
+        if self._verified is None or self._verified.info.number <= number:
+            self._verified = manifest
+        return Checkpoint(manifest.info, state)
+
+    def _find_known(self) -> Known:
+        # Only of a checkpoint whose data was verified: otherwise a damaged chunk would be handed on from
+        # checkpoint to checkpoint, and the run would go on without a single good one.
+        for number in reversed(self._catalog.numbers()):
+            if self._verified is None or self._verified.info.number != number:
+                try:
+                    self._read(number)
+                except (DamagedError, FileNotFoundError):
+                    continue
+            if self._verified is not None:
+                return Known.of(self._verified.packs, self._verified.arrays)
+        return Known()
+
+    def _check_writer(self) -> None:
+        if self._writer == os.getpid():
+            return
+        if self._writer is None:
+            raise StoreError(f"{self!r} is not open for writing: use Store.open(..., write=True)")
+        raise StoreError(
+            f"{self!r} was opened by process {self._writer}; this is a child of it (process {os.getpid()}), "
+            "which must not write to the run"
+        )

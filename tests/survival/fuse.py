@@ -1,0 +1,52 @@
+"""An environment wrapper that kills its process: with SIGKILL, at the n-th step that this process takes.
+
+Set by environment variables: FUSE (the step), FUSE_SIGNAL (another signal, sent once), FUSE_SYNC (kill at the n-th fsync
+instead, in the middle of a commit), FUSE_COUNT (a file that is told at the end how many steps were taken).
+"""
+
+import atexit
+import os
+import signal
+
+import gymnasium as gym
+
+_at = int(os.environ.get("FUSE", "0"))
+_signal = signal.Signals[os.environ.get("FUSE_SIGNAL", "SIGKILL")]
+_sync_at = int(os.environ.get("FUSE_SYNC", "0"))
+_taken = 0
+_synced = 0
+
+
+class Fuse(gym.Wrapper):
+    def step(self, action):
+        global _taken
+        _taken += 1
+        if _taken == _at:
+            os.kill(os.getpid(), _signal)
+        return self.env.step(action)
+
+
+def make(env_id):
+    return lambda: Fuse(gym.make(env_id))
+
+
+gym.register("FusedCartPole-v1", entry_point=lambda render_mode=None: Fuse(gym.make("CartPole-v1")))
+
+
+def _sync(fd, original=os.fsync):
+    global _synced
+    _synced += 1
+    if _synced == _sync_at:
+        os.kill(os.getpid(), signal.SIGKILL)
+    original(fd)
+
+
+if _sync_at:
+    os.fsync = _sync
+
+if path := os.environ.get("FUSE_COUNT"):
+
+    @atexit.register
+    def _report():
+        with open(path, "w") as file:
+            file.write(str(_taken))

@@ -1,0 +1,67 @@
+"""Runs a training script in processes of its own, kills some of them, and compares how the trainings ended."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from perdure.state import CLOCKS, diff
+from perdure.store import Store
+
+HERE = Path(__file__).parent
+#: Another seed kills at other steps.
+SEED = os.environ.get("SURVIVAL_SEED", "0")
+#: Spaces that no script seeds or draws from differ between any two processes.
+UNSEEDED = (*CLOCKS, "*observation_space._np_random*", "*action_space._np_random*")
+
+
+def launch(script, name, directory, *words, **variables):
+    """Run one process of a training to its end; its exit code is negative where a signal ended it."""
+    found = subprocess.run(
+        [sys.executable, str(HERE / f"{script}.py"), name, str(directory), *words],
+        env={**os.environ, "PYTHONWARNINGS": "default", **{key: str(value) for key, value in variables.items()}},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    if found.returncode not in (0, -signal.SIGKILL) and not variables:
+        raise AssertionError(f"{script} {name} ended with {found.returncode}:\n{found.stdout}\n{found.stderr}")
+    return found
+
+
+def uninterrupted(script, name, directory, *words):
+    """A whole training; how many steps its environments took."""
+    count = Path(f"{directory}.count")
+    found = launch(script, name, directory, *words, FUSE_COUNT=count)
+    assert found.returncode == 0, found.stdout + found.stderr
+    return int(count.read_text())
+
+
+def killed(script, name, directory, steps, kills=3):
+    """A training whose process is killed with SIGKILL at random steps, and started again each time."""
+    draw = random.Random(f"{SEED} {script} {name}")
+    fuses = [draw.randint(steps // 5, steps // 2), *(draw.randint(2, steps // 3) for _ in range(kills - 1))]
+    for fuse in fuses:
+        found = launch(script, name, directory, FUSE=fuse)
+        assert found.returncode == -signal.SIGKILL, (fuses, found.stdout + found.stderr)
+    return launch(script, name, directory)
+
+
+def final(directory):
+    """The newest checkpoint of a run, which is that of its end."""
+    with Store.open(directory) as store:
+        checkpoint = store.latest()
+    assert checkpoint is not None
+    return checkpoint
+
+
+def differences(a, b, *, ignore=CLOCKS, only=""):
+    """The paths at which two runs' final states differ, as text."""
+    ours, theirs = final(a), final(b)
+    found = [str(each) for each in diff(ours.state, theirs.state, ignore=ignore) if each.path.startswith(only)]
+    assert len(ours.state) > 50
+    if ours.info.step != theirs.info.step and not only:
+        found.append(f"steps {ours.info.step} and {theirs.info.step}")
+    return found

@@ -1,0 +1,40 @@
+"""A training that was killed several times ends bit for bit as the one that was not."""
+
+import pytest
+from harness import UNSEEDED, differences, final, killed, uninterrupted
+
+CASES = [
+    *(("sb3_cases", name) for name in ("dqn", "ppo", "a2c", "td3", "sac", "sac_monitored")),
+    *(("tianshou_cases", name) for name in ("dqn", "ppo", "sac", "offline", "experiment")),
+    *(("loop_cases", name) for name in ("dqn", "ppo")),
+]
+
+
+@pytest.mark.parametrize(("script", "name"), CASES, ids=lambda part: part.removesuffix("_cases"))
+def test_killed_and_resumed_ends_as_uninterrupted(script, name, tmp_path):
+    steps = uninterrupted(script, name, tmp_path / "whole")
+    killed(script, name, tmp_path / "killed", steps)
+    ignore = UNSEEDED if script == "loop_cases" else differences.__kwdefaults__["ignore"]
+    assert differences(tmp_path / "whole", tmp_path / "killed", ignore=ignore) == []
+
+
+# What belongs to Perdure or to the call that started the training.
+OURS = ("_total_timesteps", "_num_timesteps_at_start", "_logger.dir", "save_best_fn", "_training_step", "save_checkpoint_fn")
+
+
+@pytest.mark.parametrize(
+    ("script", "name", "part"),
+    [("sb3_cases", "ppo", "model"), ("sb3_cases", "sac", "model"), ("tianshou_cases", "dqn", "trainer"),
+     ("tianshou_cases", "experiment", "trainer"), ("loop_cases", "ppo", "agent")],
+)  # fmt: skip
+def test_with_perdure_a_training_is_the_one_it_is_without(script, name, part, tmp_path):
+    uninterrupted(script, name, tmp_path / "with")
+    uninterrupted(script, name, tmp_path / "without", "plain")
+    found = differences(tmp_path / "with", tmp_path / "without", only=part)
+    assert [each for each in found if not each.split(":")[0].endswith(OURS)] == []
+
+
+def test_checkpoints_fall_inside_epochs(tmp_path):
+    uninterrupted("tianshou_cases", "dqn", tmp_path / "run")
+    # Epochs end at 300, 600 and 900 steps, a checkpoint is due every 40.
+    assert final(tmp_path / "run").info.number > 10

@@ -6,7 +6,8 @@
         ...
 
 The main entry points are `Run` and `World` for loops of one's own, `perdure.integrations.sb3.PersistenceCallback` for
-Stable-Baselines3, `perdure.integrations.tianshou.run` for Tianshou, and `load_policy` for whoever only wants the policy.
+Stable-Baselines3, `perdure.integrations.tianshou.run` for Tianshou, and `load_policy` for whoever only wants
+the policy.
 """
 
 from perdure import errors, integrations, persistence, state

@@ -1,7 +1,7 @@
 """What the script built before anything ran: kept with a run, so that an edited script is noticed when it resumes.
 
-A checkpoint's values win over the script's, a resumed run would be another one otherwise. So somebody who edits a learning rate
-or a buffer's size and starts again must be told that it has no effect. Knows states, no files.
+A checkpoint's values win over the script's, a resumed run would be another one otherwise. So somebody who edits
+a learning rate or a buffer's size and starts again must be told that it has no effect. Knows states, no files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def blueprint(state: State) -> dict[str, str]:
             found[path] = f"{node.dtype}{list(node.shape)}"
         elif isinstance(node, Packed):
             found[path] = f"{node.of}{list(node.array.shape)}"
-        elif isinstance(node, bool | int | float | str) and "seed" not in path and len(repr(node)) <= _LONGEST:
+        elif (
+            isinstance(node, bool | int | float | str) and "seed" not in path and len(repr(node)) <= _LONGEST
+        ):
             found[path] = repr(node)
         elif isinstance(node, Node):
             stack.extend(reversed(list(children(node, path))))
@@ -61,7 +63,8 @@ def edited(then: dict[str, str], now: dict[str, str], saved: dict[str, str]) -> 
     :param now: the blueprint of the script as it is.
     :param saved: the blueprint of the checkpoint.
     """
-    shapes, values = [], []
+    shapes: list[str] = []
+    values: list[str] = []
     for path, before in then.items():
         after = now.get(path)
         if after is None or after == before or saved.get(path) != before:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -16,14 +15,17 @@ import numpy as np
 import torch
 
 from perdure import blueprint
+from perdure.best import BestPolicy
 from perdure.errors import (
     ChangedScriptWarning,
     DamagedCheckpointWarning,
     DamagedError,
+    NotCapturedWarning,
     PerdureError,
     RestoreError,
 )
-from perdure.persistence import Persistence, PersistenceGroup, PersistEvent, PolicyPersistence, RestoreEvent
+from perdure.loopcheck import Watch
+from perdure.persistence import PolicyPersistence
 from perdure.signals import Interrupts, Preempted
 from perdure.state import Report, capture, check, restore
 from perdure.state.capture import parts_of
@@ -33,9 +35,7 @@ from perdure.world import World
 
 #: The name under which the run's own progress stands beside the world's parts.
 PART = "run"
-_BEST_FILE = "best.json"
 _BEST_TAG = "best"
-_POLICY_PARTS = ("policy", "algorithm", "agent", "model")
 _DEFAULT_SECONDS = 600.0
 
 
@@ -81,7 +81,6 @@ class Run:
         self.keep = keep
         self.strict = strict
         self.skip = tuple(skip)
-        self.persistence = persistence or PolicyPersistence()
         self.progress = Progress()
         #: What became of every path at the last resume; None before one.
         self.report: Report | None = None
@@ -90,7 +89,8 @@ class Run:
         self.interrupts = Interrupts()
         self._store = Store.open(self.directory, write=True, wait=lock_timeout)
         publish.clean(self.directory)
-        self._published = _read_best(self.directory)
+        #: The published best policy.
+        self.published = BestPolicy(self.directory, persistence or PolicyPersistence())
         self._last_time = time.monotonic()
         self._best_untagged = False
         self._pending: Checkpoint | None = None
@@ -126,7 +126,9 @@ class Run:
         checkpoint, self._pending = self._pending, None
         while checkpoint is not None:
             try:
-                self.report = restore(checkpoint.state, _With(world, self.progress), strict=self.strict, skip=self.skip)
+                self.report = restore(
+                    checkpoint.state, _With(world, self.progress), strict=self.strict, skip=self.skip
+                )
             except DamagedError as error:
                 # It was whole a moment ago: it went bad while it was read. What it left half-written is written over.
                 checkpoint = self._older(checkpoint.info, error)
@@ -137,7 +139,9 @@ class Run:
         return None
 
     def _older(self, damaged: CheckpointInfo, error: DamagedError) -> Checkpoint:
-        older = [info for info in self._store.checkpoints() if not info.damage and info.number < damaged.number]
+        older = [
+            info for info in self._store.checkpoints() if not info.damage and info.number < damaged.number
+        ]
         for info in reversed(older):
             warnings.warn(
                 f"checkpoint {damaged.number} is damaged ({error}); going on from checkpoint {info.number}",
@@ -256,10 +260,11 @@ class Run:
     ) -> Iterator[int]:
         """The numbers of the steps that are still to do, from where the run was up to `total`.
 
-        The world is resumed first. Between two steps, after the body of the loop has run, is where checkpoints are taken:
-        when a multiple of `every` steps is done, when `seconds` have passed since the last one (every ten minutes if
-        neither is given), when SIGTERM or Ctrl-C was received (then the process leaves with `Preempted`), and after the
-        last step. A loop that breaks or raises leaves the run where its last checkpoint was.
+        The world is resumed first. Between two steps, after the body of the loop has run, is where checkpoints
+        are taken: when a multiple of `every` steps is done, when `seconds` have passed since the last one
+        (every ten minutes if neither is given), when SIGTERM or Ctrl-C was received (then the process leaves
+        with `Preempted`), and after the last step. A loop that breaks or raises leaves the run where its last
+        checkpoint was.
 
         :param world: what the loop works on. Local variables that a step hands to the next must be in it.
         :param total: number of steps of the whole run.
@@ -268,62 +273,60 @@ class Run:
             world.persist_directory = self.directory
         resumed = self.resume(world)
         start = 0 if resumed is None else resumed.step
+        watch, watched = None, True
         with self.guard():
             for step in range(start, total):
                 self._at = step
                 yield step
                 done = step + 1
+                if watch is None:
+                    # After a first step every variable of the loop has its value.
+                    watch = Watch(sys._getframe(1), parts_of(world), (world, self))
+                    self._warn_of_variables(watch.carried)
+                elif watched and (done == total or self.due(done, every, seconds)):
+                    watched = False
+                    self._warn_of_variables(watch.changed(sys._getframe(1)))
                 if done < total:
                     self.tick(world, done, every=every, seconds=seconds)
             if start < total:
                 self.checkpoint(world, total)
 
-    # -- the best policy ----------------------------------------------------------------------------------------------
+    def _warn_of_variables(self, names: Sequence[str]) -> None:
+        if names:
+            warnings.warn(
+                f"the loop hands {', '.join(names)} from one step to the next, which no checkpoint holds: a resumed "
+                f"run is not exact if they matter. Keep them in the world, as in `world.{names[0]} = ...`",
+                NotCapturedWarning,
+                stacklevel=3,
+            )
+
+    # -- the best policy ----------------------------------------------------------------------------------
 
     def best(self, score: float, world: Any, policy: torch.nn.Module | None = None) -> bool:
         """Keep the policy if its score is the best so far; greater is better.
 
-        The answer is that of the uninterrupted run: what a process that was killed saw after its last checkpoint does not
-        count. The file is safer than that: a policy that was published is only replaced by a better one.
+        The answer is that of the uninterrupted run: what a process that was killed saw after its last checkpoint
+        does not count. The file is safer than that: a policy that was published is only replaced by a better one.
 
         :param world: the world; handlers of the run's `persistence` are told.
         :param policy: what to persist; by default the world's `policy`, `algorithm`, `agent` or `model`.
-        :returns: whether it is the best so far.
+        :returns: whether it is the best so far. NaN never is.
         :raises NotPicklableError: if the whole policy cannot be pickled; it names the attribute.
         """
         score = float(score)
-        best = self.progress.best_score
-        # NaN is better than nothing and than no number.
-        if math.isnan(score) or (best is not None and score <= best):
+        before = self.progress.best_score
+        if math.isnan(score) or (before is not None and score <= before):
             return False
-        self.publish(score, self._at, world, policy)
+        self.published.offer(score, self._at, world, policy)
         self.progress.best_score = score
         self.progress.best_step = self._at
         self._best_untagged = True
         return True
 
-    def publish(self, score: float, step: int, world: Any, policy: torch.nn.Module | None = None) -> bool:
-        """Publish a policy as the run's best, unless a better one was published before. Returns whether it was."""
-        if self._published is not None and score <= self._published:
-            return False
-        if policy is None:
-            policy = _policy_of(world)
-        target = world if hasattr(world, "persist_directory") else World(**parts_of(world))
-        before, target.persist_directory = target.persist_directory, self.directory
-        own = self.persistence
-        record = _Record({"score": score, "step": step})
-        handlers = [record] if own.additional_persistence is None else [own.additional_persistence, record]
-        try:
-            PolicyPersistence(PersistenceGroup(*handlers), own.enabled, own.mode).persist(policy, target)
-        finally:
-            target.persist_directory = before
-        self._published = score
-        return True
-
     @property
     def best_score(self) -> float | None:
         """The score of the published best policy, whichever process reached it; None if there is none."""
-        return self._published
+        return self.published.score
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -343,16 +346,20 @@ class Run:
     def _parts(self, world: Any) -> dict[str, Any]:
         parts = parts_of(world)
         if PART in parts:
-            raise PerdureError(f"the world has a part named {PART!r}, which is the run's own; give it another name")
+            raise PerdureError(
+                f"the world has a part named {PART!r}, which is the run's own; give it another name"
+            )
         return {**parts, PART: self.progress}
 
 
 class _With:
     """A world with the run's progress beside its parts, for restoring."""
 
+    _world: Any
+    _progress: Progress
+
     def __init__(self, world: Any, progress: Progress) -> None:
-        object.__setattr__(self, "_world", world)
-        object.__setattr__(self, "_progress", progress)
+        vars(self).update(_world=world, _progress=progress)
 
     def parts(self) -> dict[str, Any]:
         return {**parts_of(self._world), PART: self._progress}
@@ -362,39 +369,3 @@ class _With:
             self._world[name] = value
         else:
             setattr(self._world, name, value)
-
-
-class _Record(Persistence):
-    """Writes the score beside the policy it belongs to, so that the two are never apart."""
-
-    def __init__(self, record: dict[str, Any]) -> None:
-        self.record = record
-
-    def persist(self, event: PersistEvent, world: Any) -> None:
-        with open(world.persist_path(_BEST_FILE), "w") as file:
-            json.dump(self.record, file)
-
-    def restore(self, event: RestoreEvent, world: Any) -> None:
-        pass
-
-
-def _read_best(directory: str) -> float | None:
-    try:
-        with open(os.path.join(directory, "best", _BEST_FILE)) as file:
-            score = json.load(file)["score"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return float(score) if isinstance(score, int | float) else None
-
-
-def _policy_of(world: Any) -> torch.nn.Module:
-    parts = parts_of(world)
-    named = [parts[name] for name in _POLICY_PARTS if isinstance(parts.get(name), torch.nn.Module)]
-    modules = named or [part for part in parts.values() if isinstance(part, torch.nn.Module)]
-    if len(modules) == 1 or named:
-        return modules[0]
-    raise PerdureError(
-        f"which of the world's parts is the policy? Expected one torch module, or a part named "
-        f"{', '.join(_POLICY_PARTS)}; found {len(modules)} modules among {', '.join(parts) or 'no parts'}. "
-        "Say it: run.best(score, world, policy=...)"
-    )

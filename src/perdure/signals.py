@@ -1,4 +1,5 @@
-"""SIGTERM and Ctrl-C while a run is going: the first asks for a checkpoint at the next safe place, the second leaves at once.
+"""SIGTERM and Ctrl-C while a run is going: the first asks for a checkpoint at the next safe place, the second
+leaves at once.
 
 Knows no files and no run.
 """
@@ -20,7 +21,7 @@ class Preempted(SystemExit):
 
 
 class Interrupts:
-    """While entered, signals are noted instead of obeyed. Does nothing outside the main thread, where Python has none."""
+    """While entered, signals are noted instead of obeyed. Does nothing outside the main thread: Python has none there."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None

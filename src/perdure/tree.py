@@ -72,7 +72,19 @@ class Array(Node):
     :param extra: what else belongs to it: `device`, `requires_grad`, `parameter` for torch.
     """
 
-    __slots__ = ("base", "data", "dtype", "extra", "grad", "library", "name", "offset", "order", "shape", "strides")
+    __slots__ = (
+        "base",
+        "data",
+        "dtype",
+        "extra",
+        "grad",
+        "library",
+        "name",
+        "offset",
+        "order",
+        "shape",
+        "strides",
+    )
 
     def __init__(
         self,
@@ -239,7 +251,10 @@ def children(node: Node, path: str) -> Iterator[tuple[str, Any]]:
             for position, (key, child) in enumerate(node.pairs):
                 if isinstance(key, Node) and not isinstance(key, Value):
                     yield f"{path}.key({position})", key
-                yield key_path(path, position if isinstance(key, Node) and not isinstance(key, Value) else key), child
+                yield (
+                    key_path(path, position if isinstance(key, Node) and not isinstance(key, Value) else key),
+                    child,
+                )
         case Repeat():
             yield path, node.item
         case Handled():
@@ -296,11 +311,19 @@ def numpy_dtype(notation: Any) -> np.dtype[Any]:
     :raises FormatError: if it stands for none, or for one that holds Python objects.
     """
     try:
-        dtype = np.dtype(notation) if isinstance(notation, str) else np.lib.format.descr_to_dtype(_fields(notation))
+        dtype = (
+            np.dtype(notation)
+            if isinstance(notation, str)
+            else np.lib.format.descr_to_dtype(_fields(notation))
+        )
     except (TypeError, ValueError, SyntaxError, RecursionError) as error:
-        raise FormatError(f"expected the notation of a NumPy dtype, found {notation!r:.200}: {error}") from None
+        raise FormatError(
+            f"expected the notation of a NumPy dtype, found {notation!r:.200}: {error}"
+        ) from None
     if dtype.hasobject:
-        raise FormatError(f"the dtype {notation!r:.200} holds Python objects; such arrays are never stored as bytes")
+        raise FormatError(
+            f"the dtype {notation!r:.200} holds Python objects; such arrays are never stored as bytes"
+        )
     return dtype
 
 
@@ -309,7 +332,8 @@ def _fields(notation: Any) -> Any:
     if not isinstance(notation, list):
         return notation
     return [
-        tuple(tuple(x) if isinstance(x, list) and i == 2 else _fields(x) for i, x in enumerate(f)) for f in notation
+        tuple(tuple(x) if isinstance(x, list) and i == 2 else _fields(x) for i, x in enumerate(f))
+        for f in notation
     ]
 
 
@@ -429,7 +453,9 @@ def encode(state: State) -> tuple[dict[str, Any], list[Blob]]:
                 if all(type(key) is str for key, _ in node.pairs):
                     table.append(["d", node.type, {key: ref(child) for key, child in node.pairs}, *extra])
                 else:
-                    table.append(["m", node.type, [[ref(key), ref(child)] for key, child in node.pairs], *extra])
+                    table.append(
+                        ["m", node.type, [[ref(key), ref(child)] for key, child in node.pairs], *extra]
+                    )
             case Items():
                 extra = [ref(node.extra)] if node.extra is not None or node.fields else []
                 if node.fields:
@@ -458,7 +484,9 @@ def decode(document: Any, sources: Sequence[Source]) -> State:
     try:
         return _Decoder(document, sources).state()
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise FormatError(f"the state's document is malformed: {type(error).__name__}: {error!s:.300}") from error
+        raise FormatError(
+            f"the state's document is malformed: {type(error).__name__}: {error!s:.300}"
+        ) from error
 
 
 def _expect(condition: bool, what: str, found: Any) -> None:
@@ -552,7 +580,9 @@ class _Decoder:
         _expect(isinstance(entry["shape"], list) and len(entry["shape"]) <= 64, "a shape", entry["shape"])
         node.shape = tuple(self.size(extent) for extent in entry["shape"])
         node.order = tuple(entry.get("order", range(len(node.shape))))
-        _expect(sorted(node.order) == list(range(len(node.shape))), "an order of the axes", entry.get("order"))
+        _expect(
+            sorted(node.order) == list(range(len(node.shape))), "an order of the axes", entry.get("order")
+        )
         node.extra = entry.get("extra", {})
         _expect(isinstance(node.extra, dict), "a dict", node.extra)
         if "grad" in entry:
@@ -582,15 +612,19 @@ class _Decoder:
     def check_window(self, node: Array) -> None:
         base = node.base
         assert base is not None
-        _expect(base.base is None, "a window onto an array that has bytes of its own", "a window onto a window")
+        _expect(
+            base.base is None, "a window onto an array that has bytes of its own", "a window onto a window"
+        )
         size, total = itemsize(node), itemsize(base) * math.prod(base.shape)
         low = node.offset + sum(
             min(0, s * (n - 1)) for s, n in zip(node.strides, node.shape, strict=True) if n
         )
-        high = node.offset + size + sum(
-            max(0, s * (n - 1)) for s, n in zip(node.strides, node.shape, strict=True) if n
+        high = (
+            node.offset
+            + size
+            + sum(max(0, s * (n - 1)) for s, n in zip(node.strides, node.shape, strict=True) if n)
         )
-        _expect(0 <= low and high <= total, f"a window within {total} bytes", (low, high))
+        _expect(low >= 0 and high <= total, f"a window within {total} bytes", (low, high))
 
     def value(self, kind: str, data: Any) -> Node:
         return Value(kind, data)
@@ -606,7 +640,9 @@ class _Decoder:
         node = self.nodes[value[0]]
         _expect(element or not isinstance(node, Repeat | Packed), "a value", "a run of elements")
         if isinstance(node, Value) and node.kind in ("int", "float"):
-            _expect(isinstance(node.data, str) and len(node.data) < 1 << 20, "a number in hexadecimal", node.data)
+            _expect(
+                isinstance(node.data, str) and len(node.data) < 1 << 20, "a number in hexadecimal", node.data
+            )
             return int(node.data, 16) if node.kind == "int" else float.fromhex(node.data)
         return node
 

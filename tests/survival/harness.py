@@ -21,13 +21,19 @@ def launch(script, name, directory, *words, **variables):
     """Run one process of a training to its end; its exit code is negative where a signal ended it."""
     found = subprocess.run(
         [sys.executable, str(HERE / f"{script}.py"), name, str(directory), *words],
-        env={**os.environ, "PYTHONWARNINGS": "default", **{key: str(value) for key, value in variables.items()}},
+        env={
+            **os.environ,
+            "PYTHONWARNINGS": "default",
+            **{key: str(value) for key, value in variables.items()},
+        },
         capture_output=True,
         text=True,
         timeout=240,
     )
     if found.returncode not in (0, -signal.SIGKILL) and not variables:
-        raise AssertionError(f"{script} {name} ended with {found.returncode}:\n{found.stdout}\n{found.stderr}")
+        raise AssertionError(
+            f"{script} {name} ended with {found.returncode}:\n{found.stdout}\n{found.stderr}"
+        )
     return found
 
 
@@ -60,7 +66,9 @@ def final(directory):
 def differences(a, b, *, ignore=CLOCKS, only=""):
     """The paths at which two runs' final states differ, as text."""
     ours, theirs = final(a), final(b)
-    found = [str(each) for each in diff(ours.state, theirs.state, ignore=ignore) if each.path.startswith(only)]
+    found = [
+        str(each) for each in diff(ours.state, theirs.state, ignore=ignore) if each.path.startswith(only)
+    ]
     assert len(ours.state) > 50
     if ours.info.step != theirs.info.step and not only:
         found.append(f"steps {ours.info.step} and {theirs.info.step}")

@@ -119,10 +119,21 @@ def ppo(steps):
             with torch.no_grad():
                 action, logprob, _, value = agent(world.obs)
             following, reward, terminated, truncated, _ = envs.step(action.numpy())
-            rows.append((world.obs, action, logprob, torch.tensor(reward, dtype=torch.float32), world.done, value[:, 0]))
+            rows.append(
+                (
+                    world.obs,
+                    action,
+                    logprob,
+                    torch.tensor(reward, dtype=torch.float32),
+                    world.done,
+                    value[:, 0],
+                )
+            )
             world.obs = torch.tensor(following, dtype=torch.float32)
             world.done = torch.tensor(np.logical_or(terminated, truncated), dtype=torch.float32)
-        obs, actions, logprobs, rewards, dones, values = (torch.stack(column) for column in zip(*rows, strict=True))
+        obs, actions, logprobs, rewards, dones, values = (
+            torch.stack(column) for column in zip(*rows, strict=True)
+        )
         with torch.no_grad():
             after, last, advantages = agent(world.obs)[3][:, 0], 0, torch.zeros_like(rewards)
             for t in reversed(range(length)):
@@ -134,7 +145,9 @@ def ppo(steps):
             _, new, entropy, value = agent(pick(obs), pick(actions))
             ratio, gain = (new - pick(logprobs)).exp(), pick(advantages)
             policy = -torch.min(gain * ratio, gain * ratio.clamp(0.8, 1.2)).mean()
-            loss = policy + 0.5 * (value[:, 0] - pick(advantages + values)).pow(2).mean() - 0.01 * entropy.mean()
+            loss = (
+                policy + 0.5 * (value[:, 0] - pick(advantages + values)).pow(2).mean() - 0.01 * entropy.mean()
+            )
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(agent.parameters(), 0.5)
@@ -151,9 +164,7 @@ def main() -> None:
     torch.set_num_threads(1)
     run = perdure.Run(directory)
     if "plain" in sys.argv:
-        world = None
-        for _, world in globals()[name](lambda world, total: range(total)):
-            pass
+        *_, (_, world) = globals()[name](lambda world, total: range(total))
         run.checkpoint(world, 0)
         return
     every = {"dqn": 60, "ppo": 4}[name]

@@ -28,7 +28,15 @@ def dqn():
 
 def ppo():
     env = VecNormalize(vec("CartPole-v1", 3))
-    model = PPO("MlpPolicy", env, n_steps=32, batch_size=48, n_epochs=2, learning_rate=lambda left: 1e-3 * left, **SMALL)
+    model = PPO(
+        "MlpPolicy",
+        env,
+        n_steps=32,
+        batch_size=48,
+        n_epochs=2,
+        learning_rate=lambda left: 1e-3 * left,
+        **SMALL,
+    )
     return model, 1920, 96
 
 

@@ -171,7 +171,9 @@ def test_a_script_with_another_learning_rate_is_told_that_it_has_no_effect(whole
     found = run_script(edit(tmp_path, ("lr=1e-3", "lr=5e-4")), copy)
     assert found.returncode == 0, found.stderr
     assert "ChangedScriptWarning" in found.stderr
-    assert "optimizer.param_groups[0]['lr']: 0.001 when the run began, 0.0005 in the script now" in found.stderr
+    assert (
+        "optimizer.param_groups[0]['lr']: 0.001 when the run began, 0.0005 in the script now" in found.stderr
+    )
     assert same(whole, copy)
 
 
@@ -216,7 +218,10 @@ def test_a_directory_without_write_permission_is_a_clear_error(tmp_path):
         with contextlib.suppress(PermissionError):
             os.chmod(parent, os.stat(parent).st_mode | 0o055)
     found = subprocess.run(
-        [sys.executable, "-c", script, tmp_path / "locked" / "run"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, tmp_path / "locked" / "run"],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert found.returncode == 3, found.stderr
     assert str(tmp_path / "locked") in found.stdout

@@ -43,7 +43,9 @@ def dqn():
         model=net(env, action_shape=env.action_space.n), action_space=env.action_space, eps_training=0.1
     )
     algorithm = DQN(policy=policy, optim=AdamOptimizerFactory(lr=1e-3), target_update_freq=20)
-    training = Collector(algorithm, venv("CartPole-v1", 3, 1), VectorReplayBuffer(300, 3), exploration_noise=True)
+    training = Collector(
+        algorithm, venv("CartPole-v1", 3, 1), VectorReplayBuffer(300, 3), exploration_noise=True
+    )
     testing = Collector(algorithm, venv("CartPole-v1", 2, 2))
     params = OffPolicyTrainerParams(
         max_epochs=3, epoch_num_steps=300, training_collector=training, test_collector=testing,
@@ -59,7 +61,9 @@ def ppo():
     actor = DiscreteActor(preprocess_net=net(env), action_shape=env.action_space.n, softmax_output=False)
     critic = DiscreteCritic(preprocess_net=net(env))
     policy = DiscreteActorPolicy(
-        actor=actor, dist_fn=lambda logits: torch.distributions.Categorical(logits=logits), action_space=env.action_space
+        actor=actor,
+        dist_fn=lambda logits: torch.distributions.Categorical(logits=logits),
+        action_space=env.action_space,
     )
     optim = AdamOptimizerFactory(lr=1e-3).with_lr_scheduler_factory(
         LRSchedulerFactoryLinear(max_epochs=3, epoch_num_steps=240, collection_step_num_env_steps=40)
@@ -88,7 +92,9 @@ def sac():
         critic_optim=AdamOptimizerFactory(lr=1e-3),
         alpha=AutoAlpha(-1.0, 0.0, AdamOptimizerFactory(lr=1e-3)),
     )
-    training = Collector(algorithm, venv("Pendulum-v1", 2, 1), VectorReplayBuffer(400, 2), exploration_noise=True)
+    training = Collector(
+        algorithm, venv("Pendulum-v1", 2, 1), VectorReplayBuffer(400, 2), exploration_noise=True
+    )
     testing = Collector(algorithm, venv("Pendulum-v1", 1, 2))
     params = OffPolicyTrainerParams(
         max_epochs=2, epoch_num_steps=300, training_collector=training, test_collector=testing,
@@ -104,7 +110,17 @@ def offline():
     buffer = ReplayBuffer(500)
     for _ in range(500):
         obs = rng.normal(size=4).astype(np.float32)
-        buffer.add(Batch(obs=obs, act=int(obs[2] > 0), rew=1.0, terminated=False, truncated=False, obs_next=obs, info={}))
+        buffer.add(
+            Batch(
+                obs=obs,
+                act=int(obs[2] > 0),
+                rew=1.0,
+                terminated=False,
+                truncated=False,
+                obs_next=obs,
+                info={},
+            )
+        )
     policy = ImitationPolicy(actor=net(env, action_shape=env.action_space.n), action_space=env.action_space)
     algorithm = OfflineImitationLearning(policy=policy, optim=AdamOptimizerFactory(lr=1e-3))
     params = OfflineTrainerParams(

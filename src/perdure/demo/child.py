@@ -4,7 +4,8 @@
     step 4000 83.25        the step that was just done, and the mean return
     saved 4000 12.5        a checkpoint of this step was written, in so many milliseconds
 
-For the tests of the demo, PERDURE_DEMO_SABOTAGE=rng makes a resumed process draw other random numbers than it should.
+For the tests of the demo, PERDURE_DEMO_SABOTAGE=rng makes a resumed process draw other random numbers than it
+should.
 """
 
 from __future__ import annotations

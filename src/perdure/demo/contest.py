@@ -93,7 +93,7 @@ class Process:
         numbers = map(str, (plan.steps, plan.every, plan.seed))
         self.log = f"{training.directory}.log"
         with open(self.log, "ab") as log:
-            # In a process group of its own, so that Ctrl-C reaches the parent alone, which then ends its children.
+            # In a process group of its own: Ctrl-C reaches the parent alone, which then ends its children.
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "perdure.demo.child", training.directory, *numbers],
                 stdin=subprocess.DEVNULL,
@@ -141,13 +141,17 @@ class Process:
         code = self.process.poll()
         if code is None:
             if time.monotonic() - self.heard > PATIENCE:
-                raise PerdureError(f"the training in {self.training.directory} hangs: nothing for {PATIENCE:g} s")
+                raise PerdureError(
+                    f"the training in {self.training.directory} hangs: nothing for {PATIENCE:g} s"
+                )
             return False
         self._listener.join(10)
         if code != 0:
             with open(self.log, errors="replace") as log:
                 tail = log.read()[-2000:].strip()
-            raise PerdureError(f"the training in {self.training.directory} ended with exit code {code}:\n{tail}")
+            raise PerdureError(
+                f"the training in {self.training.directory} ended with exit code {code}:\n{tail}"
+            )
         self.training.running = False
         self.training.done = True
         return True
@@ -156,12 +160,14 @@ class Process:
 def hold(plan: Plan, tell: Listener) -> tuple[Training, Training]:
     """Run both trainings at the same time, until both are done.
 
-    :param tell: is called with what happened and to which: "killed", "resumed" after a kill, "done"; and "tick" all
-        the time.
+    :param tell: is called with what happened, and to which: "killed", "resumed" after a kill, "done"; and
+        "step" all the time.
     :return: the one that was killed, and the one that was not.
     :raises PerdureError: if a training fails by itself.
     """
-    killed, alone = (Training(name, os.path.join(plan.directory, name)) for name in ("killed", "uninterrupted"))
+    killed, alone = (
+        Training(name, os.path.join(plan.directory, name)) for name in ("killed", "uninterrupted")
+    )
     targets = _targets(plan)
     children: list[Process] = []
     try:
@@ -182,7 +188,8 @@ def hold(plan: Plan, tell: Listener) -> tuple[Training, Training]:
                     killed.kills.append(Kill(killed.step, half_written(killed.directory)))
                     tell("killed", killed)
                     children[0] = Process(killed, plan)
-            tell("tick", killed)
+            for training in (killed, alone):
+                tell("step", training)
             time.sleep(_TICK)
     finally:
         for child in children:
@@ -191,12 +198,13 @@ def hold(plan: Plan, tell: Listener) -> tuple[Training, Training]:
 
 
 def _targets(plan: Plan) -> list[tuple[int, bool]]:
-    """When to kill: spread over the whole run, at random within each stretch of it; every other one in a commit."""
+    """When to kill: once in each stretch of the run, at random within it; every other one in a commit."""
     chance = random.SystemRandom()
     stretch = plan.steps / max(1, plan.kills)
     first = chance.random() < 0.5
     return [
-        (int(stretch * (index + chance.uniform(0.1, 0.8))), bool((index + first) % 2)) for index in range(plan.kills)
+        (int(stretch * (index + chance.uniform(0.1, 0.8))), bool((index + first) % 2))
+        for index in range(plan.kills)
     ]
 
 
@@ -217,7 +225,7 @@ def _await_moment(child: Process, in_commit: bool) -> None:
 
 
 def half_written(directory: str) -> str:
-    """What is in the directory of a run that was begun and not finished, in words; empty if there is nothing."""
+    """What was begun in the directory of a run and not finished, in words; empty if there is nothing."""
     packs, checkpoints, policies = (_names(directory, part) for part in ("packs", "checkpoints", "policies"))
     if any(name.startswith(TEMPORARY) for name in packs + checkpoints):
         return CHECKPOINT

@@ -1,7 +1,7 @@
 """A training loop of one's own that survives being killed: DQN on CartPole, in CleanRL's style.
 
-It is the agent of `perdure demo`, and an example to copy from. What Perdure asks for is marked (1) to (4). On its
-own:
+It is the agent of `perdure demo`, and an example to copy from. What Perdure asks for is marked (1) to (4). On
+its own:
 
     python -m perdure.demo.training runs/cartpole
 """
@@ -72,8 +72,12 @@ def train(run: perdure.Run, total: int, every: int, seed: int, report: Callable[
     torch.manual_seed(seed)
     envs = gym.make_vec("CartPole-v1", num_envs=ENVS, vectorization_mode="sync")
     # Spaces draw from generators of their own, which Gymnasium seeds differently in every process.
-    for space in (envs.action_space, envs.observation_space, envs.single_action_space, envs.single_observation_space):
-        space.seed(seed)
+    for spaces in (
+        (envs.action_space, envs.single_action_space),
+        (envs.observation_space, envs.single_observation_space),
+    ):
+        for space in spaces:
+            space.seed(seed)
     agent, target = network(), network()
     target.load_state_dict(agent.state_dict())
     optimizer = torch.optim.Adam(agent.parameters(), lr=2e-3)

@@ -1,6 +1,6 @@
-"""What two runs ended with, compared path by path and bit by bit, and sorted into what a person would ask for.
+"""What two runs ended with, compared path by path and bit by bit, and sorted by what a person would ask for.
 
-Reads two finished runs. It knows the names of the parts in `perdure.demo.training`, and nothing of how they were trained.
+It knows the names of the parts in `perdure.demo.training`, and nothing of how they were trained.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ QUESTIONS = {
     "environments in mid-episode": ("envs", "obs", "over", "episode"),
     "random generators": ("rng",),
     "returns, counters": ("returns",),
-    "best score": ("run",),
+    "best score, run's own record": ("run",),
 }
 _OTHER = "everything else"
 _GENERATOR = "np_random"
@@ -89,7 +89,9 @@ def judge(first: str, second: str) -> Verdict:
     for difference in diff(a, b, ignore=()):
         answers[_question(difference.path)].differences.append(difference)
     policy = _policies(first, second)
-    return Verdict([answer for answer in answers.values() if answer.paths or answer.differences] + policy, left_out)
+    return Verdict(
+        [answer for answer in answers.values() if answer.paths or answer.differences] + policy, left_out
+    )
 
 
 def _last(directory: str) -> State:

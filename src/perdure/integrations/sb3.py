@@ -1,7 +1,8 @@
 """Stable-Baselines3: where its training loop is at rest, and nothing that a general handler could do.
 
-The loop is at rest where a rollout begins: nothing but the model, its environments and the callbacks holds state then. A
-checkpoint is taken there, and restored there: at the same place of the program, before the first rollout of the new process.
+The loop is at rest where a rollout begins: nothing but the model, its environments and the callbacks holds
+state then. A checkpoint is taken there, and restored there: at the same place of the program, before the first
+rollout of the new process.
 """
 
 from __future__ import annotations
@@ -17,9 +18,19 @@ from perdure.state.registry import leave_out, skip
 from perdure.world import World
 
 _CALL = "it belongs to the call of learn()"
-leave_out("stable_baselines3.common.base_class.BaseAlgorithm", ("_total_timesteps", "_num_timesteps_at_start"), _CALL)
-leave_out("stable_baselines3.common.callbacks.BaseCallback", ("locals", "globals"), "variables of the training loop")
-leave_out("stable_baselines3.common.vec_env.base_vec_env.VecEnvWrapper", ("class_attributes",), "members of its class")
+leave_out(
+    "stable_baselines3.common.base_class.BaseAlgorithm",
+    ("_total_timesteps", "_num_timesteps_at_start"),
+    _CALL,
+)
+leave_out(
+    "stable_baselines3.common.callbacks.BaseCallback", ("locals", "globals"), "variables of the training loop"
+)
+leave_out(
+    "stable_baselines3.common.vec_env.base_vec_env.VecEnvWrapper",
+    ("class_attributes",),
+    "members of its class",
+)
 leave_out("stable_baselines3.common.logger.Logger", ("dir",), "where this process logs")
 skip("stable_baselines3.common.logger.KVWriter", "a writer of logs")
 
@@ -29,9 +40,10 @@ _START, _END = "rollout start", "training end"
 class PersistenceCallback(BaseCallback):
     """Makes `model.learn` survive being killed: run the same script again and it goes on where it was.
 
-    On the first call of `learn` in a process it resumes the run in `directory`, if there is one; then it checkpoints the
-    model with its replay buffer, its environments in mid-episode, VecNormalize, every other callback of the list, and all
-    random generators. SIGTERM and Ctrl-C make a checkpoint where the next rollout begins and then leave the process.
+    On the first call of `learn` in a process it resumes the run in `directory`, if there is one; then it
+    checkpoints the model with its replay buffer, its environments in mid-episode, VecNormalize, every other
+    callback of the list, and all random generators. SIGTERM and Ctrl-C make a checkpoint where the next rollout
+    begins and then leave the process.
 
     The environments must live in this process (DummyVecEnv). A script that calls `learn` several times resumes in the
     first call; give a run to each call that must be resumed exactly.
@@ -84,7 +96,9 @@ class PersistenceCallback(BaseCallback):
             if not self._resumed:
                 found = run.peek(self.world)
                 self._resume = found is not None
-                if found is not None and (found.step >= self._total or (found.counters or {}).get("at") == _END):
+                if found is not None and (
+                    found.step >= self._total or (found.counters or {}).get("at") == _END
+                ):
                     self._go_on()
             self._exit.enter_context(run.guard())
         except BaseException:
@@ -97,7 +111,10 @@ class PersistenceCallback(BaseCallback):
         self._resume, self._resumed = False, True
         self.model._num_timesteps_at_start = self.model.num_timesteps
         if self.verbose and found is not None:
-            print(f"perdure: going on at step {found.step} from {found.file} in {self.run.directory}", flush=True)
+            print(
+                f"perdure: going on at step {found.step} from {found.file} in {self.run.directory}",
+                flush=True,
+            )
 
     def _on_rollout_start(self) -> None:
         assert self.run is not None
@@ -105,7 +122,11 @@ class PersistenceCallback(BaseCallback):
             self._go_on()
             return
         self.run.tick(
-            self.world, self.model.num_timesteps, every=self.every, seconds=self.seconds, counters={"at": _START}
+            self.world,
+            self.model.num_timesteps,
+            every=self.every,
+            seconds=self.seconds,
+            counters={"at": _START},
         )
 
     def _on_step(self) -> bool:

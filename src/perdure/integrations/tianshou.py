@@ -1,8 +1,8 @@
 """Tianshou 2: where its trainers are at rest, and nothing that a general handler could do.
 
-A trainer is at rest before each of its training steps and between epochs. Its loop over an epoch keeps one number in a local
-variable, how many steps of the epoch are done; it is kept with the checkpoint and handed to the loop again by the first
-training step after a resume.
+A trainer is at rest before each of its training steps and between epochs. Its loop over an epoch keeps one
+number in a local variable, how many steps of the epoch are done; it is kept with the checkpoint and handed to
+the loop again by the first training step after a resume.
 """
 
 from __future__ import annotations
@@ -47,10 +47,11 @@ def run(
 ) -> Any:
     """In place of `trainer.run()` or `experiment.run()`: the same training, which survives being killed.
 
-    Run the same script again and it goes on where it was, with the same result as if nothing had happened. The best policy
-    is published in the run's directory (`policy.pt`, or `policy_state_dict.pt` where the policy cannot be pickled as a
-    whole); a `save_best_fn` of the trainer's is called as well, but never for a policy that is worse than the best one of
-    an earlier process. SIGTERM and Ctrl-C make a checkpoint before the next training step and then leave the process.
+    Run the same script again and it goes on where it was, with the same result as if nothing had happened. The
+    best policy is published in the run's directory (`policy.pt`, or `policy_state_dict.pt` where the policy
+    cannot be pickled as a whole); a `save_best_fn` of the trainer's is called as well, but never for a policy
+    that is worse than the best one of an earlier process. SIGTERM and Ctrl-C make a checkpoint before the next
+    training step and then leave the process.
 
     :param subject: a trainer (on-policy, off-policy or offline), or a high-level experiment. Their environments must
         live in this process (DummyVectorEnv).
@@ -149,13 +150,13 @@ class _Session:
 
     def save_best(self, algorithm: Any, original: Callable[[Any], None] | None) -> None:
         score = float(self.trainer._best_score)
-        published = self.opened.best_score
-        if published is not None and score <= published:
+        published = self.opened.published
+        if not published.beaten_by(score):
             return
         if original is not None:
             original(algorithm)
         try:
-            self.opened.publish(score, self.step, self.handlers_world, algorithm)
+            published.offer(score, self.step, self.handlers_world, algorithm)
         except NotPicklableError as error:
             if not self.choose:
                 raise
@@ -165,11 +166,10 @@ class _Session:
                 NotCapturedWarning,
                 stacklevel=2,
             )
-            own = self.opened.persistence
-            self.opened.persistence = PolicyPersistence(
-                own.additional_persistence, mode=PolicyPersistence.Mode.POLICY_STATE_DICT
+            published.persistence = PolicyPersistence(
+                published.persistence.additional_persistence, mode=PolicyPersistence.Mode.POLICY_STATE_DICT
             )
-            self.opened.publish(score, self.step, self.handlers_world, algorithm)
+            published.offer(score, self.step, self.handlers_world, algorithm)
 
 
 class _Experiment:
@@ -195,11 +195,11 @@ class _Experiment:
         group = PersistenceGroup(*made.envs.persistence, enabled=config.persistence_enabled)
         if self.choose:
             mode = PolicyPersistence.Mode(config.policy_persistence_mode.value)
-            self.opened.persistence = PolicyPersistence(group, config.persistence_enabled, mode)
+            self.opened.published.persistence = PolicyPersistence(group, config.persistence_enabled, mode)
         # The experiment's own function writes in place; the run's publishes the same files all at once.
         trainer.params.save_best_fn = None
         if trainer.params.save_checkpoint_fn is not None:
-            trainer.params.save_checkpoint_fn = self.opened.persistence.get_save_checkpoint_fn(made)
+            trainer.params.save_checkpoint_fn = self.opened.published.persistence.get_save_checkpoint_fn(made)
         session = _Session(
             trainer,
             self.opened,
@@ -225,7 +225,9 @@ class _Experiment:
         if config.persistence_enabled:
             made.logger.finalize()
         if config.watch and made.envs.watch_env is not None:
-            experiment._watch_agent(config.watch_num_episodes, made.algorithm, made.envs.watch_env, config.watch_render)
+            experiment._watch_agent(
+                config.watch_num_episodes, made.algorithm, made.envs.watch_env, config.watch_render
+            )
         return self.result(made, result)
 
     @staticmethod

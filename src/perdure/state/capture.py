@@ -247,7 +247,7 @@ class Walker:
             return None
         (kind,) = kinds
         if kind is float or kind is bool or kind is int:
-            if kind is int and not (-(1 << 62) < min(value) and max(value) < 1 << 62):
+            if kind is int and not (min(value) > -(1 << 62) and max(value) < 1 << 62):
                 return None
             packed = np.array(list(value), dtype={float: np.float64, bool: np.bool_, int: np.int64}[kind])
             return Packed(kind.__name__, self.array(packed, path))

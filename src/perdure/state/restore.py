@@ -27,7 +27,16 @@ from perdure.state.capture import (
     parts_of,
     write_path,
 )
-from perdure.state.registry import Adapter, Handler, Skip, find_class, known, may_rebuild, slot_names, type_name
+from perdure.state.registry import (
+    Adapter,
+    Handler,
+    Skip,
+    find_class,
+    known,
+    may_rebuild,
+    slot_names,
+    type_name,
+)
 from perdure.state.report import Report
 from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, State, Value
 
@@ -206,9 +215,7 @@ class _Restorer:
             case Array():
                 if fits(node, live):
                     return True
-                if rigid or "parameter" in node.extra:
-                    self.mismatch(node, path, describe(node), describe(live))
-                elif live is not None and not self.replaceable(live):
+                if rigid or "parameter" in node.extra or (live is not None and not self.replaceable(live)):
                     self.mismatch(node, path, describe(node), describe(live))
                 return False
             case Items() | tree.Mapping():
@@ -348,7 +355,7 @@ class _Restorer:
         match node:
             case Object():
                 cls = self.find(node.type)
-                if cls is None or known(cls).entry is not None and not isinstance(known(cls).entry, Adapter):
+                if cls is None or (known(cls).entry is not None and not isinstance(known(cls).entry, Adapter)):
                     return (
                         f"the checkpoint has a {short(node.type)} that was created while running, and the script has "
                         f"no object of that class. Let the script create it, or perdure.register({short(node.type)}, "

@@ -1,0 +1,280 @@
+"""Runs of loops of one's own: resuming, cadence, best, retention, what is said."""
+
+import itertools
+import json
+import os
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import perdure
+from perdure.errors import CaptureError, ChangedScriptWarning, NotPicklableError, PerdureError, RestoreError
+from perdure.store import Store
+
+
+class Stop(Exception):
+    pass
+
+
+def walk(directory, total, stop=None, score=None, **cadence):
+    """A training that adds up random numbers, and raises in step `stop`."""
+    world = perdure.World(trace=[], model=torch.nn.Linear(2, 1))
+    with perdure.Run(directory) as run:
+        for step in run.steps(world, total, **cadence):
+            if step == stop:
+                raise Stop
+            world.trace.append((step, float(np.random.rand())))
+            if score is not None:
+                run.best(score(step), world)
+    return world, run
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    np.random.seed(5)
+    torch.manual_seed(5)
+
+
+def test_a_run_goes_on_where_its_last_checkpoint_was(tmp_path):
+    whole, _ = walk(tmp_path / "whole", 10, every=3)
+    np.random.seed(5)
+    with pytest.raises(Stop):
+        walk(tmp_path / "run", 10, stop=8, every=3)
+    with Store.open(tmp_path / "run") as store:
+        assert [info.step for info in store.checkpoints()] == [3, 6]
+    np.random.seed(1)
+    resumed, run = walk(tmp_path / "run", 10, every=3)
+    assert resumed.trace == whole.trace
+    assert run.report.exact
+    assert "trace[0][1]" in run.report.restored
+
+
+def test_a_finished_run_does_nothing_and_a_longer_one_goes_on(tmp_path):
+    first, _ = walk(tmp_path / "run", 4, every=2)
+    again, _ = walk(tmp_path / "run", 4, every=2)
+    assert again.trace == first.trace
+    longer, _ = walk(tmp_path / "run", 6, every=2)
+    assert longer.trace[:4] == first.trace
+    assert [step for step, _ in longer.trace] == list(range(6))
+
+
+def test_checkpoints_are_due_by_steps_by_seconds_and_at_the_end(tmp_path, monkeypatch):
+    walk(tmp_path / "steps", 7, every=3)
+    walk(tmp_path / "end", 7)
+    clock = itertools.count(step=4.0)
+    monkeypatch.setattr("perdure.run.time.monotonic", lambda: next(clock))
+    walk(tmp_path / "seconds", 7, seconds=6)
+
+    def steps(name):
+        with Store.open(tmp_path / name) as store:
+            return [info.step for info in store.checkpoints()]
+
+    assert steps("steps") == [3, 6, 7]
+    assert steps("end") == [7]
+    assert len(steps("seconds")) > 2
+
+
+def test_the_last_checkpoints_are_kept_and_that_of_the_best(tmp_path):
+    walk(tmp_path / "run", 9, every=1, score=lambda step: {2: 5.0}.get(step, 1.0 + step / 100))
+    with Store.open(tmp_path / "run") as store:
+        assert [info.step for info in store.checkpoints()] == [3, 7, 8, 9]
+        assert [problem for problem in store.verify() if not problem.harmless] == []
+
+
+def test_the_best_policy_is_published_and_survives_a_restart(tmp_path):
+    scores = [1.0, 9.0, 3.0, 4.0, 5.0, 6.0]
+    with pytest.raises(Stop):
+        walk(tmp_path / "run", 6, stop=4, every=1, score=scores.__getitem__)
+    published = os.readlink(tmp_path / "run" / "best")
+    _, run = walk(tmp_path / "run", 6, every=1, score=scores.__getitem__)
+    assert run.best_score == 9.0
+    assert os.readlink(tmp_path / "run" / "best") == published
+    assert json.loads((tmp_path / "run" / "best.json").read_text()) == {"score": 9.0, "step": 1}
+    loaded = perdure.load_policy(tmp_path / "run", trust=[torch.nn])
+    assert isinstance(loaded, torch.nn.Linear)
+
+
+def test_what_a_killed_process_saw_after_its_checkpoint_does_not_count_but_its_file_stays(tmp_path):
+    # The first process reaches 9 after its last checkpoint; the second, being another training, only 5.
+    with pytest.raises(Stop):
+        walk(tmp_path / "run", 6, stop=4, every=3, score=[1.0, 2.0, 3.0, 9.0, 0.0, 0.0].__getitem__)
+    world = perdure.World(trace=[], model=torch.nn.Linear(2, 1))
+    with perdure.Run(tmp_path / "run") as run:
+        answers = [
+            (step, run.best([5.0, 4.0, 6.0][step - 3], world)) for step in run.steps(world, 6, every=3)
+        ]
+    # As the uninterrupted training would have been answered: better than the 3 at its checkpoint, or not.
+    assert answers == [(3, True), (4, False), (5, True)]
+    assert run.best_score == 9.0
+    assert json.loads((tmp_path / "run" / "best.json").read_text())["score"] == 9.0
+
+
+def test_nan_is_never_the_best(tmp_path):
+    world = perdure.World(model=torch.nn.Linear(2, 1))
+    with perdure.Run(tmp_path / "run") as run:
+        assert not run.best(float("nan"), world)
+        assert run.best(-5, world)
+        assert not run.best(float("nan"), world)
+        assert run.best_score == -5
+
+
+def test_a_policy_that_cannot_be_pickled_is_found_out_and_the_best_before_it_stays(tmp_path):
+    world = perdure.World(policy=torch.nn.Linear(2, 1))
+    with perdure.Run(tmp_path / "run") as run:
+        run.best(1.0, world)
+        world.policy.head = lambda x: x
+        with pytest.raises(NotPicklableError, match="head"):
+            run.best(2.0, world)
+        assert run.best_score == 1.0
+    assert perdure.load_policy(tmp_path / "run", trust=[torch.nn]) is not None
+
+
+def test_which_part_is_the_policy_must_be_clear(tmp_path):
+    world = perdure.World(actor=torch.nn.Linear(2, 1), critic=torch.nn.Linear(2, 1))
+    with perdure.Run(tmp_path / "run") as run:
+        with pytest.raises(PerdureError, match=r"policy=\.\.\."):
+            run.best(1.0, world)
+        assert run.best(1.0, world, policy=world.actor)
+
+
+def test_what_cannot_be_captured_is_said_before_the_first_step(tmp_path):
+    world = perdure.World(envs=[{"iterator": iter([1, 2])}])
+    with perdure.Run(tmp_path / "run") as run:
+        with pytest.raises(CaptureError, match=r"envs\[0\]\['iterator'\].*perdure\.register"):
+            next(run.steps(world, 3))
+    with perdure.Run(tmp_path / "run", skip=["envs*iterator*"]) as run:
+        assert list(run.steps(world, 3)) == [0, 1, 2]
+
+
+def test_an_edited_value_is_told_and_the_runs_value_kept(tmp_path):
+    def build(lr, width=2):
+        model = torch.nn.Linear(width, 1)
+        return perdure.World(
+            model=model, optimizer=torch.optim.SGD(model.parameters(), lr=lr), note=np.zeros(width)
+        )
+
+    with perdure.Run(tmp_path / "run") as run:
+        for _ in run.steps(build(0.1), 2):
+            pass
+    with perdure.Run(tmp_path / "run") as run, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        world = build(0.2)
+        run.resume(world)
+    assert [each.category for each in said] == [ChangedScriptWarning]
+    assert "optimizer.param_groups[0]['lr']: 0.1 when the run began, 0.2 in the script now" in str(
+        said[0].message
+    )
+    assert world.optimizer.param_groups[0]["lr"] == 0.1
+    with perdure.Run(tmp_path / "run") as run:
+        with pytest.raises(RestoreError, match=r"model\.weight") as raised:
+            run.resume(build(0.1, width=3))
+    assert any(path == "model.weight" for path, _ in raised.value.report.mismatched)
+
+
+def test_other_steps_of_the_call_do_not_count_as_an_edit(tmp_path):
+    walk(tmp_path / "run", 4, every=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        walk(tmp_path / "run", 8, every=1)
+
+
+def test_random_generators_are_not_taken_for_an_edited_script(tmp_path):
+    def build():
+        return perdure.World(rng=np.random.default_rng(), x=1)
+
+    with perdure.Run(tmp_path / "run") as run:
+        for _ in run.steps(build(), 2):
+            pass
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with perdure.Run(tmp_path / "run") as run:
+            run.resume(build())
+
+
+def test_a_world_has_no_part_of_the_runs_own_name(tmp_path):
+    with perdure.Run(tmp_path / "run") as run, pytest.raises(PerdureError, match="'run'"):
+        run.checkpoint(perdure.World(run=1), 0)
+
+
+def test_loops_of_another_form_use_resume_tick_and_checkpoint(tmp_path):
+    def train(rounds):
+        world = perdure.World(done=0)
+        with perdure.Run(tmp_path / "run") as run, run.guard():
+            run.resume(world)
+            while world.done < rounds:
+                world.done += 1
+                run.tick(world, world.done, every=2, counters={"round": world.done})
+            run.checkpoint(world, world.done)
+            return run.last
+
+    assert train(3).step == 3
+    assert train(7).step == 7
+    with Store.open(tmp_path / "run") as store:
+        assert {info.step: info.counters for info in store.checkpoints()} == {
+            4: {"round": 4},
+            6: {"round": 6},
+            7: {},
+        }
+
+
+def test_steps_that_are_handed_on_in_local_variables_are_warned_of(tmp_path):
+    world = perdure.World(x=0)
+    obs = np.zeros(2)
+    total = 0
+    with (
+        perdure.Run(tmp_path / "run") as run,
+        pytest.warns(perdure.errors.NotCapturedWarning, match="obs, total") as said,
+    ):
+        for step in run.steps(world, 3):
+            action = obs + 1
+            total += step
+            obs = action * 2
+            scratch = [each for each in obs]
+            world.x += len(scratch)
+    assert said[0].filename == __file__
+
+
+def test_objects_that_the_loop_changes_outside_the_world_are_warned_of(tmp_path):
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(model.parameters())
+    generator, untouched, config = np.random.default_rng(1), np.zeros(3), {"lr": 0.1}
+    history = []
+    world = perdure.World(model=model)
+    with perdure.Run(tmp_path / "run") as run, pytest.warns(perdure.errors.NotCapturedWarning) as said:
+        for step in run.steps(world, 4, every=2):
+            optimizer.zero_grad()
+            model(
+                torch.tensor(generator.normal(size=2) + untouched[:2] + config["lr"]).float()
+            ).sum().backward()
+            optimizer.step()
+            history.append(step)
+    assert len(said) == 1
+    assert "the loop hands optimizer, generator, history from" in str(said[0].message)
+
+
+def test_a_loop_that_keeps_everything_in_the_world_is_not_warned_of(tmp_path):
+    world = perdure.World(x=0, obs=np.zeros(2))
+    scale, names = 2, []
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with perdure.Run(tmp_path / "run") as run:
+            for step in run.steps(world, 3):
+                action = world.obs * scale
+                for i in range(2):
+                    last = action[i]
+                with torch.no_grad():
+                    value = last
+                names = [step]
+                world.obs = action + value
+                if step:
+                    shown = step
+                    world.x = shown
+
+
+def test_keep_and_parts_are_checked(tmp_path):
+    with pytest.raises(ValueError, match="keep"):
+        perdure.Run(tmp_path / "run", keep=0)
+    with pytest.raises(AttributeError, match="its parts are a"):
+        _ = perdure.World(a=1).b

@@ -133,9 +133,12 @@ class Run:
                 # It was whole a moment ago: it went bad while it was read. What it left half-written is written over.
                 checkpoint = self._older(checkpoint.info, error)
                 continue
-            self.last = checkpoint.info
+            self.last = info = checkpoint.info
             self._last_time = time.monotonic()
-            return checkpoint.info
+            _say(
+                f"{self.directory}: going on at step {info.step}, from checkpoint {info.number} of {info.created}"
+            )
+            return info
         return None
 
     def _older(self, damaged: CheckpointInfo, error: DamagedError) -> Checkpoint:
@@ -205,15 +208,14 @@ class Run:
             shown.setdefault("best", self.progress.best_score)
         self.last = self._store.commit(state, step=step, counters=counters, metrics=shown, tags=tags)
         self._best_untagged = False
-        self._retain()
+        self._store.retain(self._wanted)
         self._last_time = time.monotonic()
         return self.last
 
-    def _retain(self) -> None:
-        good = [info for info in self._store.checkpoints() if not info.damage]
-        kept = {info.number for info in good[-self.keep :]}
+    def _wanted(self, good: Sequence[CheckpointInfo]) -> set[int]:
+        """Which of the good checkpoints to keep."""
         best = [info.number for info in good if _BEST_TAG in info.tags]
-        self._store.retain(kept | set(best[-1:]))
+        return {info.number for info in good[-self.keep :]} | set(best[-1:])
 
     def due(self, step: int, every: int | None, seconds: float | None) -> bool:
         """Whether a checkpoint is due once `step` steps are done."""
@@ -242,10 +244,8 @@ class Run:
         if self.due(step, every, seconds):
             self.checkpoint(world, step, counters=counters)
         if (received := self.interrupts.received) is not None:
-            print(
-                f"perdure: {received.name}: step {step} is saved in {self.directory}; start the same command to go on",
-                file=sys.stderr,
-                flush=True,
+            _say(
+                f"{received.name}: step {step} is saved in {self.directory}; start the same command to go on"
             )
             raise Preempted(128 + received)
 
@@ -350,6 +350,11 @@ class Run:
                 f"the world has a part named {PART!r}, which is the run's own; give it another name"
             )
         return {**parts, PART: self.progress}
+
+
+def _say(what: str) -> None:
+    """One line for the person at the terminal, apart from what the script prints."""
+    print(f"perdure: {what}", file=sys.stderr, flush=True)
 
 
 class _With:

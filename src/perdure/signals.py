@@ -21,7 +21,7 @@ class Preempted(SystemExit):
 
 
 class Interrupts:
-    """While entered, signals are noted instead of obeyed. Does nothing outside the main thread: Python has none there."""
+    """While entered, signals are noted instead of obeyed; in other threads than the main one it does nothing."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None

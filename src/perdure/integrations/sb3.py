@@ -53,7 +53,6 @@ class PersistenceCallback(BaseCallback):
     :param seconds: time between two checkpoints; ten minutes if neither is given.
     :param keep: how many of the latest checkpoints to keep.
     :param strict: whether it is an error if a checkpoint does not fit the model in every path.
-    :param verbose: 1 says on the standard output where it resumes.
     """
 
     def __init__(
@@ -64,9 +63,8 @@ class PersistenceCallback(BaseCallback):
         seconds: float | None = None,
         keep: int = 3,
         strict: bool = True,
-        verbose: int = 1,
     ) -> None:
-        super().__init__(verbose)
+        super().__init__()
         self.directory = directory
         self.every = every
         self.seconds = seconds
@@ -107,14 +105,9 @@ class PersistenceCallback(BaseCallback):
 
     def _go_on(self) -> None:
         assert self.run is not None
-        found = self.run.resume(self.world)
+        self.run.resume(self.world)
         self._resume, self._resumed = False, True
         self.model._num_timesteps_at_start = self.model.num_timesteps
-        if self.verbose and found is not None:
-            print(
-                f"perdure: going on at step {found.step} from {found.file} in {self.run.directory}",
-                flush=True,
-            )
 
     def _on_rollout_start(self) -> None:
         assert self.run is not None

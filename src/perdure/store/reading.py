@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from perdure.errors import DamagedError
 from perdure.store.backend import Backend
-from perdure.store.manifest import CHECKPOINTS, Manifest, checkpoint_number, manifest_name, read_manifest
+from perdure.store.manifest import (
+    CHECKPOINTS,
+    CheckpointInfo,
+    Manifest,
+    checkpoint_number,
+    manifest_name,
+    read_manifest,
+)
 from perdure.store.packs import PACK_FILE, PACKS, Chunk, Pack
 from perdure.store.sealed import digest
 
@@ -96,16 +104,48 @@ def _missing(backend: Backend, pack: Pack, checkpoint: int) -> DamagedError:
     return DamagedError(f"{backend.locate(pack.name)} is missing; checkpoint {checkpoint} has arrays in it")
 
 
+class Summary(NamedTuple):
+    """What a manifest says, but for the state and its arrays; and the checksum of the file that says it."""
+
+    info: CheckpointInfo
+    packs: Sequence[Pack]
+    checksum: str
+
+
 class Catalog:
     """The checkpoints that a backend holds of one run."""
 
     def __init__(self, backend: Backend, run_id: str) -> None:
         self._backend = backend
         self._run_id = run_id
+        self._summaries: dict[int, Summary] = {}
 
     def numbers(self) -> list[int]:
         """The checkpoints there are, damaged or not, from the oldest to the newest."""
-        return checkpoint_numbers(self._backend)
+        numbers = checkpoint_numbers(self._backend)
+        for gone in set(self._summaries.copy()).difference(numbers):
+            self._summaries.pop(gone, None)
+        return numbers
+
+    def summary(self, number: int) -> Summary:
+        """What the manifest of a checkpoint says, but for the state; raises what :meth:`load` raises.
+
+        The file is read and verified every time, but parsed only if its bytes are not those that were parsed
+        before: this is asked about every checkpoint, after every checkpoint.
+        """
+        name = manifest_name(number)
+        content = self._backend.get(name)
+        known = self._summaries.get(number)
+        if known is None or digest(content) != known.checksum:
+            manifest = read_manifest(content, name, self._backend.locate(name), self._run_id)
+            known = self.note(manifest, content)
+        return known
+
+    def note(self, manifest: Manifest, content: bytes) -> Summary:
+        """Take note of what a good manifest says, and of the bytes that say it."""
+        known = Summary(manifest.info, manifest.packs, digest(content))
+        self._summaries[manifest.info.number] = known
+        return known
 
     def load(self, number: int) -> Manifest:
         """The manifest of a checkpoint; its arrays are not looked at.

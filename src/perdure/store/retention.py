@@ -33,7 +33,7 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
     problems: dict[int, str] = {}
     for number in catalog.numbers():
         try:
-            info = catalog.load(number).info
+            info = catalog.summary(number).info
         except (NewerFormatError, FileNotFoundError):
             continue
         except DamagedError as error:
@@ -76,7 +76,7 @@ def sweep(backend: Backend, catalog: Catalog) -> None:
         if not unused:
             return
         try:
-            unused -= {pack.file for pack in catalog.load(number).packs}
+            unused -= {pack.file for pack in catalog.summary(number).packs}
         except FileNotFoundError:
             continue
         except StoreError:

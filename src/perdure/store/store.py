@@ -194,6 +194,7 @@ class Store:
                 self._backend.put(made.packs[-1].name, made.buffers())
             # Last, and only when the data is durable: with the manifest, the checkpoint exists.
             self._backend.put(info.file, [content])
+            self._catalog.note(manifest, content)
             self._known = Known.of(made.packs, made.arrays)
             self._verified = manifest
             return info
@@ -206,7 +207,7 @@ class Store:
         infos = []
         for number in self._catalog.numbers():
             try:
-                infos.append(self._catalog.load(number).info)
+                infos.append(self._catalog.summary(number).info)
             except FileNotFoundError:
                 continue  # deleted by the writer's retention in the meantime
             except StoreError as error:

@@ -1,4 +1,4 @@
-"""What a whole durable checkpoint costs, against what users of Stable-Baselines3 and torch would write instead."""
+"""What a whole durable checkpoint costs, against what Stable-Baselines3 and torch write."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _compare(result: Result, capacity: int, rows: int, rounds: int) -> None:
     size[_OURS] = statistics.mean(written)
     result.tables.append(
         Table(
-            f"A checkpoint of SB3 SAC, buffer of {capacity:,} transitions, {rows:,} of them new ({rounds} rounds)",
+            f"A checkpoint: SB3 SAC, buffer of {capacity:,} transitions, {rows:,} new ({rounds} rounds)",
             ["what", "median", "mean", "worst", "median of ratios", "bytes written"],
             [
                 [
@@ -112,7 +112,8 @@ def _compare(result: Result, capacity: int, rows: int, rounds: int) -> None:
         result.figures.append(
             Figure(
                 "a durable checkpoint with 2 % new costs less than what SB3 saves",
-                f"{times(ratio)} less time, {times(size[_SB3] / size[_OURS])} fewer bytes at {capacity:,} transitions",
+                f"at {capacity:,} transitions SB3 takes {times(ratio)} the time and "
+                f"{times(size[_SB3] / size[_OURS])} the bytes",
                 ratio > 1,
             )
         )
@@ -169,8 +170,8 @@ def _curve(result: Result, capacities: Sequence[int], rounds: int) -> None:
                 "against Perdure",
             ],
             lines,
-            note=f"From the smallest to the largest buffer a checkpoint costs {times(grown)}. Every commit hashes the whole "
-            "buffer on the training thread to find what is new. The rest: writing, fsync, retention.",
+            note=f"The largest buffer costs {times(grown)} the smallest: every commit hashes the whole buffer on the "
+            "training thread to find what is new. The rest: writing, fsync, retention.",
         )
     )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
+import torch
 from rich.console import Console
 
 from benchmarks import capture, checkpoint, imports, training
@@ -27,6 +29,8 @@ BENCHMARKS: dict[str, Benchmark] = {
     "imports": imports,
     "training": training,
 }  # type: ignore[dict-item]
+
+_WIDTH = 120
 
 FULL: dict[str, dict[str, Any]] = {
     "capture": {"rounds": 60},
@@ -59,7 +63,10 @@ QUICK: dict[str, dict[str, Any]] = {
 )
 def main(quick: bool, only: tuple[str, ...], file: Path | None) -> None:
     """Measure what Perdure costs, and what its peers cost in the same minutes."""
-    console = Console()
+    # In a file, tables are as wide as they need to be.
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+    # Threads that wait for each other measure what else is going on in the machine.
+    torch.set_num_threads(1)
     facts = machine()
     console.print(machine_line(facts), highlight=False)
     results = []

@@ -31,8 +31,8 @@ def timed(action: Callable[[], object]) -> float:
 def interleaved(cases: Mapping[str, Case], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
     """Seconds of each case in each round.
 
-    In each round every case runs once, and a slow minute of the machine so meets all of them. The order is rotated from
-    round to round, because what runs first finds other caches than what runs last.
+    In each round every case runs once, and a slow minute of the machine so meets all of them. The order is
+    rotated from round to round, because what runs first finds other caches than what runs last.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     names = list(cases)

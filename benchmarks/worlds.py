@@ -9,6 +9,7 @@ from stable_baselines3 import SAC
 from stable_baselines3.common.buffers import ReplayBuffer
 
 _ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+_NEVER = ("dones", "timeouts")  # on Pendulum
 
 
 def trained_sac(capacity: int, *, full: bool = True) -> SAC:
@@ -38,10 +39,10 @@ def arrays_of(buffer: ReplayBuffer) -> dict[str, np.ndarray]:
 def write_rows(buffer: ReplayBuffer, rows: int, random: np.random.Generator) -> None:
     """Do to a replay buffer what collecting `rows` transitions does to it, at the speed of NumPy."""
     for start, stop in _slots(buffer, rows):
-        for array in arrays_of(buffer).values():
+        for name, array in arrays_of(buffer).items():
             # Values that no compression and no comparison of chunks can make smaller than they are.
-            fresh = random.random((stop - start, *array.shape[1:]), dtype=np.float32)
-            array[start:stop] = fresh < 0.005 if array.shape[1:] == (1,) and array is buffer.dones else fresh
+            shape = (stop - start, *array.shape[1:])
+            array[start:stop] = 0.0 if name in _NEVER else random.random(shape, dtype=np.float32)
     end = buffer.pos + rows
     buffer.full = buffer.full or end >= buffer.buffer_size
     buffer.pos = end % buffer.buffer_size
@@ -56,6 +57,6 @@ def _slots(buffer: ReplayBuffer, rows: int) -> Iterator[tuple[int, int]]:
 
 
 def advance(model: SAC, rows: int, random: np.random.Generator) -> None:
-    """Train a little: `rows` new transitions, and a gradient step that changes every network and optimizer."""
+    """Train a little: `rows` new transitions, and a gradient step that changes all networks and optimizers."""
     write_rows(buffer_of(model), rows, random)
     model.train(gradient_steps=1, batch_size=16)

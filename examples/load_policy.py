@@ -38,7 +38,9 @@ class Malicious:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("directory", nargs="?", help="of a run that has published a policy made of torch's own layers")
+    parser.add_argument(
+        "directory", nargs="?", help="of a run that has published a policy made of torch's own layers"
+    )
     directory = parser.parse_args().directory
     if directory is None:
         directory = f"{DIRECTORY}/trained"
@@ -49,7 +51,9 @@ def main() -> None:
     policy = perdure.load_policy(directory, trust=[torch.nn])
     with torch.no_grad():
         action = policy(torch.zeros(1, 4)).argmax(1).item()
-    print(f"{directory}: a {type(policy).__name__}, which answers an observation of zeros with action {action}\n")
+    print(
+        f"{directory}: a {type(policy).__name__}, which answers an observation of zeros with action {action}\n"
+    )
 
     # A class that was not trusted. The message lists what to add to `trust`, if you know where the file comes from.
     PolicyPersistence().persist(Scripted(), perdure.World(persist_directory=f"{DIRECTORY}/scripted"))

@@ -37,16 +37,21 @@ def main() -> None:
     same_step = gym.vector.AutoresetMode.SAME_STEP
     envs = gym.vector.SyncVectorEnv([lambda: gym.make("CartPole-v1")] * ENVS, autoreset_mode=same_step)
     # Spaces draw from generators of their own, and Gymnasium seeds those differently in every process.
-    for space in (envs.action_space, envs.observation_space, envs.single_action_space, envs.single_observation_space):
+    for space in (
+        envs.action_space,
+        envs.observation_space,
+        envs.single_action_space,
+        envs.single_observation_space,
+    ):
         space.seed(1)
     envs = gym.wrappers.vector.RecordEpisodeStatistics(envs)
-    actor, critic = mlp(2), mlp(1)
-    parameters = [*actor.parameters(), *critic.parameters()]
-    optimizer = torch.optim.Adam(parameters, lr=1e-3, eps=1e-5)
+    agent = nn.ModuleDict({"actor": mlp(2), "critic": mlp(1)})
+    actor, critic = agent["actor"], agent["critic"]
+    optimizer = torch.optim.Adam(agent.parameters(), lr=1e-3, eps=1e-5)
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, iterations)
 
     # What the run consists of. The environments count: they are saved in mid-episode.
-    world = perdure.World(envs=envs, actor=actor, critic=critic, optimizer=optimizer, schedule=schedule)
+    world = perdure.World(envs=envs, agent=agent, optimizer=optimizer, schedule=schedule)
     world.obs, _ = envs.reset(seed=1)
 
     with perdure.Run("runs/own_loop_ppo") as run:
@@ -83,14 +88,16 @@ def main() -> None:
                     loss = policy_loss + 0.25 * value_loss - 0.01 * distribution.entropy().mean()
                     optimizer.zero_grad()
                     loss.backward()
-                    nn.utils.clip_grad_norm_(parameters, 0.5)
+                    nn.utils.clip_grad_norm_(agent.parameters(), 0.5)
                     optimizer.step()
             schedule.step()
 
             if envs.return_queue:  # the last 100 returns: the wrapper's, and so in the checkpoints as well
                 mean = float(np.mean(envs.return_queue))
                 is_best = run.best(mean, world, policy=actor)  # runs/own_loop_ppo/policy.pt
-                print(f"iteration {iteration}: mean return {mean:.1f}{', the best so far' if is_best else ''}")
+                print(
+                    f"iteration {iteration}: mean return {mean:.1f}{', the best so far' if is_best else ''}"
+                )
         # Started once more after the end, the loop has no iteration left to do, and this is all it says.
         print(f"{iterations} iterations done; the best mean return was {run.best_score}")
 

@@ -23,7 +23,9 @@ def main() -> None:
     steps = parser.parse_args().steps
 
     env = VecNormalize(make_vec_env("Pendulum-v1", n_envs=4, seed=1), gamma=0.9)
-    model = PPO("MlpPolicy", env, n_steps=128, batch_size=128, gamma=0.9, learning_rate=1e-3, seed=1, device="cpu")
+    model = PPO(
+        "MlpPolicy", env, n_steps=128, batch_size=128, gamma=0.9, learning_rate=1e-3, seed=1, device="cpu"
+    )
     # PPO is at rest between two rollouts, here every 512 steps: the first such place after 1000 steps is the one.
     model.learn(steps, callback=PersistenceCallback("runs/sb3_ppo_vecnormalize", every=1000))
     print(f"{model.num_timesteps} steps done; mean of the observations: {env.obs_rms.mean.round(4)}")

@@ -33,7 +33,9 @@ def main() -> None:
     evaluation = EvalCallback(make_vec_env("Pendulum-v1", seed=2), eval_freq=500, n_eval_episodes=3)
     persistence = PersistenceCallback("runs/sb3_sac", every=250)
     model.learn(steps, callback=[evaluation, persistence])
-    print(f"{model.num_timesteps} steps done; the best mean reward of an evaluation was {evaluation.best_mean_reward}")
+    print(
+        f"{model.num_timesteps} steps done; the best mean reward of an evaluation was {evaluation.best_mean_reward}"
+    )
 
 
 if __name__ == "__main__":

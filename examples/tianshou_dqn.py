@@ -48,7 +48,9 @@ def main() -> None:
         eps_training=0.1,
         eps_inference=0.0,
     )
-    algorithm = DQN(policy=policy, optim=AdamOptimizerFactory(lr=2e-3), n_step_return_horizon=3, target_update_freq=100)
+    algorithm = DQN(
+        policy=policy, optim=AdamOptimizerFactory(lr=2e-3), n_step_return_horizon=3, target_update_freq=100
+    )
     training = Collector(algorithm, environments(8, 1), VectorReplayBuffer(20_000, 8), exploration_noise=True)
     testing = Collector(algorithm, environments(5, 2))
     trainer = algorithm.create_trainer(

@@ -92,7 +92,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _introduce(out: Console, plan: Plan) -> None:
-    times = "never" if plan.kills == 0 else count(plan.kills, "time")
+    times = ["never", "once", "twice", f"{plan.kills} times"][min(plan.kills, 3)]
     for line in (
         f"One training, done twice: DQN on CartPole, {plan.steps:,} steps, seed {plan.seed}.",
         f"The first is killed {times} (SIGKILL, at random moments), and started again.",
@@ -142,7 +142,8 @@ class _Screen:
                 self.progress.update(
                     self.tasks[training.name], completed=self._position(training), mean=training.mean
                 )
-                if not self.out.is_terminal and training.name == "killed" and training.step >= self.next_line:
+                shown = not self.out.is_terminal and training.name == "killed" and training.running
+                if shown and training.step >= self.next_line:
                     self._line(f"step {training.step:>6,}  mean return {training.mean:.1f}")
                     self.next_line += self.plan.steps // 4
             case "killed":

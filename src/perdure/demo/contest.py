@@ -21,6 +21,7 @@ from perdure.store.files import TEMPORARY
 PATIENCE = 120.0
 _TICK = 0.02
 _WATCH_TICK = 0.001
+_SHOW_TICK = 0.1
 
 CHECKPOINT = "a checkpoint"
 POLICY = "the best policy"
@@ -170,8 +171,15 @@ def hold(plan: Plan, tell: Listener) -> tuple[Training, Training]:
     )
     targets = _targets(plan)
     children: list[Process] = []
+
+    def show() -> None:
+        for training in (killed, alone):
+            tell("step", training)
+
     try:
-        children += [Process(killed, plan), Process(alone, plan)]
+        # One by one: whatever happens, each is in the list of those to be ended.
+        children.append(Process(killed, plan))
+        children.append(Process(alone, plan))
         told = 0
         while not (killed.done and alone.done):
             for child in children:
@@ -182,14 +190,13 @@ def hold(plan: Plan, tell: Listener) -> tuple[Training, Training]:
                 tell("resumed", killed)
             if targets and not killed.done and killed.running and killed.step >= targets[0][0]:
                 _, in_commit = targets.pop(0)
-                _await_moment(children[0], in_commit)
+                _await_moment(children[0], in_commit, show)
                 if children[0].process.poll() is None:
                     children[0].kill()
                     killed.kills.append(Kill(killed.step, half_written(killed.directory)))
                     tell("killed", killed)
                     children[0] = Process(killed, plan)
-            for training in (killed, alone):
-                tell("step", training)
+            show()
             time.sleep(_TICK)
     finally:
         for child in children:
@@ -208,7 +215,7 @@ def _targets(plan: Plan) -> list[tuple[int, bool]]:
     ]
 
 
-def _await_moment(child: Process, in_commit: bool) -> None:
+def _await_moment(child: Process, in_commit: bool, show: Callable[[], None]) -> None:
     """Wait for a random moment; for one within the next commit, if that is asked for."""
     chance = random.SystemRandom()
     training = child.training
@@ -216,11 +223,15 @@ def _await_moment(child: Process, in_commit: bool) -> None:
         time.sleep(chance.uniform(0, 0.2))
         return
     saves = len(training.saves)
+    shown = time.monotonic()
     while child.process.poll() is None and len(training.saves) == saves:
         if half_written(training.directory) == CHECKPOINT:
             typical = sum(training.saves) / len(training.saves) if saves else 5.0
             time.sleep(chance.uniform(0, 0.8 * typical / 1000))
             return
+        if time.monotonic() - shown > _SHOW_TICK:
+            show()
+            shown = time.monotonic()
         time.sleep(_WATCH_TICK)
 
 

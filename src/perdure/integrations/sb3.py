@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 
 from perdure.persistence import PolicyPersistence
 from perdure.run import Run
-from perdure.state.registry import leave_out, skip
+from perdure.state.registry import leave_out, skip, structural
 from perdure.world import World
 
 _CALL = "it belongs to the call of learn()"
@@ -76,6 +76,7 @@ class PersistenceCallback(BaseCallback):
         self._resume = False
         self._resumed = False
         self._total = 0
+        self._root: BaseCallback = self
 
     def _on_training_start(self) -> None:
         self._exit.close()
@@ -89,8 +90,8 @@ class PersistenceCallback(BaseCallback):
         try:
             self.run = run
             self._total = self.locals["total_timesteps"]
-            # All callbacks of the list: the best reward an EvalCallback has seen belongs to the run.
-            self.world = World(model=self.model, callback=self.locals.get("callback", self))
+            self._root = self.locals.get("callback", self)
+            self.world = World(model=self.model, callbacks=_remembering(self._root))
             if not self._resumed:
                 found = run.peek(self.world)
                 self._resume = found is not None
@@ -107,6 +108,8 @@ class PersistenceCallback(BaseCallback):
         assert self.run is not None
         self.run.resume(self.world)
         self._resume, self._resumed = False, True
+        # A callback that the checkpoint did not know starts afresh, and is remembered from now on.
+        self.world.callbacks = _remembering(self._root)
         self.model._num_timesteps_at_start = self.model.num_timesteps
 
     def _on_rollout_start(self) -> None:
@@ -136,4 +139,19 @@ class PersistenceCallback(BaseCallback):
         self._exit.close()
 
 
+def _remembering(root: BaseCallback) -> dict[str, BaseCallback]:
+    """The callbacks whose memory belongs to the run, by class: the best reward that an EvalCallback has seen, say."""
+    found: dict[str, BaseCallback] = {}
+    pending = [root]
+    while pending:
+        callback = pending.pop(0)
+        if isinstance(callback, CallbackList):
+            pending = callback.callbacks + pending
+        elif not isinstance(callback, PersistenceCallback | ProgressBarCallback):
+            name = type(callback).__name__
+            found[f"{name}#{len(found)}" if name in found else name] = callback
+    return found
+
+
 skip(PersistenceCallback, "Perdure itself")
+structural(BaseCallback)

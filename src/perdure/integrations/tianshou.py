@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tianshou.trainer import InfoStats, OfflineTrainer, Trainer
+from tianshou.trainer import InfoStats, OfflineTrainer, Trainer, TrainerParams
 
 from perdure.errors import NotCapturedWarning, NotPicklableError
 from perdure.persistence import PersistenceGroup, PolicyPersistence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 rebuildable("tianshou.data.batch.Batch")
 leave_out(Trainer, ("_training_step",), "a method")
+leave_out(TrainerParams, ("max_epochs",), "it belongs to the call: a longer training goes on from a shorter one")
 skip("tianshou.utils.logger.wandb.WandbLogger", "a writer of logs")
 skip("tianshou.utils.progress_bar.DummyTqdm", "a progress bar")
 

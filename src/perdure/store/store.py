@@ -38,7 +38,7 @@ from perdure.store.manifest import (
 from perdure.store.opening import open_run
 from perdure.store.packs import Blob, Known, pack_file, pack_number, plan
 from perdure.store.reading import Catalog, pack_sizes
-from perdure.store.sealed import to_plain
+from perdure.store.sealed import from_plain, to_plain
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ class Store:
                 step=int(step),
                 created=now(),
                 bytes=sum(blob.nbytes for blob in blobs),
-                counters=to_plain(dict(counters or {}), "counters"),
-                metrics=to_plain(dict(metrics or {}), "metrics"),
+                counters=from_plain(to_plain(dict(counters or {}), "counters")),
+                metrics=from_plain(to_plain(dict(metrics or {}), "metrics")),
                 tags=tuple(map(str, tags)),
                 versions=self._versions,
             )

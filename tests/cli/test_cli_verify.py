@@ -1,0 +1,93 @@
+import os
+
+import pytest
+from cli_support import as_json, flip_byte, make_newer, make_run, perdure_command
+
+import perdure
+from perdure.store import Problem, Store
+
+
+def test_a_good_run(tmp_path):
+    run = make_run(tmp_path / "a")
+    result = perdure_command("verify", run)
+    assert result.exit_code == 0
+    assert "nothing is wrong" in result.stdout
+    (document,) = as_json("verify", run)["runs"]
+    assert document["checkpoints"] == 3
+    assert document["bytes_read"] > 4000
+    assert document["problems"] == document["notes"] == []
+    assert document["error"] is None
+
+
+@pytest.mark.parametrize("at", [0, 60, -1])
+def test_a_flipped_byte_of_data_is_found(tmp_path, at):
+    run = make_run(tmp_path / "a")
+    flip_byte(run / "packs" / "00000001.safetensors", at)
+    result = perdure_command("verify", run)
+    assert result.exit_code == 1
+    assert "packs/00000001.safetensors" in result.stdout
+    assert "cannot be used" in result.stdout
+    assert str(run) + os.sep not in result.stdout
+
+
+def test_every_byte_of_a_manifest_counts(tmp_path):
+    run = make_run(tmp_path / "a", checkpoints=1)
+    manifest = run / "checkpoints" / "00000001.json"
+    flip_byte(manifest, manifest.stat().st_size // 2)
+    (document,) = as_json("verify", run, code=1)["runs"]
+    assert [problem["file"] for problem in document["problems"]] == ["checkpoints/00000001.json"]
+    # Its pack is of no use to anyone now, which is no further damage.
+    assert [note["file"] for note in document["notes"]] == ["packs/00000001.safetensors"]
+
+
+def test_a_lost_run_json_is_a_problem(tmp_path):
+    run = make_run(tmp_path / "a")
+    (run / "run.json").unlink()
+    result = perdure_command("verify", run)
+    assert result.exit_code == 1
+    assert "run.json" in result.stdout
+    assert result.stderr == ""
+
+
+def test_nothing_readable_at_all_is_a_problem(tmp_path):
+    run = make_run(tmp_path / "a", checkpoints=1)
+    for file in (run / "run.json", run / "checkpoints" / "00000001.json"):
+        flip_byte(file, 70)
+    assert perdure_command("verify", run).exit_code == 1
+
+
+def test_several_runs_and_one_that_is_not_there(tmp_path):
+    good, bad = make_run(tmp_path / "good"), make_run(tmp_path / "bad")
+    missing = perdure_command("verify", good, tmp_path / "gone")
+    assert missing.exit_code == 2
+    assert "nothing is wrong" in missing.stdout
+    flip_byte(bad / "packs" / "00000002.safetensors", -1)
+    assert perdure_command("verify", tmp_path / "gone", bad, good).exit_code == 1
+    assert perdure_command("verify").exit_code == 2
+
+
+def test_a_newer_format_cannot_be_checked_and_is_no_damage(tmp_path):
+    run = make_run(tmp_path / "a")
+    make_newer(run / "checkpoints" / "00000003.json", "manifest")
+    result = perdure_command("verify", run)
+    assert result.exit_code == 2
+    assert "newer Perdure" in result.stdout
+    make_newer(run / "run.json", "run")
+    assert perdure_command("verify", run).exit_code == 2
+
+
+def test_what_a_writer_removes_meanwhile_is_no_damage_and_damage_is(tmp_path, monkeypatch):
+    whole, calls = Store.verify, []
+
+    def verify(store):
+        calls.append(store)
+        # As if retention had taken checkpoint 7 away while its data was to be read.
+        return [*whole(store), *([Problem("packs/7", "is missing", "no use")] if len(calls) == 1 else [])]
+
+    monkeypatch.setattr(Store, "verify", verify)
+    with perdure.Run(make_run(tmp_path / "a")):
+        assert perdure_command("verify", tmp_path / "a").exit_code == 0
+        flip_byte(tmp_path / "a" / "packs" / "00000001.safetensors", -1)
+        calls.clear()
+        (document,) = as_json("verify", tmp_path / "a", code=1)["runs"]
+    assert [problem["file"] for problem in document["problems"]] == ["packs/00000001.safetensors"]

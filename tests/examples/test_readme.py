@@ -1,0 +1,109 @@
+"""Every block of the README runs as it stands there, with fewer steps.
+
+Python blocks run in an empty directory each, twice: the second time there is a run to go on with. Of shell blocks, lines
+that begin with `$ perdure` run. `<!-- not run: reason -->` in the line above a block exempts it.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from example_processes import ROOT, Process
+
+README = ROOT / "README.md"
+#: What the README says, and what runs here.
+SHORTER = {
+    "model.learn(20_000": "model.learn(300",
+    "max_epochs=5": "max_epochs=1",
+    "epoch_num_steps=10_000": "epoch_num_steps=400",
+    "5_000, every=1_000": "600, every=100",
+    "every=1_000": "every=100",
+    "every=2_000": "every=100",
+}
+_BLOCK = re.compile(r"^```(python|console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_EXEMPT = re.compile(r"<!-- not run: .+ -->\n\Z")
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    line: int
+    code: str
+
+
+def blocks():
+    text = README.read_text()
+    for match in _BLOCK.finditer(text):
+        if not _EXEMPT.search(text, 0, match.start()):
+            code = match[2]
+            for long, short in SHORTER.items():
+                code = code.replace(long, short)
+            yield Block(match[1], text.count("\n", 0, match.start()) + 1, code)
+
+
+BLOCKS = list(blocks())
+PYTHON = [block for block in BLOCKS if block.language == "python"]
+COMMANDS = [
+    line[2:]
+    for block in BLOCKS
+    if block.language != "python"
+    for line in block.code.splitlines()
+    if line.startswith("$ perdure")
+]
+
+
+def script(block, directory):
+    path = directory / f"readme_line_{block.line}.py"
+    path.write_text(block.code)
+    return path
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: f"line {block.line}")
+def test_python_block(block, tmp_path):
+    path = script(block, tmp_path)
+    Process(path, directory=tmp_path, name="first").finish()
+    again = Process(path, directory=tmp_path, name="again").finish()
+    if list(tmp_path.glob("runs/*/checkpoints/*.json")):
+        assert "going on at step" in again
+
+
+def test_commands(tmp_path):
+    words = {word for command in COMMANDS for word in shlex.split(command, comments=True)}
+    named = {word for word in words if word.startswith("runs/")}
+    for block in PYTHON:
+        if any(f'"{name}"' in block.code for name in named):
+            Process(script(block, tmp_path), directory=tmp_path).finish()
+    assert named <= {f"runs/{path.name}" for path in tmp_path.glob("runs/*")}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for command in COMMANDS:
+        found = subprocess.run(
+            shlex.split(command, comments=True),
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert found.returncode == 0, f"{command}: exit code {found.returncode}\n{found.stdout}{found.stderr}"
+
+
+def test_nothing_is_shortened_that_is_not_there():
+    text = README.read_text()
+    assert [long for long in SHORTER if long not in text] == []
+
+
+def test_there_are_blocks_of_both_kinds():
+    assert PYTHON
+    assert COMMANDS
+
+
+def test_links_lead_somewhere():
+    for readme in (README, ROOT / "examples" / "README.md"):
+        links = re.findall(r"\]\(([^)#]+)", readme.read_text())
+        relative = [link for link in links if not link.startswith(("http:", "https:"))]
+        assert [link for link in relative if not (readme.parent / link).exists()] == []

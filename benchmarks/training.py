@@ -126,6 +126,11 @@ def run(*, pairs: int, seconds: float = _INTERVAL, capacity: int = 1_000_000) ->
     share = statistics.mean(stalls) / seconds
     low, high = spread(ratios)
     middle = statistics.median(ratios)
+    figure = Figure(
+        f"with a checkpoint every {_INTERVAL:g} s, training is at most 1 % slower",
+        f"{share:.2%} by the stalls; end to end {middle - 1:+.2%} ({low - 1:+.2%} to {high - 1:+.2%})",
+        share <= _MOST,
+    )
     return Result(
         "training",
         [
@@ -159,13 +164,8 @@ def run(*, pairs: int, seconds: float = _INTERVAL, capacity: int = 1_000_000) ->
                 f"({milliseconds(callback.first[0])}).",
             )
         ],
-        [
-            Figure(
-                f"with a checkpoint every {seconds:g} s, training is at most 1 % slower",
-                f"{share:.2%} by the stalls; end to end {middle - 1:+.2%} ({low - 1:+.2%} to {high - 1:+.2%})",
-                share <= _MOST,
-            )
-        ],
+        # The promise is about this interval; a shorter one only shows that the benchmark runs.
+        [figure] if seconds == _INTERVAL else [],
         {
             "interval": seconds,
             "steps_each": callback.steps,

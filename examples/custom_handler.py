@@ -1,10 +1,12 @@
 """Objects whose state Python cannot see: say how to capture them, or leave them out.
 
-The pendulum's simulator keeps its state in native memory (here ctypes; as well a C extension's). Perdure does not guess: without
-a handler, the first checkpoint is an error that names the path. `perdure.register` says in two functions how the state
-is taken and put back. `perdure.skip` leaves out what no run needs to get back, here the connection to a display.
+The pendulum's simulator keeps its state in native memory (here ctypes; it might be a C extension's). Perdure does
+not guess: without a handler, the first checkpoint is an error that names the path. `perdure.register` says in
+two functions how the state is taken and put back. `perdure.skip` leaves out what no run needs to get back,
+here the connection to a display.
 
-Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had happened.
+Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had
+happened.
 
     python custom_handler.py [--steps 5000]
 """
@@ -39,7 +41,7 @@ class Display:
         self.connection = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     def show(self, text: str) -> None:
-        self.connection.sendto(text.encode(), ("localhost", 9999))
+        self.connection.sendto(text.encode(), ("127.0.0.1", 9999))
 
 
 def restore(simulator: Simulator, state: list[float]) -> None:

@@ -1,8 +1,9 @@
 """Load the best policy of a run for inference: no environment, no run, and no code that the file brings along.
 
-A whole-policy file is a pickle, and a pickle can run anything. `load_policy` reads what the file would use before any of it
-runs, and refuses what was not trusted. This script shows a policy that loads and two files that are refused; it writes all
-three itself. With the directory of a run it loads that run's policy instead of its own:
+A whole-policy file is a pickle, and a pickle can run anything. `load_policy` reads what the file would use
+before any of it runs, and refuses what was not trusted. This script shows a policy that loads and two files
+that are refused; it writes all three itself. With the directory of a run it loads that run's policy instead
+of its own:
 
     python load_policy.py [runs/own_loop_ppo]
 

@@ -1,9 +1,11 @@
 """A training loop of one's own: PPO on CartPole in CleanRL's style, with vectorised environments.
 
-What one iteration hands to the next (here the last observations) is kept in the world and not in local variables: a local
-variable is lost with its process. Everything else in this file is PPO as anybody writes it.
+What one iteration hands to the next (here the last observations) is kept in the world and not in local
+variables: a local variable is lost with its process. Everything else in this file is PPO as anybody writes
+it.
 
-Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had happened.
+Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had
+happened.
 
     python own_loop_ppo.py [--steps 50000]
 """

@@ -1,10 +1,12 @@
 """Persistence handlers: keep the observation statistics with the policy that was trained on them.
 
-A linear policy is trained by random search (ARS) on normalised observations. Whenever it is the best so far, it is persisted
-together with the statistics: both files become visible at once, or neither does. Then both are restored into a new
-policy and new environments, once from a whole-policy file and once from a state dictionary.
+A linear policy is trained by random search (ARS) on normalised observations. Whenever it is the best so far,
+it is persisted together with the statistics: both files become visible at once, or neither does. Then both
+are restored into a new policy and new environments, once from a whole-policy file and once from a state
+dictionary.
 
-Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had happened.
+Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had
+happened.
 
     python persist_normaliser.py [--steps 40]
 """

@@ -1,9 +1,10 @@
 """Stable-Baselines3: PPO on Pendulum behind VecNormalize, whose running statistics belong to the run.
 
-Without them, a policy that is loaded again sees other observations than it was trained on. They are in the checkpoints with
-everything else; there is nothing to save by hand.
+Without them, a policy that is loaded again sees other observations than it was trained on. They are in the
+checkpoints with everything else; there is nothing to save by hand.
 
-Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had happened.
+Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had
+happened.
 
     python sb3_ppo_vecnormalize.py [--steps 20000]
 """

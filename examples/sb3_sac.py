@@ -1,9 +1,10 @@
 """Stable-Baselines3: SAC on Pendulum with an EvalCallback. Perdure is the one callback more.
 
-The checkpoints hold the networks and optimizers, the replay buffer, the environment in mid-episode, the best reward that
-EvalCallback has seen, and the random generators.
+The checkpoints hold the networks and optimizers, the replay buffer, the environment in mid-episode, the best
+reward that EvalCallback has seen, and the random generators.
 
-Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had happened.
+Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had
+happened.
 
     python sb3_sac.py [--steps 3000]
 """

@@ -1,9 +1,11 @@
 """Tianshou's trainers: DQN on CartPole, run by `perdure.integrations.tianshou.run` in place of `trainer.run()`.
 
-The checkpoints fall inside epochs and hold the algorithm, the replay buffer, the collectors with their environments in
-mid-episode, the counters, the best score and the random generators. The best policy is `runs/tianshou_dqn/policy.pt`.
+The checkpoints fall inside epochs and hold the algorithm, the replay buffer, the collectors with their
+environments in mid-episode, the counters, the best score and the random generators. The best policy is
+`runs/tianshou_dqn/policy.pt`.
 
-Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had happened.
+Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had
+happened.
 
     python tianshou_dqn.py [--steps 8000]
 """

@@ -2,7 +2,8 @@
 
 Whatever the experiment builds is in the checkpoints; the best policy is `runs/tianshou_highlevel/policy.pt`.
 
-Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had happened.
+Kill it at any moment and start it again: it goes on where it was and ends, bit for bit, as if nothing had
+happened.
 
     python tianshou_highlevel.py [--steps 8000]
 """

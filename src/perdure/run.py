@@ -134,6 +134,7 @@ class Run:
                 checkpoint = self._older(checkpoint.info, error)
                 continue
             self.last = info = checkpoint.info
+            self._at = info.step
             self._last_time = time.monotonic()
             _say(
                 f"{self.directory}: going on at step {info.step}, from checkpoint {info.number} of {info.created}"
@@ -241,6 +242,7 @@ class Run:
 
         :raises Preempted: after the checkpoint, if a signal was received inside `guard`.
         """
+        self._at = step
         if self.due(step, every, seconds):
             self.checkpoint(world, step, counters=counters)
         if (received := self.interrupts.received) is not None:

@@ -1,7 +1,8 @@
 """Every block of the README runs as it stands there, with fewer steps.
 
-Python blocks run in an empty directory each, twice: the second time there is a run to go on with. Of shell blocks, lines
-that begin with `$ perdure` run. `<!-- not run: reason -->` in the line above a block exempts it.
+Python blocks run in an empty directory each, twice: the second time there is a run to go on with. Of shell
+blocks, lines that begin with `$ perdure` run. `<!-- not run: reason -->` in the line above a block exempts
+it.
 """
 
 import os
@@ -18,7 +19,7 @@ from example_processes import ROOT, Process
 README = ROOT / "README.md"
 #: What the README says, and what runs here.
 SHORTER = {
-    "model.learn(20_000": "model.learn(300",
+    "model.learn(20_000": "model.learn(250",
     "max_epochs=5": "max_epochs=1",
     "epoch_num_steps=10_000": "epoch_num_steps=400",
     "5_000, every=1_000": "600, every=100",
@@ -67,9 +68,8 @@ def script(block, directory):
 def test_python_block(block, tmp_path):
     path = script(block, tmp_path)
     Process(path, directory=tmp_path, name="first").finish()
-    again = Process(path, directory=tmp_path, name="again").finish()
     if list(tmp_path.glob("runs/*/checkpoints/*.json")):
-        assert "going on at step" in again
+        assert "going on at step" in Process(path, directory=tmp_path, name="again").finish()
 
 
 def test_commands(tmp_path):

@@ -15,7 +15,7 @@ import torch
 from stable_baselines3 import SAC
 
 import perdure
-from benchmarks.report import Figure, Result, Table, megabytes, milliseconds, times
+from benchmarks.report import Result, Table, megabytes, milliseconds, times
 from benchmarks.timing import Case, interleaved, median_ratio
 from benchmarks.worlds import advance, arrays_of, buffer_of, trained_sac
 from perdure import tree
@@ -107,16 +107,6 @@ def _compare(result: Result, capacity: int, rows: int, rounds: int) -> None:
         "bytes_of_each": written,
         "bytes_of_first": first,
     }
-    if capacity == 1_000_000:
-        ratio = median_ratio(seconds[_SB3], seconds[_OURS])
-        result.figures.append(
-            Figure(
-                "a durable checkpoint with 2 % new costs less than what SB3 saves",
-                f"at {capacity:,} transitions SB3 takes {times(ratio)} the time and "
-                f"{times(size[_SB3] / size[_OURS])} the bytes",
-                ratio > 1,
-            )
-        )
 
 
 def _curve(result: Result, capacities: Sequence[int], rounds: int) -> None:

@@ -15,7 +15,6 @@ from rich.console import Console
 from benchmarks import capture, checkpoint, imports, training
 from benchmarks.report import Result, machine, machine_line, show, show_figures
 
-
 BENCHMARKS: dict[str, Callable[..., Result]] = {
     "capture": capture.run,
     "checkpoint": checkpoint.run,

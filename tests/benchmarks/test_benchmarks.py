@@ -51,7 +51,7 @@ def test_checkpoint():
 
 def test_imports():
     result = imports.run(rounds=1, profiles=1)
-    assert "import perdure, where torch is there" in shown(result)
+    assert "the same and perdure.Run" in shown(result)
     assert "perdure.run" in result.data["modules"]
     assert "torch" not in result.data["modules"]
 

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+import torch
 from cli_support import as_json, flip_byte, make_newer, make_run, perdure_command
 
 import perdure
@@ -91,3 +92,17 @@ def test_what_a_writer_removes_meanwhile_is_no_damage_and_damage_is(tmp_path, mo
         calls.clear()
         (document,) = as_json("verify", tmp_path / "a", code=1)["runs"]
     assert [problem["file"] for problem in document["problems"]] == ["packs/00000001.safetensors"]
+
+
+@pytest.mark.parametrize("file", ["policy.pt", "best.json"])
+def test_a_flipped_byte_of_the_best_policy_is_found(tmp_path, file):
+    run = make_run(tmp_path / "run")
+    with perdure.Run(run) as opened:
+        # Better than any that the run has.
+        opened.published.offer(1e9, 1, perdure.World(policy=torch.nn.Linear(2, 1)))
+    path = run / "best" / file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    (document,) = as_json("verify", run, code=1)["runs"]
+    assert [problem["file"] for problem in document["problems"]] == [os.readlink(run / "best")]

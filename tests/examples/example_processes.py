@@ -7,6 +7,13 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONWARNINGS": "default",
+    "PYTHONUNBUFFERED": "1",
+    "OMP_NUM_THREADS": "1",
+    "NUMBA_DISABLE_JIT": "1",  # for few steps it takes longer to compile Tianshou's functions than to run them
+}
 #: Perdure's own warnings: what a reader copies must give none.
 WARNINGS = ("NotCapturedWarning", "ChangedScriptWarning", "DamagedCheckpointWarning")
 
@@ -21,12 +28,7 @@ class Process:
             self.process = subprocess.Popen(
                 [sys.executable, str(script), *words],
                 cwd=directory,
-                env={
-                    **os.environ,
-                    "PYTHONWARNINGS": "default",
-                    "OMP_NUM_THREADS": "1",
-                    "PYTHONUNBUFFERED": "1",
-                },
+                env=ENVIRONMENT,
                 stdout=file,
                 stderr=subprocess.STDOUT,
             )

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import torch
-from fuse import make
+from fuse import Fuse, make
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -60,7 +60,7 @@ def sac():
 
 def sac_monitored():
     # make_vec_env adds Monitor; two environments; an EvalCallback with its own environment and best reward.
-    model = SAC("MlpPolicy", make_vec_env("Pendulum-v1", 2, seed=5, wrapper_class=None), learning_starts=100,
+    model = SAC("MlpPolicy", make_vec_env("Pendulum-v1", 2, seed=5, wrapper_class=Fuse), learning_starts=100,
                 buffer_size=600, batch_size=16, train_freq=2, gradient_steps=-1, **SMALL)  # fmt: skip
     return model, 700, 100
 

@@ -6,6 +6,7 @@ import os
 import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -121,10 +122,10 @@ def _curve(result: Result, capacities: Sequence[int], rounds: int) -> None:
             seconds = interleaved(
                 {
                     "checkpoint": Case(ours, train),
-                    "capture": Case(lambda ours=ours: capture(ours.world)),
-                    "encode": Case(lambda state=state: tree.encode(state)),
-                    "hash": Case(lambda blobs=blobs: plan(blobs, Known(), "none", {})),
-                    _SB3: Case(lambda model=model, directory=directory: _save_sb3(model, directory), train),
+                    "capture": Case(partial(capture, ours.world)),
+                    "encode": Case(partial(tree.encode, state)),
+                    "hash": Case(partial(plan, blobs, Known(), "none", {})),
+                    _SB3: Case(partial(_save_sb3, model, directory), train),
                 },
                 rounds,
                 warmup=2,

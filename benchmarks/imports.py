@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 
 from benchmarks.report import Figure, Result, Table, milliseconds
 from benchmarks.timing import Case, interleaved, spread
@@ -20,6 +21,7 @@ _TORCH = "import torch"
 _BOTH = "import torch; import perdure"
 # `import perdure` alone loads its parts when they are first used. This is what a training script comes to.
 _USED = "import torch; import perdure; perdure.Run"
+_PROFILED = "import torch; import perdure.run"
 # Each statement, and when it is done: on the wall, and in seconds of the processor.
 _TIMED = """
 import json, sys, time
@@ -35,7 +37,11 @@ _LINE = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \|(\s*)(\S+)")
 def run(*, rounds: int, profiles: int) -> Result:
     """Start `rounds` processes of each kind, and `profiles` more that say which module takes how long."""
     clocks: dict[str, list[list[list[float]]]] = {_TORCH: [], _BOTH: [], _USED: []}
-    interleaved({name: Case(lambda name=name: clocks[name].append(_clocks(name))) for name in clocks}, rounds)
+
+    def start(name: str) -> None:
+        clocks[name].append(_clocks(name))
+
+    interleaved({name: Case(partial(start, name)) for name in clocks}, rounds)
     clocks = {name: found[-rounds:] for name, found in clocks.items()}  # without the warm-up
 
     wall = {name: [times[-1][0] - times[0][0] for times in found] for name, found in clocks.items()}
@@ -122,7 +128,7 @@ def _profile(times: int) -> dict[str, float]:
     found: dict[str, list[float]] = defaultdict(list)
     for _ in range(times):
         after_torch = False
-        for own, _, indent, name in _LINE.findall(_start("-X", "importtime", "-c", _USED).stderr):
+        for own, _, indent, name in _LINE.findall(_start("-X", "importtime", "-c", _PROFILED).stderr):
             if after_torch:
                 found[name].append(int(own) / 1e6)
             # Modules are listed when they are done, so torch comes after all that it imports.

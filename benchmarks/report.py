@@ -88,6 +88,8 @@ def show(result: Result, console: Console) -> None:
 
 def show_figures(results: Sequence[Result], console: Console) -> None:
     """Print what was promised beside what was found."""
+    if not any(result.figures for result in results):
+        return
     drawn = RichTable("promise", "found", "reached", title="Figures", title_justify="left")
     for result in results:
         for figure in result.figures:

@@ -10,6 +10,7 @@ happened.
 
 import argparse
 
+import torch
 from tianshou.highlevel.config import OffPolicyTrainingConfig
 from tianshou.highlevel.env import EnvFactoryRegistered, VectorEnvType
 from tianshou.highlevel.experiment import DQNExperimentBuilder, ExperimentConfig
@@ -19,6 +20,7 @@ import perdure
 
 
 def main() -> None:
+    torch.set_num_threads(1)  # networks this small are faster on one core
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=8_000, help="environment steps of the whole run")
     epochs = 4
@@ -41,7 +43,9 @@ def main() -> None:
                 test_step_num_episodes=10,
             ),
         )
-        .with_dqn_params(DQNParams(lr=2e-3, n_step_return_horizon=3, target_update_freq=100))
+        .with_dqn_params(
+            DQNParams(lr=2e-3, eps_training=0.1, n_step_return_horizon=3, target_update_freq=100)
+        )
         .with_model_factory_default(hidden_sizes=(64, 64))
         .build()
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import os
 import sys
@@ -203,11 +204,12 @@ class Run:
         :raises StoreError: if it cannot be written; the previous checkpoints are untouched.
         """
         tags = [*tags, *([_BEST_TAG] if self._best_untagged else [])]
-        state = capture(self._parts(world), skip=self.skip)
         shown = dict(metrics or {})
         if self.progress.best_score is not None:
             shown.setdefault("best", self.progress.best_score)
-        self.last = self._store.commit(state, step=step, counters=counters, metrics=shown, tags=tags)
+        with _uncollected():
+            state = capture(self._parts(world), skip=self.skip)
+            self.last = self._store.commit(state, step=step, counters=counters, metrics=shown, tags=tags)
         self._best_untagged = False
         self._store.retain(self._wanted)
         self._last_time = time.monotonic()
@@ -352,6 +354,20 @@ class Run:
                 f"the world has a part named {PART!r}, which is the run's own; give it another name"
             )
         return {**parts, PART: self.progress}
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection: a walk makes thousands of objects, none of them garbage, and with torch loaded a
+    full collection that they set off takes many times as long as the walk.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _say(what: str) -> None:

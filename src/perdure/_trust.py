@@ -108,6 +108,14 @@ class Trust:
         """The object of this name if it is trusted, else None."""
         if what.dotted in self.objects:
             return self.objects[what.dotted]
+        if what.module == "__main__":
+            # A class of the script that wrote the file, which the user imported from that script's module.
+            same = [
+                each
+                for each in self.objects.values()
+                if isinstance(each, type) and each.__qualname__ == what.name
+            ]
+            return same[0] if len(same) == 1 else None
         if not self._in_packages(what.module):
             return None
         try:

@@ -20,7 +20,7 @@ import xxhash
 from perdure import tree
 from perdure.errors import PerdureError
 from perdure.state.capture import Walker
-from perdure.tree import State
+from perdure.tree import Skipped, State
 
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -35,11 +35,10 @@ class Watch:
     """
 
     def __init__(self, frame: FrameType, world: Mapping[str, Any], known: Sequence[Any] = ()) -> None:
-        self._held: set[int] = set()
+        self._first: dict[str, Any] = {}
         self._prints: dict[str, int] = {}
+        self._held: set[int] = set()
         found = _loop_of(frame)
-        #: Variables that a step hands to the next by assigning them.
-        self.carried: list[str] = []
         if found is None:
             return
         loop, frame = found
@@ -50,24 +49,34 @@ class Watch:
             value = frame.f_locals.get(name)
             if value is None or isinstance(value, FunctionType | ModuleType | type):
                 continue
-            if name in scan.stored and (id(value) not in self._held or isinstance(value, int | float)):
-                self.carried.append(name)
-            elif (
-                name not in scan.stored
-                and id(value) not in self._held
-                and (seen := _print(value)) is not None
-            ):
+            if name in scan.stored:
+                # What it is bound to may well be in the world too: restoring does not bind the variable to it.
+                self._first[name] = value
+            elif id(value) not in self._held and (seen := self._print(value)) is not None:
                 self._prints[name] = seen
 
-    def changed(self, frame: FrameType) -> list[str]:
-        """Variables whose objects the loop works on and has changed since, and that are not in the world."""
+    def lost(self, frame: FrameType) -> list[str]:
+        """The variables that hand something on: bound anew since the first step, or to an object that changed."""
         found = _loop_of(frame)
-        if found is None or not self._prints:
+        if found is None:
             return []
-        variables = found[1].f_locals
-        return [
-            name for name, seen in self._prints.items() if _print(variables.get(name)) not in (seen, None)
+        now = found[1].f_locals
+        bound = [name for name, value in self._first.items() if now.get(name) is not value]
+        return bound + [
+            name for name, seen in self._prints.items() if self._print(now.get(name)) not in (seen, None)
         ]
+
+    def _print(self, value: Any) -> int | None:
+        """A fingerprint of an object's state without what the world holds of it; None if there is none."""
+        walker = Walker()
+        walker.memo.update(dict.fromkeys(self._held, Skipped("in the world")))
+        try:
+            root = walker.parts({"value": value})
+            walker.finish()
+        except (PerdureError, RecursionError):
+            return None
+        document, blobs = tree.encode(State(root))
+        return hash((repr(document), *(xxhash.xxh3_64_intdigest(blob.buffer()) for blob in blobs)))
 
 
 def _loop_of(frame: FrameType) -> tuple[ast.For, FrameType] | None:
@@ -95,18 +104,6 @@ def _reachable(world: Mapping[str, Any]) -> set[int]:
     walker = Walker()
     walker.parts(world)
     return set(walker.memo) | {id(part) for part in world.values()}
-
-
-def _print(value: Any) -> int | None:
-    """A fingerprint of an object's state, or None if it has none that can be taken."""
-    walker = Walker()
-    try:
-        root = walker.parts({"value": value})
-        walker.finish()
-    except (PerdureError, RecursionError):
-        return None
-    document, blobs = tree.encode(State(root))
-    return hash((repr(document), *(xxhash.xxh3_64_intdigest(blob.buffer()) for blob in blobs)))
 
 
 def _names(target: ast.AST) -> list[str]:

@@ -250,19 +250,45 @@ def _refusal(path: str, refused: dict[str, set[How]], restoring: bool) -> str:
         does = sorted(how.value for how in hows - {How.NAMED}) or ["named"]
         lines.append(f"  {name} ({', '.join(does)})")
     known = ", beyond the classes of the policy that it is restored into" if restoring else ""
-    parts = [
-        f"{path} uses what was not trusted{known}; nothing of it was run:",
-        *lines,
+    parts = [f"{path} uses what was not trusted{known}; nothing of it was run:", *lines]
+    if hostile := sorted(name for name in refused if name.partition(".")[0] in _NEVER_NEEDED):
+        parts.append(
+            f"No policy needs {', '.join(hostile)}: the file was probably made to harm whoever loads it. "
+            "Do not trust it."
+        )
+        return "\n".join(parts)
+    scripted = [name.partition(".")[2] for name in sorted(refused) if name.startswith("__main__.")]
+    others = [repr(name) for name in sorted(refused) if not name.startswith("__main__.")]
+    parts += [
         "If you know where the file comes from and why it needs each of these, trust them by name:",
-        f"  trust=[{', '.join(repr(name) for name in sorted(refused))}]",
+        f"  trust=[{', '.join(scripted + others)}]",
         "in PolicyPersistence(...) or load_policy(...). A package stands for its classes: trust=[torch.nn].",
     ]
-    if any(name.startswith("__main__.") for name in refused):
+    if scripted:
         parts.append(
-            "Names in __main__ are those of the script that wrote the file; another program cannot find them."
-            " Move them to a module that both import, and save the policy again."
+            f"{', '.join(scripted)}: defined in the script that wrote the file. Import it from there (a script that "
+            "trains only under `if __name__ == '__main__'` can be imported), and name the class itself."
         )
     return "\n".join(parts)
+
+
+# Modules whose functions act on the machine or on the interpreter.
+_NEVER_NEEDED = frozenset(
+    {
+        "os",
+        "posix",
+        "nt",
+        "subprocess",
+        "sys",
+        "shutil",
+        "socket",
+        "importlib",
+        "runpy",
+        "ctypes",
+        "pty",
+        "signal",
+    }
+)
 
 
 def _no_policy(path: str | os.PathLike[str]) -> str:

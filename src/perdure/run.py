@@ -24,6 +24,7 @@ from perdure.errors import (
     NotCapturedWarning,
     PerdureError,
     RestoreError,
+    StoreError,
 )
 from perdure.loopcheck import Watch
 from perdure.persistence import PolicyPersistence
@@ -93,6 +94,7 @@ class Run:
         #: The published best policy.
         self.published = BestPolicy(self.directory, persistence or PolicyPersistence())
         self._last_time = time.monotonic()
+        self._closed = False
         self._best_untagged = False
         self._pending: Checkpoint | None = None
         self._at = 0
@@ -277,7 +279,10 @@ class Run:
             world.persist_directory = self.directory
         resumed = self.resume(world)
         start = 0 if resumed is None else resumed.step
-        watch, watched = None, True
+        if start >= total:
+            _say(f"{self._shown}: all {total} steps are done")
+        watch: Watch | None = None
+        watching = True
         with self.guard():
             for step in range(start, total):
                 self._at = step
@@ -286,10 +291,9 @@ class Run:
                 if watch is None:
                     # After a first step every variable of the loop has its value.
                     watch = Watch(sys._getframe(1), parts_of(world), (world, self))
-                    self._warn_of_variables(watch.carried)
-                elif watched and (done == total or self.due(done, every, seconds)):
-                    watched = False
-                    self._warn_of_variables(watch.changed(sys._getframe(1)))
+                elif watching and (done == total or self.due(done, every, seconds)):
+                    watching = False
+                    self._warn_of_variables(watch.lost(sys._getframe(1)))
                 if done < total:
                     self.tick(world, done, every=every, seconds=seconds)
             if start < total:
@@ -336,6 +340,7 @@ class Run:
 
     def close(self) -> None:
         """Give the run's lock back. What was committed stays; nothing else is saved."""
+        self._closed = True
         self._store.close()
 
     def __enter__(self) -> Run:
@@ -347,7 +352,18 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({self.directory!r}, step={0 if self.last is None else self.last.step})"
 
+    @property
+    def _shown(self) -> str:
+        """The directory as a person would type it."""
+        return min(self.directory, os.path.relpath(self.directory), key=len)
+
     def _parts(self, world: Any) -> dict[str, Any]:
+        if not isinstance(world, World | dict):
+            raise TypeError(
+                f"expected a perdure.World, found a {type(world).__name__}. Put it into one: World(name=...)"
+            )
+        if self._closed:
+            raise StoreError(f"this run is closed; open it anew: perdure.Run({self._shown!r})")
         parts = parts_of(world)
         if PART in parts:
             raise PerdureError(

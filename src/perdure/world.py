@@ -37,11 +37,15 @@ class World:
 
     def __init__(
         self,
-        *,
+        *unnamed: object,
         persist_directory: str | os.PathLike[str] | None = None,
         restore_directory: str | os.PathLike[str] | None = None,
         **parts: Any,
     ) -> None:
+        if unnamed:
+            raise TypeError(
+                f"each part of a world has a name: World(policy=...), found a {type(unnamed[0]).__name__}"
+            )
         self.persist_directory = None if persist_directory is None else os.fspath(persist_directory)
         self.restore_directory = None if restore_directory is None else os.fspath(restore_directory)
         for name, part in parts.items():

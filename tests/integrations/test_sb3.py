@@ -16,7 +16,6 @@ from perdure.state import capture, diff
 from perdure.store import Store
 
 
-
 def small(width=8):
     # Made anew each time: algorithms write into the dict of their policy's arguments.
     return {"policy_kwargs": {"net_arch": [width]}, "seed": 1, "device": "cpu"}
@@ -107,7 +106,9 @@ def test_state_dependent_exploration_draws_its_noise_once(tmp_path):
 
 def test_what_other_callbacks_remember_is_kept(tmp_path):
     def learn(crash=10**9):
-        evaluation = EvalCallback(make_vec_env("CartPole-v1", 1, seed=3), eval_freq=50, n_eval_episodes=2, verbose=0)
+        evaluation = EvalCallback(
+            make_vec_env("CartPole-v1", 1, seed=3), eval_freq=50, n_eval_episodes=2, verbose=0
+        )
         stop = StopTrainingOnMaxEpisodes(10**6)
         callback = PersistenceCallback(tmp_path / "run", every=50)
         try:
@@ -164,7 +165,7 @@ def test_wrappers_of_vector_environments(wrapper, tmp_path):
     assert diff(state(whole), state(resumed)) == []
 
 
-def Remembering():  # noqa: N802 - made as an environment's class is
+def Remembering():
     import gymnasium as gym
 
     class Env(gym.Env):
@@ -177,7 +178,10 @@ def Remembering():  # noqa: N802 - made as an environment's class is
             return self.observe(), {}
 
         def observe(self):
-            return {"a": self.np_random.normal(size=2).clip(-9, 9).astype(np.float32), "b": len(self.past["actions"]) % 3}
+            return {
+                "a": self.np_random.normal(size=2).clip(-9, 9).astype(np.float32),
+                "b": len(self.past["actions"]) % 3,
+            }
 
         def step(self, action):
             self.past["actions"].append(int(action))

@@ -110,10 +110,16 @@ def test_the_first_test_step_after_a_resume_does_not_replace_a_better_best(tmp_p
 def test_a_better_best_of_a_killed_process_is_not_replaced_by_a_worse_one(tmp_path):
     # The first process publishes 9 after its last checkpoint; the second comes to 5 in the same place.
     with pytest.raises(Crash):
-        run(build(crash=150, compute_score_fn=lambda stats, taken=iter([1.0, 9.0]): next(taken)), tmp_path / "run", every=90)
+        run(
+            build(crash=150, compute_score_fn=lambda stats, taken=iter([1.0, 9.0]): next(taken)),
+            tmp_path / "run",
+            every=90,
+        )
     assert best(tmp_path / "run") == 9.0
     saved = []
-    trainer = build(compute_score_fn=lambda stats, taken=iter([5.0, 6.0, 7.0]): next(taken), save_best_fn=saved.append)
+    trainer = build(
+        compute_score_fn=lambda stats, taken=iter([5.0, 6.0, 7.0]): next(taken), save_best_fn=saved.append
+    )
     assert run(trainer, tmp_path / "run", every=90).best_score == 7.0
     assert best(tmp_path / "run") == 9.0
     assert saved == []
@@ -193,5 +199,12 @@ def test_checkpoints_fall_inside_an_epoch(tmp_path):
     with pytest.raises(Crash):
         run(build(crash=70), tmp_path / "run", every=20)
     with Store.open(tmp_path / "run") as store:
-        places = [(info.step, info.counters["at"], info.counters.get("steps_in_epoch")) for info in store.checkpoints()]
-    assert places == [(20, "before a training step", 20), (40, "before a training step", 40), (60, "before a training step", 60)]
+        places = [
+            (info.step, info.counters["at"], info.counters.get("steps_in_epoch"))
+            for info in store.checkpoints()
+        ]
+    assert places == [
+        (20, "before a training step", 20),
+        (40, "before a training step", 40),
+        (60, "before a training step", 60),
+    ]

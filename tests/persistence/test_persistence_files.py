@@ -149,11 +149,19 @@ PolicyPersistence().persist(Mine(), World(persist_directory=sys.argv[1]))
 
 def test_classes_of_another_programs_main_script(tmp_path):
     subprocess.run([sys.executable, "-c", WRITE, str(tmp_path)], check=True)
-    with pytest.raises(UntrustedError, match="another program cannot find them") as caught:
+    with pytest.raises(UntrustedError, match=r"trust=\[Mine\]") as caught:
         load_policy(tmp_path)
     assert caught.value.names == ("__main__.Mine",)
     with pytest.raises(ValueError, match="module both import"):
         load_policy(tmp_path, trust=caught.value.names)
+    # The script's class, imported from the script.
+    assert type(load_policy(tmp_path, trust=[Mine])) is Mine
+    with pytest.raises(UntrustedError):
+        load_policy(tmp_path, trust=[Rich])
+
+
+class Mine(torch.nn.Module):
+    pass
 
 
 def test_load_policy_in_a_fresh_process(world, tmp_path):

@@ -5,12 +5,21 @@ import json
 import os
 import warnings
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 
 import perdure
-from perdure.errors import CaptureError, ChangedScriptWarning, NotPicklableError, PerdureError, RestoreError
+from perdure.errors import (
+    CaptureError,
+    ChangedScriptWarning,
+    NotCapturedWarning,
+    NotPicklableError,
+    PerdureError,
+    RestoreError,
+    StoreError,
+)
 from perdure.store import Store
 
 
@@ -225,13 +234,13 @@ def test_steps_that_are_handed_on_in_local_variables_are_warned_of(tmp_path):
     total = 0
     with (
         perdure.Run(tmp_path / "run") as run,
-        pytest.warns(perdure.errors.NotCapturedWarning, match="obs, total") as said,
+        pytest.warns(NotCapturedWarning, match="obs, total") as said,
     ):
         for step in run.steps(world, 3):
             action = obs + 1
             total += step
             obs = action * 2
-            scratch = [each for each in obs]
+            scratch = list(obs)
             world.x += len(scratch)
     assert said[0].filename == __file__
 
@@ -242,7 +251,7 @@ def test_objects_that_the_loop_changes_outside_the_world_are_warned_of(tmp_path)
     generator, untouched, config = np.random.default_rng(1), np.zeros(3), {"lr": 0.1}
     history = []
     world = perdure.World(model=model)
-    with perdure.Run(tmp_path / "run") as run, pytest.warns(perdure.errors.NotCapturedWarning) as said:
+    with perdure.Run(tmp_path / "run") as run, pytest.warns(NotCapturedWarning) as said:
         for step in run.steps(world, 4, every=2):
             optimizer.zero_grad()
             model(
@@ -256,7 +265,7 @@ def test_objects_that_the_loop_changes_outside_the_world_are_warned_of(tmp_path)
 
 def test_a_loop_that_keeps_everything_in_the_world_is_not_warned_of(tmp_path):
     world = perdure.World(x=0, obs=np.zeros(2))
-    scale, names = 2, []
+    scale, params = 2, [world.obs]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with perdure.Run(tmp_path / "run") as run:
@@ -266,11 +275,35 @@ def test_a_loop_that_keeps_everything_in_the_world_is_not_warned_of(tmp_path):
                     last = action[i]
                 with torch.no_grad():
                     value = last
-                names = [step]
+                world.x += params[0].size
                 world.obs = action + value
                 if step:
                     shown = step
                     world.x = shown
+
+
+def test_a_local_observation_is_warned_of_though_the_environment_keeps_it_too(tmp_path):
+    env = gym.make("CartPole-v1")
+    world = perdure.World(env=env)
+    obs, _ = env.reset(seed=1)
+    with perdure.Run(tmp_path / "run") as run, pytest.warns(NotCapturedWarning, match="hands obs from"):
+        for _ in run.steps(world, 4, every=2):
+            obs, *_ = env.step(int(obs[2] > 0))
+
+
+def test_what_is_no_world_and_what_is_closed_is_said(tmp_path, capsys):
+    run = perdure.Run(tmp_path / "run")
+    with pytest.raises(TypeError, match=r"World\(name="):
+        next(run.steps(torch.nn.Linear(1, 1), 3))
+    with pytest.raises(TypeError, match=r"World\(policy="):
+        perdure.World(torch.nn.Linear(1, 1))
+    world = perdure.World(x=1)
+    assert list(run.steps(world, 2)) == [0, 1]
+    assert list(run.steps(world, 2)) == []
+    assert "all 2 steps are done" in capsys.readouterr().err
+    run.close()
+    with pytest.raises(StoreError, match="this run is closed"):
+        run.checkpoint(world, 3)
 
 
 def test_keep_and_parts_are_checked(tmp_path):

@@ -1,7 +1,7 @@
 """An environment wrapper that kills its process: with SIGKILL, at the n-th step that this process takes.
 
-Set by environment variables: FUSE (the step), FUSE_SIGNAL (another signal, sent once), FUSE_SYNC (kill at the n-th fsync
-instead, in the middle of a commit), FUSE_COUNT (a file that is told at the end how many steps were taken).
+Set by environment variables: FUSE (the step), FUSE_SIGNAL (another signal, sent once), FUSE_SYNC (kill at the n-th
+fsync instead, in the middle of a commit), FUSE_COUNT (a file that is told at the end how many steps were taken).
 """
 
 import atexit

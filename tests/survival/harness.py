@@ -24,6 +24,8 @@ def launch(script, name, directory, *words, **variables):
         env={
             **os.environ,
             "PYTHONWARNINGS": "default",
+            # Tianshou would compile for seconds in each process what runs for milliseconds.
+            "NUMBA_DISABLE_JIT": "1",
             **{key: str(value) for key, value in variables.items()},
         },
         capture_output=True,

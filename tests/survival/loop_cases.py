@@ -1,5 +1,6 @@
 """Loops of one's own in CleanRL's style: `python loop_cases.py NAME DIRECTORY [plain]`."""
 
+import itertools
 import random
 import sys
 
@@ -13,7 +14,7 @@ import perdure
 
 
 def layers(*sizes):
-    pairs = list(zip(sizes, sizes[1:], strict=False))
+    pairs = list(itertools.pairwise(sizes))
     made = [module for a, b in pairs for module in (nn.Linear(a, b), nn.Tanh())]
     return nn.Sequential(*made[:-1])
 

@@ -20,15 +20,13 @@ def test_killed_and_resumed_ends_as_uninterrupted(script, name, tmp_path):
 
 # What belongs to Perdure or to the call that started the training.
 OURS = (
-    "_total_timesteps", "_num_timesteps_at_start", "_logger.dir", "save_best_fn", "_training_step",
-    "save_checkpoint_fn", "max_epochs",
-)  # fmt: skip
     "_total_timesteps",
     "_num_timesteps_at_start",
     "_logger.dir",
     "save_best_fn",
     "_training_step",
     "save_checkpoint_fn",
+    "max_epochs",
 )
 
 

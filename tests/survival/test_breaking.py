@@ -209,6 +209,7 @@ def test_a_directory_without_write_permission_is_a_clear_error(tmp_path):
     os.chmod(tmp_path / "locked", 0o555)
     script = (
         "import os, sys, perdure\n"
+        "perdure.Run, perdure.errors  # the interpreter may be closed to the other user\n"
         "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
         "try: perdure.Run(sys.argv[1])\n"
         "except perdure.errors.StoreError as error: print(error); sys.exit(3)\n"

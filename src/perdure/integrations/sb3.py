@@ -14,7 +14,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Progr
 
 from perdure.persistence import PolicyPersistence
 from perdure.run import Run
-from perdure.state.registry import leave_out, skip, structural
+from perdure.state.registry import leave_out, skip
 from perdure.world import World
 
 _CALL = "it belongs to the call of learn()"
@@ -154,4 +154,3 @@ def _remembering(root: BaseCallback) -> dict[str, BaseCallback]:
 
 
 skip(PersistenceCallback, "Perdure itself")
-structural(BaseCallback)

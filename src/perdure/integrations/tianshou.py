@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 rebuildable("tianshou.data.batch.Batch")
 leave_out(Trainer, ("_training_step",), "a method")
-leave_out(TrainerParams, ("max_epochs",), "it belongs to the call: a longer training goes on from a shorter one")
+leave_out(
+    TrainerParams, ("max_epochs",), "it belongs to the call: a longer training goes on from a shorter one"
+)
 skip("tianshou.utils.logger.wandb.WandbLogger", "a writer of logs")
 skip("tianshou.utils.progress_bar.DummyTqdm", "a progress bar")
 

@@ -223,7 +223,7 @@ def test_environments_in_other_processes_are_refused_at_the_start(tmp_path):
 
 def test_another_model_is_an_error_and_the_run_stays(tmp_path):
     a2c().learn(100, callback=PersistenceCallback(tmp_path / "run"))
-    with pytest.raises(RestoreError, match="net_arch|policy"):
+    with pytest.raises(RestoreError, match=r"net_arch|policy"):
         a2c(**small(9)).learn(200, callback=PersistenceCallback(tmp_path / "run"))
     assert steps(tmp_path / "run") == [100]
     assert a2c().learn(200, callback=PersistenceCallback(tmp_path / "run")).num_timesteps == 200

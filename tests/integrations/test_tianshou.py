@@ -68,6 +68,12 @@ def state(trainer):
     return found
 
 
+def scored(scores):
+    """A score function that answers with these scores, test step by test step."""
+    taken = iter(scores)
+    return lambda stats: next(taken)
+
+
 def best(directory):
     return json.loads((directory / "best.json").read_text())["score"]
 
@@ -92,15 +98,11 @@ def test_the_first_test_step_after_a_resume_does_not_replace_a_better_best(tmp_p
     # Scores by the number of the test step: the second is the best, and all later ones are worse.
     scores = [1.0, 9.0, 2.0, 3.0, 4.0]
 
-    def scored(trainer_of):
-        taken = iter(scores[trainer_of:])
-        return lambda stats: next(taken)
-
     with pytest.raises(Crash):
-        run(build(crash=250, compute_score_fn=scored(0)), tmp_path / "run", every=20)
+        run(build(crash=250, compute_score_fn=scored(scores)), tmp_path / "run", every=20)
     assert best(tmp_path / "run") == 9.0
     published = os.readlink(tmp_path / "run" / "best")
-    again = build(compute_score_fn=scored(3))
+    again = build(compute_score_fn=scored(scores[3:]))
     result = run(again, tmp_path / "run", every=20)
     assert result.best_score == 9.0
     assert best(tmp_path / "run") == 9.0
@@ -111,15 +113,13 @@ def test_a_better_best_of_a_killed_process_is_not_replaced_by_a_worse_one(tmp_pa
     # The first process publishes 9 after its last checkpoint; the second comes to 5 in the same place.
     with pytest.raises(Crash):
         run(
-            build(crash=150, compute_score_fn=lambda stats, taken=iter([1.0, 9.0]): next(taken)),
+            build(crash=150, compute_score_fn=scored([1.0, 9.0])),
             tmp_path / "run",
             every=90,
         )
     assert best(tmp_path / "run") == 9.0
     saved = []
-    trainer = build(
-        compute_score_fn=lambda stats, taken=iter([5.0, 6.0, 7.0]): next(taken), save_best_fn=saved.append
-    )
+    trainer = build(compute_score_fn=scored([5.0, 6.0, 7.0]), save_best_fn=saved.append)
     assert run(trainer, tmp_path / "run", every=90).best_score == 7.0
     assert best(tmp_path / "run") == 9.0
     assert saved == []

@@ -3,10 +3,22 @@
 from perdure.state import adapters as _adapters
 from perdure.state.capture import capture
 from perdure.state.diff import CLOCKS, Difference, diff
-from perdure.state.registry import register, skip
+from perdure.state.registry import rebuildable, register, skip
 from perdure.state.report import Report
 from perdure.state.restore import check, restore
 from perdure.tree import State
 
-__all__ = ["CLOCKS", "Difference", "Report", "State", "capture", "check", "diff", "register", "restore", "skip"]
+__all__ = [
+    "CLOCKS",
+    "Difference",
+    "Report",
+    "State",
+    "capture",
+    "check",
+    "diff",
+    "rebuildable",
+    "register",
+    "restore",
+    "skip",
+]
 del _adapters

@@ -1,36 +1,48 @@
-"""torch's modules and optimizers: walked by the names their users know, built by the script alone."""
+"""torch's modules and optimizers, walked by the names their users know, and Python's own mutable bytes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
-from perdure.state.registry import Adapter, register_adapter
+from perdure.state.registry import Adapter, register, register_adapter
 
 _TABLES = ("_parameters", "_buffers", "_modules")
+_HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
+_MODULE_OWN = frozenset({*_TABLES, *(name for name in vars(torch.nn.Module()) if name.endswith(_HOOKS))})
+
+
+def _hooks(fields: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The tables of hooks that are not empty, in order: the numbers they are kept by mean nothing in another
+    process."""
+    tables = (
+        (name, value) for name, value in fields.items() if name.endswith(_HOOKS) and isinstance(value, dict)
+    )
+    return {name: list(value.values()) for name, value in tables if value}
 
 
 def _module_fields(module: torch.nn.Module) -> Mapping[str, Any]:
+    attributes = vars(module)
     fields: dict[str, Any] = {}
     for table in _TABLES:
-        fields.update(getattr(module, table))
-    fields.update((name, value) for name, value in vars(module).items() if name not in _TABLES)
+        fields.update(attributes[table])
+    fields.update((name, value) for name, value in attributes.items() if name not in _MODULE_OWN)
+    fields.update(_hooks(attributes))
     return fields
 
 
 def _module_assign(module: torch.nn.Module, name: str, value: Any) -> None:
+    if name in _MODULE_OWN:
+        return
     for table in _TABLES:
-        entries = getattr(module, table)
+        entries = vars(module)[table]
         if name in entries:
             entries[name] = value
             return
-    object.__setattr__(module, name, value)
-
-
-def _module_remove(module: torch.nn.Module, name: str) -> None:
-    vars(module).pop(name, None)
+    vars(module)[name] = value
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
@@ -38,14 +50,22 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
 
 
 def _optimizer_fields(optimizer: torch.optim.Optimizer) -> Mapping[str, Any]:
-    fields = {name: value for name, value in vars(optimizer).items() if name not in ("state", "param_groups")}
+    attributes = vars(optimizer)
+    left = ("state", "param_groups")
+    fields = {
+        name: value for name, value in attributes.items() if name not in left and not name.endswith(_HOOKS)
+    }
+    fields.update(_hooks(attributes))
     fields["param_groups"] = optimizer.param_groups
-    # By position, not by parameter: the moments of the third parameter are found at `state[2]` in every process.
+    # By position, not by parameter: the moments of the third parameter are found at `state[2]` in every
+    # process.
     fields["state"] = [optimizer.state.get(parameter) for parameter in _parameters(optimizer)]
     return fields
 
 
 def _optimizer_assign(optimizer: torch.optim.Optimizer, name: str, value: Any) -> None:
+    if name.endswith(_HOOKS):
+        return
     if name != "state":
         vars(optimizer)[name] = value
         return
@@ -59,9 +79,17 @@ def _optimizer_assign(optimizer: torch.optim.Optimizer, name: str, value: Any) -
             optimizer.state[parameter] = entry
 
 
-def _optimizer_remove(optimizer: torch.optim.Optimizer, name: str) -> None:
-    vars(optimizer).pop(name, None)
+register_adapter(torch.nn.Module, Adapter(_module_fields, _module_assign))
+register_adapter(torch.optim.Optimizer, Adapter(_optimizer_fields, _optimizer_assign, frozenset({"state"})))
 
 
-register_adapter(torch.nn.Module, Adapter(_module_fields, _module_assign, _module_remove))
-register_adapter(torch.optim.Optimizer, Adapter(_optimizer_fields, _optimizer_assign, _optimizer_remove))
+def _restore_bytes(live: bytearray, saved: np.ndarray[Any, Any]) -> None:
+    live[:] = saved.tobytes()
+
+
+register(
+    bytearray,
+    capture=lambda live: np.frombuffer(bytes(live), np.uint8),
+    restore=_restore_bytes,
+    create=lambda saved: bytearray(saved.tobytes()),
+)

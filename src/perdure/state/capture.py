@@ -1,87 +1,61 @@
-"""From live objects to a `State`: one walk through attributes and containers. It only reads, and it knows no files."""
+"""From live objects to a `State`: one walk through attributes and containers. It only reads, and it knows no
+files."""
 
 from __future__ import annotations
 
 import collections
-import datetime
-import decimal
-import enum
-import fractions
-import pathlib
+import itertools
 import sys
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from perdure import tree
-from perdure.errors import CaptureError
-from perdure.state import rng
+from perdure.errors import CaptureError, FormatError
+from perdure.state import memory, rng, values
 from perdure.state.patterns import matches
-from perdure.state.registry import (
-    WALL_CLOCK,
-    WALL_CLOCK_ATTRIBUTES,
-    Adapter,
-    Handler,
-    Refuse,
-    Skip,
-    known,
-    on_change,
-    slot_names,
-    type_name,
-)
+from perdure.state.registry import Adapter, Handler, Refuse, Skip, known, on_change, slots, type_name
 from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, State, Value
 
-#: The path of a node while it is walked: the parent's path, and what was added. Written out only where it is needed.
+#: The path of a node while it is walked: the parent's path, and the step from there (see `tree.step_path`).
+#: Written out only where it is needed.
 Path: TypeAlias = "tuple[Path, str, Any] | None"
 
 _PACK_FROM = 16
-#: Python frames; a few for each level of nesting. Not more, because native code that a world's objects bring along (a
-#: descriptor, a handler) takes C stack for each of its own.
-_DEPTH = 10_000
+_LONGEST_PATH = 40
 
 
 def write_path(path: Path) -> str:
-    """The path as text."""
-    parts: list[tuple[str, Any]] = []
-    while path is not None:
-        parent, kind, name = path
-        parts.append((kind, name))
-        path = parent
-    text = ""
-    for kind, name in reversed(parts):
-        text = tree.field_path(text, name) if kind == "." else tree.key_path(text, name)
+    """The path as text; of a very long one only its end."""
+    steps: list[tuple[str, Any]] = []
+    while path is not None and len(steps) < _LONGEST_PATH:
+        path, kind, name = path
+        steps.append((kind, name))
+    text = "" if path is None else "\N{HORIZONTAL ELLIPSIS}"
+    for kind, name in reversed(steps):
+        text = tree.step_path(text, kind, name)
     return text
 
 
-@contextmanager
-def deep_recursion() -> Iterator[None]:
-    """Let a walk go as deep as a world may be nested; pure Python calls need no C stack."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, _DEPTH))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
-
-
 def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
-    """The state of everything that can be reached from a world's parts, and of the process's random generators.
+    """The state of everything that can be reached from a world's parts, and of the process's random
+    generators.
 
-    Arrays and tensors are taken by reference: the state is that of this moment only until training goes on. Nothing that
-    is captured is changed, and no random stream is shifted, whatever a handler draws.
+    Arrays and tensors are taken by reference: the state is that of this moment only until training goes on.
+    Nothing that is captured is changed, and no random stream is shifted, whatever a handler draws.
 
-    :param world: a :class:`perdure.World`, a mapping of names to objects, or a single object (whose part is `world`).
+    :param world: a :class:`perdure.World`, a dict of names to objects, or a single object (whose part is
+        `world`).
     :param skip: paths to leave out, with `*` and `?` as wildcards ("envs.*.viewer").
     :raises CaptureError: if something can neither be captured nor be left out; it lists every such path.
     """
     generators = rng.get_state()
     try:
         walker = Walker(skip)
-        root = walker.parts({**parts_of(world), rng.PART: rng.Process(generators)})
+        parts = parts_of(world)
+        root = walker.parts({**parts, rng.name_beside(parts): rng.Process(generators)})
         walker.finish()
     finally:
         rng.set_state(generators)
@@ -89,199 +63,274 @@ def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
 
 
 def parts_of(world: Any) -> dict[str, Any]:
-    """The parts of a world, of a mapping, or of a single object."""
-    parts = getattr(world, "parts", None)
-    if callable(parts) and isinstance(found := parts(), dict):
-        return found
-    if isinstance(world, Mapping):
-        return dict(world)
-    return {"world": world}
+    """The parts of a world, of a dict, or of a single object.
+
+    :raises CaptureError: if a part's name is not one that a part can have.
+    """
+    # Asked of the class: an object may answer to any attribute's name, or fail strangely.
+    method = getattr(type(world), "parts", None)
+    found = (
+        dict(dict.items(world)) if isinstance(world, dict) else method(world) if callable(method) else None
+    )
+    if not isinstance(found, dict):
+        found = {"world": world}
+    for name in found:
+        if type(name) is not str:
+            raise CaptureError(f"the world has a part named {name!r:.80}; expected a name")
+    return found
 
 
 class Walker:
-    """One walk. Also what is learnt on the way about the live side: its classes."""
+    """One walk. Also what is learnt on the way about the live side: its classes.
+
+    It does not recurse: a node is made where it is met and filled later, so that a chain of a million objects
+    is walked like any other world.
+    """
 
     def __init__(self, skip: Sequence[str] = ()) -> None:
         self.skip = tuple(skip)
         self.memo: dict[int, Node] = {}
-        self.alive: list[Any] = []
-        self.refused: list[tuple[str, str]] = []
-        self.arrays: list[Array] = []
+        #: What is met is kept alive with its node: an id is only good as long as its object lives.
+        self._alive: list[Any] = []
+        self._unfilled: collections.deque[tuple[Callable[..., None], Any, Any, Path]] = collections.deque()
+        self._refused: list[tuple[str, str]] = []
+        self._arrays: list[Array] = []
         self.classes: dict[str, type] = {}
 
     def parts(self, parts: Mapping[str, Any]) -> Object:
+        """The tree of a world's parts."""
         root = Object("perdure:World", {})
-        with deep_recursion():
-            for name, part in parts.items():
-                root.fields[name] = self.node(part, (None, ".", name))
+        for name, part in parts.items():
+            root.fields[name] = self.node(part, (None, ".", name))
+        while self._unfilled:
+            fill, value, node, path = self._unfilled.popleft()
+            fill(value, node, path)
         return root
 
     def finish(self) -> None:
-        """Name the arrays that are windows onto others, and raise what was refused."""
-        if self.refused:
-            listed = "\n".join(f"  {path}: {reason}" for path, reason in self.refused[:20])
-            more = f"\n  and {len(self.refused) - 20} more" if len(self.refused) > 20 else ""
-            raise CaptureError(f"{len(self.refused)} part(s) of the world cannot be captured:\n{listed}{more}")
-        find_windows(self.arrays)
+        """Raise what was refused, and find the arrays that are windows onto others."""
+        if self._refused:
+            listed = "\n".join(f"  {path}: {reason}" for path, reason in self._refused[:20])
+            more = f"\n  and {len(self._refused) - 20} more" if len(self._refused) > 20 else ""
+            raise CaptureError(
+                f"{len(self._refused)} part(s) of the world cannot be captured:\n{listed}{more}"
+            )
+        memory.find_windows(self._arrays)
 
     def node(self, value: Any, path: Path) -> Any:
+        """The node that stands for a value; what it holds is filled in later."""
         cls = type(value)
+        if self.skip and matches(write_path(path), self.skip):
+            return Skipped(LEFT_OUT)
         if cls in tree.PLAIN_TYPES:
             return value
         found = self.memo.get(id(value))
         if found is not None:
             return found
-        if self.skip and matches(write_path(path), self.skip):
-            return Skipped("left out by the user")
         take = _TAKERS.get(cls)
         if take is None:
             take = _TAKERS[cls] = _taker(cls)
         return take(self, value, path)
 
-    def remember(self, value: Any, node: Node) -> None:
-        # The object is kept alive with its node: an id is only good as long as its object lives.
+    def _remember(self, value: Any, node: Node) -> None:
         self.memo[id(value)] = node
-        self.alive.append(value)
+        self._alive.append(value)
 
-    # -- one method for each kind of thing ----------------------------------------------------------------------------
-
-    def object(self, value: Any, path: Path) -> Node:
-        cls = type(value)
-        fields: dict[str, Any] = {}
-        node = Object(self.class_name(cls), fields)
-        self.remember(value, node)
-        self.attributes(value, path, fields)
+    def _later(self, fill: Callable[..., None], value: Any, node: Node, path: Path) -> Node:
+        self._remember(value, node)
+        self._unfilled.append((fill, value, node, path))
         return node
 
-    def attributes(self, value: Any, path: Path, fields: dict[str, Any]) -> None:
-        cls = type(value)
-        left_out = known(cls).left_out
-        for name, child in attributes_of(value).items():
-            if name in left_out:
+    def _refuse(self, value: Any, path: Path, reason: str) -> Node:
+        self._refused.append((write_path(path), f"{type(value).__qualname__}: {reason}"))
+        return Skipped(reason)
+
+    def _class_name(self, cls: type) -> str:
+        name = type_name(cls)
+        self.classes[name] = cls
+        return name
+
+    # -- objects ---------------------------------------------------------------------------------------------
+
+    def _object(self, value: Any, path: Path) -> Node:
+        return self._later(self._fill_object, value, Object(self._class_name(type(value)), {}), path)
+
+    def _fill_object(self, value: Any, node: Object, path: Path) -> None:
+        self._fields(attributes_of(value), known(type(value)).left_out, node.fields, path)
+
+    def _adapted(self, value: Any, path: Path, adapter: Adapter) -> Node:
+        def fill(value: Any, node: Object, path: Path) -> None:
+            given = adapter.fields(value)
+            self._alive.append(given)  # it may hold containers made for this walk only
+            self._fields(given, known(type(value)).left_out, node.fields, path)
+
+        return self._later(fill, value, Object(self._class_name(type(value)), {}), path)
+
+    def _fields(
+        self, attributes: Mapping[str, Any], left_out: Mapping[str, str], fields: dict[str, Any], path: Path
+    ) -> None:
+        for name, child in attributes.items():
+            if type(name) is not str:
+                self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
+            elif name in left_out:
                 fields[name] = Skipped(left_out[name])
-            elif name in WALL_CLOCK_ATTRIBUTES and isinstance(child, float | int | np.ndarray):
-                fields[name] = Skipped(WALL_CLOCK)
             else:
                 fields[name] = self.node(child, (path, ".", name))
 
-    def adapted(self, value: Any, path: Path, adapter: Adapter) -> Node:
+    def _handled(self, value: Any, path: Path, handler: Handler) -> Node:
+        def fill(value: Any, node: Handled, path: Path) -> None:
+            try:
+                payload = handler.capture(value)
+            except Exception as error:
+                reason = (
+                    f"the handler registered for it failed to capture it: {type(error).__name__}: {error}"
+                )
+                self._refuse(value, path, reason)
+                return
+            if payload is value:
+                self._refuse(
+                    value, path, "the handler registered for it returned the object itself, not its state"
+                )
+                return
+            self._alive.append(payload)
+            node.payload = self.node(payload, path)
+
+        return self._later(fill, value, Handled(self._class_name(type(value)), None), path)
+
+    # -- containers ------------------------------------------------------------------------------------------
+
+    def _mapping(self, value: dict[Any, Any], path: Path) -> Node:
         cls = type(value)
-        fields: dict[str, Any] = {}
-        node = Object(self.class_name(cls), fields)
-        self.remember(value, node)
-        left_out = known(cls).left_out
-        given = adapter.fields(value)
-        self.alive.append(given)  # it may hold containers made for this walk only
-        for name, child in given.items():
-            fields[name] = (
-                Skipped(left_out[name]) if name in left_out else self.node(child, (path, ".", name))
-            )
-        return node
+        node = tree.Mapping(BUILTIN.get(cls) or self._class_name(cls), [])
+        return self._later(self._fill_mapping, value, node, path)
 
-    def handled(self, value: Any, path: Path, handler: Handler) -> Node:
-        node = Handled(self.class_name(type(value)), None)
-        self.remember(value, node)
-        try:
-            payload = handler.capture(value)
-        except Exception as error:
-            raise CaptureError(
-                f"{write_path(path)}: the handler registered for {node.type} failed to capture it: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-        self.alive.append(payload)
-        node.payload = self.node(payload, path)
-        return node
-
-    def refuse(self, value: Any, path: Path, reason: str) -> Node:
-        self.refused.append((write_path(path), f"{type(value).__name__}: {reason}"))
-        return Skipped(reason)
-
-    def mapping(self, value: dict[Any, Any], path: Path) -> Node:
-        cls = type(value)
-        node = tree.Mapping(_BUILTIN.get(cls) or self.class_name(cls), [])
-        self.remember(value, node)
-        pairs = node.pairs
-        for position, (key, child) in enumerate(value.items()):
+    def _fill_mapping(self, value: dict[Any, Any], node: tree.Mapping, path: Path) -> None:
+        # As the container itself knows its content, whatever a subclass makes of it.
+        kind = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+        for position, (key, child) in enumerate(kind.items(value)):
             if type(key) is str:
-                pairs.append((key, self.node(child, (path, "[", key))))
+                node.pairs.append((key, self.node(child, (path, "[", key))))
+                continue
+            key_node = self.node(key, (path, "key", position))
+            plain = not isinstance(key_node, Node) or isinstance(key_node, Value)
+            step = key_node if plain else position
+            if isinstance(key_node, Skipped):
+                node.pairs.append((key_node, Skipped(f"its key is {key_node.reason}")))
             else:
-                key_node = self.node(key, (path, "[", position))
-                shown = position if isinstance(key_node, Node) and not isinstance(key_node, Value) else key_node
-                pairs.append((key_node, self.node(child, (path, "[", shown))))
+                node.pairs.append((key_node, self.node(child, (path, "[", step))))
         if isinstance(value, collections.defaultdict):
             factory = value.default_factory
-            node.extra = _FACTORIES.get(factory, "") if factory is not None else None
+            node.extra = None if factory is None else factory_name(factory)
             if isinstance(factory, type):
-                self.class_name(factory)
-        if cls not in _BUILTIN:
-            self.subclass(value, path, node)
-        return node
+                self._class_name(factory)
+        if type(value) not in BUILTIN:
+            self._fill_subclass(value, node, path)
 
-    def items(self, value: Any, path: Path) -> Node:
+    def _items(self, value: Any, path: Path) -> Node:
         cls = type(value)
-        node = Items(_BUILTIN.get(cls) or self.class_name(cls), [])
-        self.remember(value, node)
-        node.items = self.elements(value, path)
-        if isinstance(value, collections.deque):
-            node.extra = value.maxlen
-        if cls not in _BUILTIN and not hasattr(cls, "_fields"):
-            self.subclass(value, path, node)
-        return node
+        node = Items(BUILTIN.get(cls) or self._class_name(cls), [])
+        return self._later(self._fill_items, value, node, path)
 
-    def subclass(self, value: Any, path: Path, node: Items | tree.Mapping) -> None:
+    def _fill_items(self, value: Any, node: Items, path: Path) -> None:
+        cls = type(value)
+        base = next(base for base in ITEMS if issubclass(cls, base))
+        own: Any = value if cls is base else list(base.__iter__(value))  # type: ignore[attr-defined]
+        node.items = self._elements(own, path, 1 if own is value else 2)
+        if base is collections.deque:
+            node.extra = value.maxlen
+        if cls not in BUILTIN:
+            self._fill_subclass(value, node, path)
+
+    def _fill_subclass(self, value: Any, node: Items | tree.Mapping, path: Path) -> None:
         fields: dict[str, Any] = {}
-        self.attributes(value, path, fields)
+        self._fields(attributes_of(value), known(type(value)).left_out, fields, path)
         node.fields = fields or None
 
-    def elements(self, value: Sequence[Any], path: Path) -> list[Any]:
-        if len(value) >= _PACK_FROM:
-            whole = self.homogeneous(value, path)
-            if whole is not None:
-                return [whole]
-        return [self.node(child, (path, "[", index)) for index, child in enumerate(value)]
+    def _object_array(self, value: np.ndarray[Any, Any], node: Items, path: Path) -> None:
+        node.items = self._elements(value.ravel().tolist(), path, 2)
 
-    def homogeneous(self, value: Sequence[Any], path: Path) -> Packed | Repeat | None:
-        """One leaf for many equal or similar elements; each test runs at the speed of C."""
+    def _elements(self, value: Any, path: Path, holders: int) -> list[Any]:
+        """The nodes of a container's elements. `holders`: how many containers hold each of them during the
+        walk."""
+        if len(value) < _PACK_FROM:
+            return [self.node(child, (path, "[", index)) for index, child in enumerate(value)]
         kinds = set(map(type, value))
+        packed = self._packed(value, kinds, path)
+        if packed is not None:
+            return [packed]
+        if kinds.isdisjoint(_EMPTY):
+            return [self.node(child, (path, "[", index)) for index, child in enumerate(value)]
+        return list(self._runs(value, path, holders))
+
+    def _packed(self, value: Iterable[Any], kinds: set[type], path: Path) -> Packed | None:
+        """One leaf for many numbers of one type; each test runs at the speed of C."""
         if len(kinds) != 1:
             return None
         (kind,) = kinds
-        if kind is float or kind is bool or kind is int:
-            if kind is int and not (min(value) > -(1 << 62) and max(value) < 1 << 62):
+        dtype = {float: np.float64, bool: np.bool_, int: np.int64}.get(kind)
+        if kind is int and not (min(value) > -(1 << 62) and max(value) < 1 << 62):
+            return None
+        if dtype is None and kind in _NUMBERS:
+            dtype = kind
+        if dtype is None:
+            return None
+        array: np.ndarray[Any, Any] = np.array(list(value), dtype=dtype)
+        return Packed(kind.__name__ if kind in (float, bool, int) else "numpy", self._array(array, path))
+
+    def _runs(self, value: Any, path: Path, holders: int) -> Iterator[Any]:
+        """One leaf for each run of empty elements that nothing else in the program refers to."""
+        alone = _ALONE + holders - 1
+        counts = list(map(sys.getrefcount, value))
+
+        def kind(indexed: tuple[int, Any]) -> type | None:
+            index, child = indexed
+            cls = type(child)
+            if cls not in _EMPTY or (child is not None and (child or counts[index] > alone)):
                 return None
-            packed = np.array(list(value), dtype={float: np.float64, bool: np.bool_, int: np.int64}[kind])
-            return Packed(kind.__name__, self.array(packed, path))
-        if kind is type(None):
-            return Repeat(None, len(value))
-        if kind in (dict, list) and not any(value) and len(set(map(id, value))) == len(value):
-            return Repeat(tree.Mapping("dict", []) if kind is dict else Items("list", []), len(value))
-        return None
+            return cls
 
-    def array(self, value: np.ndarray[Any, Any], path: Path) -> Array:
-        dtype: Any = value.dtype.str if value.dtype.names is None else np.lib.format.dtype_to_descr(value.dtype)
-        node = Array("numpy", dtype, value.shape, tree.memory_order(value.shape, value.strides), value)
+        for cls, run in itertools.groupby(enumerate(value), kind):
+            members = list(run)
+            if cls is None or len(members) < _PACK_FROM:
+                for index, child in members:
+                    yield self.node(child, (path, "[", index))
+            else:
+                made = {dict: tree.Mapping("dict", []), list: Items("list", []), type(None): None}
+                yield Repeat(made[cls], len(members))
+
+    # -- arrays ----------------------------------------------------------------------------------------------
+
+    def _array(self, value: np.ndarray[Any, Any], path: Path) -> Array:
+        order = tree.memory_order(value.shape, value.strides)
+        node = Array("numpy", tree.numpy_notation(value.dtype), value.shape, order, value)
         node.name = write_path(path)
-        self.remember(value, node)
-        self.arrays.append(node)
+        self._remember(value, node)
+        self._arrays.append(node)
         return node
 
-    def numpy_array(self, value: np.ndarray[Any, Any], path: Path) -> Node:
-        if not value.dtype.hasobject:
-            return self.array(value, path)
-        if value.dtype.names is not None:
-            return self.refuse(value, path, "structured arrays that hold Python objects are not supported")
-        node = Items("ndarray", [], list(value.shape))
-        self.remember(value, node)
-        node.extra = Value("shape", list(value.shape))
-        node.items = self.elements(value.ravel().tolist(), path)
-        return node
+    def _numpy_array(self, value: np.ndarray[Any, Any], path: Path) -> Node:
+        if value.dtype == object:
+            items = Items("ndarray", [], Value("shape", list(value.shape)))
+            return self._later(self._object_array, value, items, path)
+        if value.dtype.hasobject:
+            return self._refuse(
+                value, path, f"arrays of {value.dtype} hold Python objects and are not supported"
+            )
+        try:
+            return self._array(value, path)
+        except (ValueError, FormatError) as error:
+            return self._refuse(value, path, str(error))
 
-    def tensor(self, value: torch.Tensor, path: Path) -> Node:
+    def _tensor(self, value: torch.Tensor, path: Path) -> Node:
+        if type(value) not in (torch.Tensor, torch.nn.Parameter):
+            return self._refuse(
+                value, path, "subclasses of torch.Tensor need a handler: perdure.register(...)"
+            )
         if value.layout is not torch.strided or value.is_quantized or value.device.type == "meta":
-            return self.refuse(value, path, "only dense tensors are supported")
+            return self._refuse(value, path, "only dense tensors are supported")
         name = str(value.dtype).removeprefix("torch.")
         if name not in tree.TORCH_DTYPES:
-            return self.refuse(value, path, f"tensors of dtype {name} are not supported")
+            return self._refuse(value, path, f"tensors of dtype {name} are not supported")
         shape = tuple(value.shape)
         extra: dict[str, Any] = {}
         if value.device.type != "cpu":
@@ -290,36 +339,47 @@ class Walker:
             extra["parameter"] = True
         if value.is_leaf and value.requires_grad:
             extra["requires_grad"] = True
-        node = Array("torch", name, shape, tree.memory_order(shape, value.stride()), value, extra)
+        # A conjugate that torch has not computed yet lies in memory as something else than it is.
+        data = value.resolve_conj().resolve_neg() if value.is_conj() or value.is_neg() else value
+        node = Array("torch", name, shape, tree.memory_order(shape, data.stride()), data, extra)
         node.name = write_path(path)
-        self.remember(value, node)
-        self.arrays.append(node)
+        self._remember(value, node)
+        self._arrays.append(node)
         if value.is_leaf and value.grad is not None:
             grad = self.node(value.grad, (path, ".", "grad"))
-            if isinstance(grad, Array):
-                node.grad = grad
+            node.grad = grad if isinstance(grad, Array) else None
         return node
 
-    def class_name(self, cls: type) -> str:
-        name = type_name(cls)
-        self.classes[name] = cls
-        return name
-
-
-def attributes_of(value: Any) -> dict[str, Any]:
-    """All attributes an object holds itself, in its `__dict__` and its slots."""
-    found = dict(getattr(value, "__dict__", ()))
-    for name in slot_names(type(value)):
+    def _value(self, value: Any, path: Path, kind: str, write: Callable[[Any], Any]) -> Node:
         try:
-            found[name] = getattr(value, name)
+            data = write(value)
+        except values.Unsupported as error:
+            return self._refuse(value, path, str(error))
+        if kind == "enum":
+            self._class_name(type(value))
+        return Value(kind, data)
+
+
+def attributes_of(value: Any) -> dict[Any, Any]:
+    """All attributes an object holds itself, in its `__dict__` and its slots. No attribute hook of its class
+    runs."""
+    try:
+        found = dict(object.__getattribute__(value, "__dict__"))
+    except (AttributeError, TypeError):
+        found = {}
+    for name, slot in slots(type(value)).items():
+        try:
+            found[name] = slot.__get__(value)
         except AttributeError:
             continue
     return found
 
 
-# -- which method takes which class -----------------------------------------------------------------------------------
+# -- which method takes which class --------------------------------------------------------------------------
 
-_BUILTIN = {
+LEFT_OUT = "left out by the user"
+ITEMS: tuple[type, ...] = (list, tuple, set, frozenset, collections.deque)
+BUILTIN: dict[type, str] = {
     dict: "dict",
     collections.OrderedDict: "OrderedDict",
     collections.defaultdict: "defaultdict",
@@ -329,59 +389,32 @@ _BUILTIN = {
     frozenset: "frozenset",
     collections.deque: "deque",
 }
-_FACTORIES: dict[Any, str] = {
-    int: "int",
-    float: "float",
-    list: "list",
-    dict: "dict",
-    set: "set",
-    str: "str",
-    bool: "bool",
-    collections.deque: "deque",
+#: What a defaultdict may have as its factory and still be made from a checkpoint alone.
+FACTORIES: dict[str, Callable[[], Any]] = {
+    "int": int,
+    "float": float,
+    "list": list,
+    "dict": dict,
+    "set": set,
+    "str": str,
+    "bool": bool,
+    "deque": collections.deque,
 }
+_EMPTY = frozenset({dict, list, type(None)})
+#: Not the longest ones, which have bytes that mean nothing.
+_NUMBERS = frozenset(np.dtype(code).type for code in "?bBhHiIlLqQefdFD")
+#: How many references CPython counts to an element that nothing but its container refers to, while `map` goes
+#: over it.
+_ALONE = max(map(sys.getrefcount, [{}, {}]))
+
+
+def factory_name(factory: Callable[[], Any]) -> str:
+    """The name under which a defaultdict's factory is recorded, "" if only the script can give it."""
+    return next((name for name, one in FACTORIES.items() if one is factory), "")
+
 
 Taker: TypeAlias = Callable[[Walker, Any, Path], Any]
 _TAKERS: dict[type, Taker] = {}
-
-
-def _value(kind: str, data: Callable[[Any], Any]) -> Taker:
-    return lambda walker, value, path: Value(kind, data(value))
-
-
-def _numpy_scalar(walker: Walker, value: np.generic, path: Path) -> Any:
-    if isinstance(value, np.void | np.object_):
-        return walker.refuse(value, path, "structured NumPy scalars are not supported. Keep an array of shape ()")
-    return Value("numpy", [value.dtype.str, value.tobytes().hex()])
-
-
-def _enum(walker: Walker, value: enum.Enum, path: Path) -> Any:
-    return Value("enum", [walker.class_name(type(value)), value.name, str(value.value)])
-
-
-def _optional_hex(number: complex) -> list[str]:
-    return [number.real.hex(), number.imag.hex()]
-
-
-_VALUES: dict[type, Taker] = {
-    complex: _value("complex", _optional_hex),
-    bytes: _value("bytes", bytes.hex),
-    bytearray: _value("bytearray", lambda value: bytes(value).hex()),
-    torch.dtype: _value("torch.dtype", lambda value: str(value).removeprefix("torch.")),
-    torch.device: _value("torch.device", str),
-    torch.Size: _value("torch.Size", list),
-    torch.memory_format: _value("constant", str),
-    torch.layout: _value("constant", str),
-    slice: _value("slice", lambda value: repr((value.start, value.stop, value.step))),
-    range: _value("range", lambda value: [value.start, value.stop, value.step]),
-    type(Ellipsis): _value("constant", str),
-    type(NotImplemented): _value("constant", str),
-    datetime.datetime: _value("datetime", datetime.datetime.isoformat),
-    datetime.date: _value("date", datetime.date.isoformat),
-    datetime.timedelta: _value("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
-    decimal.Decimal: _value("decimal", str),
-    fractions.Fraction: _value("fraction", str),
-    uuid.UUID: _value("uuid", str),
-}
 
 
 def _taker(cls: type) -> Taker:
@@ -392,92 +425,31 @@ def _taker(cls: type) -> Taker:
             skipped = Skipped(entry.reason)
             return lambda walker, value, path: skipped
         case Handler():
-            return lambda walker, value, path: walker.handled(value, path, entry)
+            return lambda walker, value, path: walker._handled(value, path, entry)
         case Adapter():
-            return lambda walker, value, path: walker.adapted(value, path, entry)
-    if cls in _VALUES:
-        return _VALUES[cls]
-    if issubclass(cls, pathlib.PurePath):
-        return _value("path", str)
-    if issubclass(cls, enum.Enum):
-        return _enum
-    if issubclass(cls, np.dtype):
-        return _value("numpy.dtype", np.lib.format.dtype_to_descr)
-    if issubclass(cls, np.generic):
-        return _numpy_scalar
+            return lambda walker, value, path: walker._adapted(value, path, entry)
+    if (written := values.writer(cls)) is not None:
+        kind, write = written
+        return lambda walker, value, path: walker._value(value, path, kind, write)
     if issubclass(cls, torch.Tensor):
-        return Walker.tensor
+        return Walker._tensor
     if cls in (np.ndarray, np.memmap):
-        return Walker.numpy_array
+        return Walker._numpy_array
+    # Not the nearest base in the MRO but the one whose content Python itself keeps.
     if issubclass(cls, dict):
-        return Walker.mapping
-    if issubclass(cls, list | tuple | set | frozenset | collections.deque):
-        return Walker.items
-    if cls in (int, float, str) or issubclass(cls, int | float | str):
-        return lambda walker, value, path: walker.refuse(
-            value, path, f"a subclass of {cls.__mro__[1].__name__} that is not an Enum is not supported"
+        return Walker._mapping
+    if issubclass(cls, ITEMS):
+        return Walker._items
+    if issubclass(cls, int | float | complex | str | bytes | bytearray):
+        reason = (
+            "a subclass of a number or string that is not an Enum is not supported. Keep the plain value, or "
         )
+        reason += f"leave it out: perdure.skip({cls.__qualname__}, 'reason')"
+        return lambda walker, value, path: walker._refuse(value, path, reason)
     if isinstance(entry, Refuse):
-        reason = entry.reason
-        return lambda walker, value, path: walker.refuse(value, path, reason)
-    return Walker.object
+        refusal = entry.reason
+        return lambda walker, value, path: walker._refuse(value, path, refusal)
+    return Walker._object
 
 
 on_change.append(_TAKERS.clear)
-
-
-# -- arrays that share memory -----------------------------------------------------------------------------------------
-
-
-def extent(data: np.ndarray[Any, Any] | torch.Tensor) -> tuple[str, int, int, bool]:
-    """Device, first and last byte (exclusive) of an array, and whether it fills all that lies between."""
-    if isinstance(data, torch.Tensor):
-        size, start, strides = data.element_size(), data.data_ptr(), data.stride()
-        low = 0
-        high = sum((n - 1) * s for n, s in zip(data.shape, strides, strict=True)) * size + size
-        device, nbytes = str(data.device) if data.device.type != "cpu" else "cpu", data.numel() * size
-    else:
-        size, start, nbytes, device = data.itemsize, data.__array_interface__["data"][0], data.nbytes, "cpu"
-        if data.flags.forc:
-            return device, start, start + nbytes, True
-        low = sum((n - 1) * s for n, s in zip(data.shape, data.strides, strict=True) if s < 0)
-        high = sum((n - 1) * s for n, s in zip(data.shape, data.strides, strict=True) if s > 0) + size
-    return device, start + low, start + high, high - low == nbytes and low == 0
-
-
-def byte_strides(data: np.ndarray[Any, Any] | torch.Tensor) -> tuple[int, ...]:
-    """The strides of an array, in bytes."""
-    if isinstance(data, torch.Tensor):
-        return tuple(s * data.element_size() for s in data.stride())
-    return data.strides
-
-
-def find_windows(arrays: Sequence[Array]) -> None:
-    """Turn every array whose memory lies inside another captured array into a window onto that one."""
-    placed = []
-    for node in arrays:
-        data = node.data
-        assert isinstance(data, np.ndarray | torch.Tensor)
-        if 0 in node.shape:
-            continue
-        device, start, end, dense = extent(data)
-        # Among equals the owner of the memory comes first, so that it is the one that is looked onto.
-        owner = getattr(data, "base", None) is None if isinstance(data, np.ndarray) else bool(node.extra)
-        placed.append((device, start, -end, not dense, not owner, len(placed), node))
-    placed.sort(key=lambda entry: entry[:6])
-    base: Array | None = None
-    base_device, base_start, base_end = "", 0, 0
-    for device, start, negative_end, sparse, _, _, node in placed:
-        inside = device == base_device and start >= base_start and -negative_end <= base_end
-        if inside and base is not None and "parameter" not in node.extra:
-            assert isinstance(node.data, np.ndarray | torch.Tensor)
-            first = (
-                node.data.data_ptr()
-                if isinstance(node.data, torch.Tensor)
-                else node.data.__array_interface__["data"][0]
-            )
-            node.base, node.offset, node.strides = base, first - base_start, byte_strides(node.data)
-        elif not sparse and (device != base_device or start >= base_end):
-            base, base_device, base_start, base_end = node, device, start, -negative_end
-
-

@@ -1,12 +1,15 @@
 """What is known about classes: how their objects are captured, or why they are not. It knows no files.
 
-A class is looked up along its MRO, the nearest class first, by the class itself or by its dotted name; by name, so that a
-library need not be imported to be known.
+A class is looked up along its MRO, the nearest class first, by the class itself or by its dotted name; by
+name, so that a library need not be imported to be known.
 """
 
 from __future__ import annotations
 
+import collections
+import concurrent.futures
 import copyreg
+import inspect
 import io
 import logging
 import re
@@ -30,7 +33,8 @@ class Handler:
 
     :param capture: from the object to plain values, containers of them, arrays and tensors.
     :param restore: writes what `capture` returned into an object that is there.
-    :param create: makes an object from what `capture` returned, where none is there; None if that cannot be done.
+    :param create: makes an object from what `capture` returned, where none is there; None if that cannot be
+        done.
     """
 
     capture: Callable[[Any], Any]
@@ -43,11 +47,16 @@ class Adapter:
     """How objects whose state is not simply their attributes are walked: by named fields.
 
     Such objects are part of the program's structure: the script builds them, a checkpoint never does.
+
+    :param fields: the fields of an object, by name.
+    :param assign: sets one of them.
+    :param made: the fields whose containers `fields` makes anew each time; they are assigned even where they
+        are filled in place.
     """
 
     fields: Callable[[Any], Mapping[str, Any]]
     assign: Callable[[Any, str, Any], None]
-    remove: Callable[[Any, str], None]
+    made: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -79,10 +88,6 @@ _classes: dict[type | str, _Class] = {}
 _cache: dict[type, _Class] = {}
 
 WALL_CLOCK = "a moment of this process's clock"
-#: Attributes of any class that hold a moment of the process's clock: meaningless in another process.
-WALL_CLOCK_ATTRIBUTES = frozenset(
-    {"start_time", "_start_time", "t_start", "tstart", "episode_start_time", "episode_start_times"}
-)
 
 OPAQUE = (
     "its state lies in native code where Python cannot see it. Register how to take it: "
@@ -119,8 +124,8 @@ def register(
     :param cls: the class, or its dotted name ("package.module.Class") so that it need not be imported.
     :param capture: `capture(obj)` returns the state as plain values, containers of them, arrays and tensors.
     :param restore: `restore(obj, state)` writes such a state into an object.
-    :param create: `create(state)` makes an object where the script has not built one; without it such an object is an
-        error on restoring.
+    :param create: `create(state)` makes an object where the script has not built one; without it such an
+        object is an error on restoring.
     """
     _slot(cls).entry = Handler(capture, restore, create)
 
@@ -181,29 +186,63 @@ def known(cls: type) -> _Class:
     return found
 
 
-def may_rebuild(cls: type) -> bool:
-    """Whether an object of this class may be made with `cls.__new__` and given its attributes.
+def is_part_of_program(value: Any) -> bool:
+    """Whether a live object is one that the script builds: it is neither made nor replaced by a plain value."""
+    about = known(type(value))
+    return about.structural or isinstance(about.entry, Skip) or isinstance(value, torch.nn.Parameter)
 
-    Not where that would leave out what its constructor does for the process (structure, native parts), and not where
-    the class has a finalizer, which would act on whatever a file put into those attributes.
+
+def cannot_make(cls: type) -> str | None:
+    """Why no object of this class may be made without its constructor, or None if one may.
+
+    Not where that would leave out what the constructor does for the process (structure, native parts), and
+    not where the class has a finalizer, which would act on whatever a file put into those attributes.
     """
     about = known(cls)
-    if about.rebuild is not None:
-        return about.rebuild
-    return not about.structural and about.entry is None and not hasattr(cls, "__del__")
+    if about.rebuild:
+        return None
+    if about.structural or about.rebuild is False:
+        return "only the script can build it"
+    if about.entry is not None:
+        return "it is not captured by its attributes"
+    if hasattr(cls, "__del__"):
+        return "its class has a finalizer"
+    if cls is object or inspect.isabstract(cls):
+        return "it means nothing but itself" if cls is object else "its class is abstract"
+    return None
 
 
+def blank(cls: type) -> Any:
+    """An object of a class without anything that its constructor would give it; no code of the class runs."""
+    # As `copyreg` does: the nearest base that Python itself defines makes the object.
+    base = next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
+    make: Any = base.__new__
+    return make(cls)
+
+
+_HEAP_TYPE = 1 << 9
 _MANAGED_DICT = 1 << 4
-_CONTAINERS = (dict, list, tuple, set, frozenset)
+_CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
+_slots: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
 
 
-def slot_names(cls: type) -> list[str]:
-    """The names of all `__slots__` of a class and its bases, mangled where they are private."""
-    return list(copyreg._slotnames(cls))  # type: ignore[attr-defined]
+def slots(cls: type) -> dict[str, Any]:
+    """The descriptors of all `__slots__` of a class and its bases, by name, mangled where they are private."""
+    found = _slots.get(cls)
+    if found is None:
+        found = {}
+        for name in copyreg._slotnames(cls):  # type: ignore[attr-defined]
+            owners = (vars(base)[name] for base in cls.__mro__ if name in vars(base))
+            descriptor = next((each for each in owners if isinstance(each, types.MemberDescriptorType)), None)
+            if descriptor is not None:
+                found[name] = descriptor
+        _slots[cls] = found
+    return found
 
 
 def is_native(cls: type) -> bool:
-    """Whether instances hold memory beyond their attributes, as CPython finds out before it pickles by attributes."""
+    """Whether instances hold memory beyond their attributes, as CPython finds out before it pickles by
+    attributes."""
     if issubclass(cls, _CONTAINERS):
         return False
     size = object.__basicsize__
@@ -211,7 +250,9 @@ def is_native(cls: type) -> bool:
         size += 8
     if cls.__weakrefoffset__ > 0:
         size += 8
-    size += 8 * len(slot_names(cls))
+    heap = (base for base in cls.__mro__ if base.__flags__ & _HEAP_TYPE)
+    members = (member for base in heap for member in vars(base).values())
+    size += 8 * sum(isinstance(member, types.MemberDescriptorType) for member in members)
     return cls.__basicsize__ > size or cls.__itemsize__ != 0
 
 
@@ -249,7 +290,11 @@ def _builtin_knowledge() -> None:
         (threading.Semaphore, "a lock"),
         (threading.local, "data of a thread"),
         (threading.Thread, "a thread"),
+        (concurrent.futures.Executor, "workers"),
         (io.IOBase, "an open file"),
+        ("_io._IOBase", "an open file"),
+        ("_csv.writer", "an open file"),
+        ("_csv.Writer", "an open file"),
         (logging.Logger, "a logger"),
         (logging.Handler, "a logger"),
         (logging.LoggerAdapter, "a logger"),
@@ -266,11 +311,13 @@ def _builtin_knowledge() -> None:
         ("rich.console.Console", "a terminal"),
         ("rich.progress.Progress", "a progress bar"),
         ("pygame.time.Clock", "a clock of the display"),
+        ("pygame.surface.Surface", "a picture on the display"),
+        ("pygame.Surface", "a picture on the display"),
         ("wandb.sdk.wandb_run.Run", "a writer of logs"),
     ):
-        skip(cls, reason)  # type: ignore[arg-type]
+        skip(cls, reason)
     for other in (BaseProcess, "multiprocessing.connection._ConnectionBase", "multiprocessing.queues.Queue"):
-        refuse(other, PROCESS)  # type: ignore[arg-type]
+        refuse(other, PROCESS)
     refuse(subprocess.Popen, PROCESS)
     refuse(socket.socket, "it is a connection. Leave it out: perdure.skip(socket.socket, 'reason')")
     refuse(
@@ -288,17 +335,28 @@ def _builtin_knowledge() -> None:
     ):
         structural(name)
     structural(torch.nn.Module)
-    rebuildable(torch.distributions.Distribution)
+    for made in (torch.distributions.Distribution, collections.Counter, types.SimpleNamespace):
+        rebuildable(made)
+    for name, attributes in (
+        ("gymnasium.wrappers.common.RecordEpisodeStatistics", ("episode_start_time",)),
+        ("gymnasium.wrappers.vector.common.RecordEpisodeStatistics", ("episode_start_times",)),
+        ("stable_baselines3.common.base_class.BaseAlgorithm", ("start_time",)),
+        ("stable_baselines3.common.monitor.Monitor", ("t_start",)),
+        ("stable_baselines3.common.vec_env.vec_monitor.VecMonitor", ("t_start",)),
+        ("tianshou.trainer.Trainer", ("_start_time",)),
+    ):
+        leave_out(name, attributes, WALL_CLOCK)
 
 
 _builtin_knowledge()
 
 
 def find_class(name: str) -> type | None:
-    """The class recorded as `name`, if it was registered as one that can be made anew (or derives from such a one).
+    """The class recorded as `name`, if it was registered as one that can be made anew (or derives from such a
+    one).
 
-    Nothing is imported, and no attribute hook runs, because a file says so: only what lies in the dictionaries of modules
-    that the program has imported is looked at.
+    Nothing is imported, and no attribute hook runs, because a file says so: only what lies in the
+    dictionaries of modules that the program has imported is looked at.
     """
     module, _, qualname = name.partition(":")
     found: Any = sys.modules.get(module)
@@ -308,3 +366,13 @@ def find_class(name: str) -> type | None:
         return None
     about = known(found)
     return found if about.rebuild or isinstance(about.entry, Handler) else None
+
+
+def same_class(name: str, cls: type) -> bool:
+    """Whether a recorded class name means `cls`; the script's own module has two names."""
+    if type_name(cls) == name:
+        return True
+    module, _, qualname = name.partition(":")
+    return (
+        qualname == cls.__qualname__ and module != cls.__module__ and "__main__" in (module, cls.__module__)
+    )

@@ -7,58 +7,122 @@ torchsnapshot's tests made known): nothing that happens while capturing or resto
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from perdure.errors import RestoreError
-from perdure.state.registry import register
+from perdure.state.registry import register, skip, type_name
+from perdure.tree import Object
 
 #: The name under which the process's generators stand beside the world's parts.
 PART = "rng"
 
 
 class Process:
-    """The process's generators, as attributes to be walked: `python`, `numpy`, `torch` and `cuda` (one per device)."""
+    """The process's generators, as attributes: `python`, `numpy`, `torch` and `cuda` (one per device)."""
 
     def __init__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
 
 
+def name_beside(parts: Mapping[str, Any]) -> str:
+    """The name of the generators' part: `PART`, or a longer one where the world has a part of that name."""
+    name = PART
+    while name in parts:
+        name = f"{name} of the process"
+    return name
+
+
+def is_process(node: Any) -> bool:
+    """Whether a part of a state is that of the process's generators."""
+    return isinstance(node, Object) and node.type == type_name(Process)
+
+
 def get_state() -> dict[str, Any]:
     """The states of Python's, NumPy's and torch's process-wide generators, CUDA's only where CUDA is in use."""
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None,
+        "cuda": torch.cuda.get_rng_state_all() if in_use else None,
     }
 
 
-def set_state(state: dict[str, Any]) -> None:
+def set_state(state: Mapping[str, Any]) -> None:
     """Put the process's generators into a state that `get_state` returned.
 
     :raises RestoreError: if the state is not one, or names CUDA devices that are not there.
     """
     try:
-        version, internal, gauss = state["python"]
-        random.setstate((version, tuple(internal), gauss))
+        random.setstate(_python_state(state["python"]))
+        _check_bits(state["numpy"])
         np.random.set_state(state["numpy"])
         torch.set_rng_state(state["torch"])
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
         raise RestoreError(f"{PART}: expected the states of the random generators: {error}") from error
     devices = state.get("cuda")
+    if not (
+        devices is None
+        or (isinstance(devices, list) and all(isinstance(each, torch.Tensor) for each in devices))
+    ):
+        raise RestoreError(f"{PART}.cuda: expected a list of tensors, one for each CUDA device")
     if devices and torch.cuda.is_available():
         if len(devices) != torch.cuda.device_count():
             raise RestoreError(
                 f"{PART}.cuda: the checkpoint holds generators of {len(devices)} CUDA device(s), "
                 f"this machine shows {torch.cuda.device_count()}. Make as many visible (CUDA_VISIBLE_DEVICES)"
             )
-        torch.cuda.set_rng_state_all(devices)
+        try:
+            torch.cuda.set_rng_state_all(devices)
+        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise RestoreError(f"{PART}.cuda: expected the states of CUDA's generators: {error}") from error
 
+
+# -- Python's ------------------------------------------------------------------------------------------------
+
+
+def _python_state(saved: Any) -> tuple[Any, ...]:
+    version, internal, gauss = saved
+    if gauss is not None and type(gauss) is not float:
+        raise TypeError(f"expected a number or None as the next Gaussian, found a {type(gauss).__name__}")
+    return version, tuple(internal), gauss
+
+
+def _restore_python(generator: random.Random, saved: Any) -> None:
+    generator.setstate(_python_state(saved))
+
+
+def _create_python(saved: Any) -> random.Random:
+    generator = random.Random(0)
+    _restore_python(generator, saved)
+    return generator
+
+
+register(random.Random, capture=random.Random.getstate, restore=_restore_python, create=_create_python)
+skip(random.SystemRandom, "the operating system's random numbers")
+
+
+# -- NumPy's -------------------------------------------------------------------------------------------------
 
 _BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
+#: NumPy takes any position from a state and reads its memory there: the largest that lies inside.
+_POSITIONS = {"MT19937": 624, "Philox": 4}
+
+
+def _check_bits(state: Any) -> None:
+    name = state["bit_generator"]
+    if name not in _BIT_GENERATORS:
+        raise ValueError(
+            f"expected one of NumPy's generators ({', '.join(_BIT_GENERATORS)}), found {name!r:.80}"
+        )
+    if name in _POSITIONS:
+        position = state["state"]["pos"] if name == "MT19937" else state["buffer_pos"]
+        if type(position) is not int or not 0 <= position <= _POSITIONS[name]:
+            raise ValueError(f"expected a position from 0 to {_POSITIONS[name]}, found {position!r:.80}")
 
 
 def _seed(sequence: Any) -> dict[str, Any] | None:
@@ -72,49 +136,85 @@ def _seed(sequence: Any) -> dict[str, Any] | None:
     }
 
 
+def _check_seed(saved: Any) -> None:
+    sizes = (saved["pool_size"], saved["n_children_spawned"])
+    if (
+        any(type(size) is not int for size in sizes)
+        or not 0 < sizes[0] <= 1024
+        or not 0 <= sizes[1] < 1 << 32
+    ):
+        raise ValueError(f"expected the state of a seed sequence, found {saved!r:.80}")
+
+
+def _restore_seed(sequence: np.random.SeedSequence, saved: dict[str, Any]) -> None:
+    _check_seed(saved)
+    # Its attributes are read-only; initializing it again is how NumPy lets them be set.
+    np.random.SeedSequence.__init__(sequence, **saved)
+
+
+def _create_seed(saved: dict[str, Any]) -> np.random.SeedSequence:
+    _check_seed(saved)
+    return np.random.SeedSequence(**saved)
+
+
 def _capture_bits(bits: np.random.BitGenerator) -> dict[str, Any]:
     # The seed sequence counts the children it spawned, and no generator's state tells of it.
     return {"state": bits.state, "seed": _seed(bits.seed_seq)}
 
 
 def _restore_bits(bits: np.random.BitGenerator, saved: dict[str, Any]) -> None:
-    state = saved["state"]
+    state, seed = saved["state"], saved["seed"]
+    _check_bits(state)
     if state["bit_generator"] != type(bits).__name__:
         raise ValueError(f"expected a {state['bit_generator']}, found a {type(bits).__name__}")
-    seed = saved["seed"]
-    if seed is not None and seed != _seed(bits.seed_seq):
-        bits.__setstate__((state, np.random.SeedSequence(**seed)))
     bits.state = state
+    if seed is not None and seed != _seed(bits.seed_seq):
+        bits.__setstate__((bits.state, _create_seed(seed)))  # type: ignore[attr-defined]
 
 
 def _create_bits(saved: dict[str, Any]) -> np.random.BitGenerator:
-    name = saved["state"]["bit_generator"]
-    if name not in _BIT_GENERATORS:
-        raise ValueError(f"expected one of NumPy's generators ({', '.join(_BIT_GENERATORS)}), found {name!r}")
-    bits: np.random.BitGenerator = getattr(np.random, name)(0)
+    _check_bits(saved["state"])
+    bits: np.random.BitGenerator = getattr(np.random, saved["state"]["bit_generator"])(0)
     _restore_bits(bits, saved)
     return bits
 
 
-def _capture_legacy(generator: np.random.RandomState) -> dict[str, Any]:
-    return dict(generator.get_state(legacy=False))
+def _restore_generator(generator: np.random.Generator, saved: dict[str, Any]) -> None:
+    bits = saved["bits"]
+    if bits is not generator.bit_generator:
+        _restore_bits(generator.bit_generator, _capture_bits(bits))
+
+
+def _restore_legacy(generator: np.random.RandomState, saved: dict[str, Any]) -> None:
+    _check_bits(saved)
+    generator.set_state(saved)
 
 
 def _create_legacy(saved: dict[str, Any]) -> np.random.RandomState:
-    generator = np.random.RandomState(0)
+    _check_bits(saved)
+    generator = np.random.RandomState(getattr(np.random, saved["bit_generator"])(0))
     generator.set_state(saved)
     return generator
 
 
-def _restore_python(generator: random.Random, saved: Any) -> None:
-    version, internal, gauss = saved
-    generator.setstate((version, tuple(internal), gauss))
+register(
+    # By reference, so that two generators that draw from the same bits go on doing so.
+    np.random.Generator,
+    capture=lambda generator: {"bits": generator.bit_generator},
+    restore=_restore_generator,
+    create=lambda saved: np.random.Generator(saved["bits"]),
+)
+register(np.random.BitGenerator, capture=_capture_bits, restore=_restore_bits, create=_create_bits)
+register(
+    np.random.RandomState,
+    capture=lambda generator: dict(generator.get_state(legacy=False)),
+    restore=_restore_legacy,
+    create=_create_legacy,
+)
+register(np.random.SeedSequence, capture=_seed, restore=_restore_seed, create=_create_seed)
 
 
-def _create_python(saved: Any) -> random.Random:
-    generator = random.Random(0)
-    _restore_python(generator, saved)
-    return generator
+# -- torch's -------------------------------------------------------------------------------------------------
 
 
 def _create_torch(saved: dict[str, Any]) -> torch.Generator:
@@ -123,26 +223,6 @@ def _create_torch(saved: dict[str, Any]) -> torch.Generator:
     return generator
 
 
-register(
-    np.random.Generator,
-    capture=lambda generator: _capture_bits(generator.bit_generator),
-    restore=lambda generator, saved: _restore_bits(generator.bit_generator, saved),
-    create=lambda saved: np.random.Generator(_create_bits(saved)),
-)
-register(np.random.BitGenerator, capture=_capture_bits, restore=_restore_bits, create=_create_bits)
-register(
-    np.random.RandomState,
-    capture=_capture_legacy,
-    restore=lambda generator, saved: generator.set_state(saved),
-    create=_create_legacy,
-)
-register(
-    np.random.SeedSequence,
-    capture=_seed,
-    restore=lambda sequence, saved: sequence.spawn(saved["n_children_spawned"] - sequence.n_children_spawned),
-    create=lambda saved: np.random.SeedSequence(**saved),
-)
-register(random.Random, capture=random.Random.getstate, restore=_restore_python, create=_create_python)
 register(
     torch.Generator,
     capture=lambda generator: {"device": str(generator.device), "state": generator.get_state()},

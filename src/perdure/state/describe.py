@@ -1,0 +1,46 @@
+"""Nodes and live values in a few words, for messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from perdure import tree
+from perdure.tree import Array, Handled, Items, Node, Object, Skipped, Value
+
+
+def short(name: str) -> str:
+    """A recorded class name for people."""
+    return name.partition(":")[2] or name
+
+
+def describe(value: Any) -> str:
+    """A saved node or a live value in a few words."""
+    match value:
+        case Array():
+            return f"{_article(value)} {value.dtype}{list(value.shape)}"
+        case Object() | Handled() | Items() | tree.Mapping():
+            return f"a {short(value.type)}"
+        case Value():
+            return f"a {value.kind}"
+        case Skipped():
+            return f"what was left out ({value.reason})"
+        case Node():
+            return f"a {type(value).__name__}"
+        case np.ndarray():
+            return f"an array {value.dtype.str}{list(value.shape)}"
+        case torch.Tensor():
+            kind = "a parameter" if isinstance(value, torch.nn.Parameter) else "a tensor"
+            return f"{kind} {str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if type(value) in tree.PLAIN_TYPES:
+        text = tree.shown(value)
+        return text if len(text) <= 60 else f"{text[:60]}\N{HORIZONTAL ELLIPSIS}"
+    return f"a {type(value).__qualname__}"
+
+
+def _article(node: Array) -> str:
+    if "parameter" in node.extra:
+        return "a parameter"
+    return "a tensor" if node.library == "torch" else "an array"

@@ -1,0 +1,330 @@
+"""Arrays as memory: which of them share it, and how their bytes are written into live ones. Knows no world
+and no files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from perdure import tree
+from perdure.errors import RestoreError
+from perdure.tree import Array
+
+LiveArray: TypeAlias = "np.ndarray[Any, Any] | torch.Tensor"
+
+
+def address(data: LiveArray) -> int:
+    """Where the first element lies."""
+    if isinstance(data, torch.Tensor):
+        return data.data_ptr()
+    return int(data.__array_interface__["data"][0])
+
+
+def byte_strides(data: LiveArray) -> tuple[int, ...]:
+    """The strides of an array, in bytes."""
+    if isinstance(data, torch.Tensor):
+        return tuple(stride * data.element_size() for stride in data.stride())
+    return data.strides
+
+
+def extent(data: LiveArray) -> tuple[str, int, int, bool]:
+    """Device, first and last byte (exclusive) of an array, and whether it fills all that lies between, in
+    plain order."""
+    size = data.element_size() if isinstance(data, torch.Tensor) else data.itemsize
+    device = str(data.device) if isinstance(data, torch.Tensor) else "cpu"
+    start = address(data)
+    if isinstance(data, np.ndarray) and data.flags.forc:
+        return device, start, start + data.nbytes, True
+    reach = [stride * (n - 1) for stride, n in zip(byte_strides(data), data.shape, strict=True)]
+    low, high = sum(way for way in reach if way < 0), sum(way for way in reach if way > 0) + size
+    dense = low == 0 and high == size * _count(data) and not looks_twice(data)
+    return device, start + low, start + high, dense
+
+
+def _count(data: LiveArray) -> int:
+    return data.numel() if isinstance(data, torch.Tensor) else data.size
+
+
+def looks_twice(data: LiveArray) -> bool:
+    """Whether two elements of an array may lie in the same memory."""
+    reach = data.element_size() if isinstance(data, torch.Tensor) else data.itemsize
+    if 0 in data.shape:
+        return False
+    strides = ((abs(stride), n) for stride, n in zip(byte_strides(data), data.shape, strict=True) if n > 1)
+    for stride, n in sorted(strides):
+        if stride < reach:
+            return True
+        reach += stride * (n - 1)
+    return False
+
+
+# -- arrays that share memory --------------------------------------------------------------------------------
+
+_MOST_COMPARED = 64
+_MOST_WORK = 10_000
+
+
+def overlapping(arrays: Sequence[LiveArray]) -> Iterator[list[int]]:
+    """Groups of arrays (as positions) whose extents overlap, each sorted so that what holds the others comes
+    first."""
+    placed = []
+    for position, data in enumerate(arrays):
+        device, start, end, dense = extent(data)
+        placed.append((device, start, -end, not dense, position))
+    placed.sort()
+    group: list[int] = []
+    last_device, last_end = "", 0
+    for device, start, negative_end, _, position in placed:
+        if device != last_device or start >= last_end:
+            if len(group) > 1:
+                yield group
+            group, last_end = [], 0
+        group.append(position)
+        last_device, last_end = device, max(last_end, -negative_end)
+    if len(group) > 1:
+        yield group
+
+
+def share(a: LiveArray, b: LiveArray) -> bool:
+    """Whether some byte belongs to both arrays; where that is too hard to find out, whether it may."""
+    device, start, end, dense = extent(a)
+    other_device, other_start, other_end, other_dense = extent(b)
+    if device != other_device or start >= other_end or other_start >= end:
+        return False
+    if (dense and other_dense) or device != "cpu":
+        return True
+    try:
+        return np.shares_memory(_mask(a), _mask(b), max_work=_MOST_WORK)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True
+
+
+class _Interface:
+    def __init__(self, data: LiveArray) -> None:
+        size = data.element_size() if isinstance(data, torch.Tensor) else data.itemsize
+        self.__array_interface__ = {
+            "data": (address(data), True),
+            "shape": tuple(data.shape),
+            "strides": byte_strides(data),
+            "typestr": f"|V{size}",
+            "version": 3,
+        }
+
+
+def _mask(data: LiveArray) -> np.ndarray[Any, Any]:
+    """The same memory, as elements of no type: NumPy knows no bfloat16."""
+    return np.asarray(_Interface(data))
+
+
+def whole(arrays: Sequence[LiveArray], start: int, end: int) -> LiveArray | None:
+    """The memory from `start` to `end` as bytes, from whichever of the arrays has a part in all of it."""
+    for data in arrays:
+        if isinstance(data, torch.Tensor):
+            storage = data.untyped_storage()
+            first = storage.data_ptr()
+            if first <= start and end <= first + storage.nbytes():
+                octets = torch.empty(0, dtype=torch.uint8, device=data.device)
+                return octets.set_(storage, start - first, (end - start,), (1,))
+            continue
+        owner = data
+        while isinstance(owner.base, np.ndarray):
+            owner = owner.base
+        _, first, last, dense = extent(owner)
+        if dense and first <= start and end <= last and not owner.dtype.hasobject:
+            order = tree.memory_order(owner.shape, owner.strides)
+            return owner.transpose(order).reshape(-1).view(np.uint8)[start - first : end - first]
+    return None
+
+
+def find_windows(nodes: Sequence[Array]) -> None:
+    """Turn every array that shares memory with another captured one into a window.
+
+    It looks onto the array that holds all of it, or, where none does, onto the memory that all of them are
+    views of.
+    """
+    nodes = [node for node in nodes if 0 not in node.shape]
+    # Among equals the owner of the memory comes first, so that it is the one that is looked onto.
+    nodes = [node for node in nodes if _owns(node)] + [node for node in nodes if not _owns(node)]
+    arrays: list[LiveArray] = [node.data for node in nodes]  # type: ignore[misc]
+    for group in overlapping(arrays):
+        members = [nodes[position] for position in group]
+        data = [arrays[position] for position in group]
+        _, start, end, dense = extent(data[0])
+        last = max(extent(each)[2] for each in data)
+        if dense and last <= end:
+            _look(members[1:], members[0], start)
+            continue
+        if len(data) <= _MOST_COMPARED:
+            pairs = ((a, b) for i, a in enumerate(data) for b in data[:i])
+            if not any(share(a, b) for a, b in pairs):
+                continue
+        memory = whole(data, start, last)
+        if memory is not None:
+            library, dtype = ("torch", "uint8") if isinstance(memory, torch.Tensor) else ("numpy", "|u1")
+            base = Array(library, dtype, (last - start,), (0,), memory, {})
+            base.name = f"memory of {members[0].name}"
+            if isinstance(memory, torch.Tensor) and memory.device.type != "cpu":
+                base.extra["device"] = str(memory.device)
+            _look(members, base, start)
+
+
+def _owns(node: Array) -> bool:
+    return node.data.base is None if isinstance(node.data, np.ndarray) else "parameter" in node.extra
+
+
+def _look(nodes: Sequence[Array], base: Array, start: int) -> None:
+    for node in nodes:
+        data: Any = node.data
+        offset, strides = address(data) - start, byte_strides(data)
+        size = data.element_size() if isinstance(data, torch.Tensor) else 1
+        # Both can only be otherwise in memory that was not made for tensors, and no tensor could be made
+        # there again.
+        if offset % size == 0 and all(stride % size == 0 for stride in strides):
+            node.base, node.offset, node.strides = base, offset, strides
+
+
+# -- from nodes to live arrays -------------------------------------------------------------------------------
+
+
+def fits(node: Array, live: Any) -> bool:
+    """Whether an array's bytes can be written into a live one; of a window, whether they can lie there."""
+    if node.library == "torch":
+        return (
+            isinstance(live, torch.Tensor)
+            and tuple(live.shape) == node.shape
+            and str(live.dtype) == f"torch.{node.dtype}"
+            and live.layout is torch.strided
+            and live.device.type != "meta"
+            and isinstance(live, torch.nn.Parameter) == ("parameter" in node.extra)
+            and (live.is_leaf or not live.requires_grad)
+            and not (live.is_inference() or live.is_conj() or live.is_neg())
+            and (node.base is not None or not looks_twice(live))
+        )
+    return (
+        type(live) in (np.ndarray, np.memmap)
+        and live.shape == node.shape
+        and live.dtype == tree.numpy_dtype(node.dtype)
+        and (node.base is not None or (live.flags.writeable and not looks_twice(live)))
+    )
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(sorted(range(len(order)), key=lambda axis: order[axis]))
+
+
+def fresh(node: Array) -> Any:
+    """A new, unfilled array of a node's type, shape and memory order."""
+    shape = tuple(node.shape[axis] for axis in node.order)
+    if node.library == "numpy":
+        return np.empty(shape, tree.numpy_dtype(node.dtype)).transpose(_inverse(node.order))
+    tensor = torch.empty(shape, dtype=tree.TORCH_DTYPES[node.dtype], device=_device(node)).permute(
+        _inverse(node.order)
+    )
+    return torch.nn.Parameter(tensor, requires_grad=False) if "parameter" in node.extra else tensor
+
+
+def _device(node: Array) -> torch.device:
+    device = torch.device(node.extra.get("device", "cpu"))
+    if device.type == "cpu":
+        return device
+    module = getattr(torch, device.type, None)
+    if module is None or not module.is_available():
+        return torch.device("cpu")
+    # Fewer devices than when it was saved: the current one of the same kind.
+    return device if (device.index or 0) < module.device_count() else torch.device(device.type)
+
+
+def fill(node: Array, live: Any) -> None:
+    """Write a node's bytes into a live array like it: straight into its memory where that lies alike."""
+    if isinstance(live, torch.Tensor):
+        ordered = live.detach().permute(node.order)
+        if ordered.device.type == "cpu" and ordered.is_contiguous():
+            read(node, ordered)
+            return
+        staged = torch.empty(ordered.shape, dtype=live.dtype)
+        read(node, staged)
+        ordered.copy_(staged)
+        return
+    ordered = live.transpose(node.order)
+    if ordered.flags.c_contiguous:
+        read(node, ordered)
+        return
+    content = np.empty(ordered.shape, ordered.dtype)
+    read(node, content)
+    ordered[...] = content
+
+
+def read(node: Array, target: LiveArray) -> None:
+    """Fill a contiguous array with a node's bytes, which are in memory order."""
+    buffer = tree.flat(target)
+    if not buffer.nbytes:
+        return
+    data = node.data
+    assert data is not None
+    if isinstance(data, np.ndarray | torch.Tensor):
+        buffer[:] = tree.flat_bytes(data, node.order)
+    else:
+        data.read_into(buffer)
+
+
+def content(node: Array) -> LiveArray:
+    """A node's own bytes as an array in main memory, in memory order."""
+    data = node.data
+    shape = tuple(node.shape[axis] for axis in node.order)
+    if isinstance(data, torch.Tensor):
+        return data.detach().resolve_conj().resolve_neg().permute(node.order).cpu()
+    if isinstance(data, np.ndarray):
+        return data.transpose(node.order)
+    made: LiveArray
+    if node.library == "torch":
+        made = torch.empty(shape, dtype=tree.TORCH_DTYPES[node.dtype])
+    else:
+        made = np.empty(shape, tree.numpy_dtype(node.dtype))
+    read(node, made)
+    return made
+
+
+def lies_at(live: LiveArray, base: LiveArray, node: Array) -> bool:
+    """Whether a live array is the window onto `base` that a node describes."""
+    device, start, _, _ = extent(base)
+    at = extent(live)[0] == device and address(live) == start + node.offset
+    ways = zip(byte_strides(live), node.strides, node.shape, strict=True)
+    return at and all(ours == saved or n == 1 for ours, saved, n in ways)
+
+
+def look_onto(base: LiveArray, node: Array) -> Any:
+    """A new array onto the memory of another."""
+    if node.library == "numpy":
+        return np.ndarray(
+            node.shape,
+            tree.numpy_dtype(node.dtype),
+            buffer=_octets(base),
+            offset=node.offset,
+            strides=node.strides,
+        )
+    dtype = tree.TORCH_DTYPES[node.dtype]
+    flat = torch.from_numpy(_octets(base)) if isinstance(base, np.ndarray) else _flat(base.detach())
+    if flat.dtype is not dtype:
+        flat = flat.view(torch.uint8)
+        # Only whole elements can be looked at as another type.
+        flat = flat[: flat.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
+    strides = [stride // dtype.itemsize for stride in node.strides]
+    window = flat.as_strided(node.shape, strides, flat.storage_offset() + node.offset // dtype.itemsize)
+    return torch.nn.Parameter(window, requires_grad=False) if "parameter" in node.extra else window
+
+
+def _flat(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.as_strided((tensor.numel(),), (1,))
+
+
+def _octets(base: LiveArray) -> np.ndarray[Any, Any]:
+    if isinstance(base, torch.Tensor):
+        if base.device.type != "cpu":
+            raise RestoreError("a NumPy array cannot look onto the memory of a device")
+        octets: np.ndarray[Any, Any] = _flat(base.detach()).view(torch.uint8).numpy()
+        return octets
+    order = tree.memory_order(base.shape, base.strides)
+    return base.transpose(order).reshape(-1).view(np.uint8)

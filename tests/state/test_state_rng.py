@@ -1,0 +1,332 @@
+"""Random generators: streams go on where they were, and nothing that happens on the way shifts them."""
+
+from __future__ import annotations
+
+import random
+import types
+
+import numpy as np
+import pytest
+import torch
+from state_support import moved, transported
+
+from perdure.errors import CaptureError, RestoreError
+from perdure.state import capture, diff, register, restore, rng
+from perdure.state.report import Report
+
+
+def draw():
+    return (random.random(), random.gauss(0, 1), float(np.random.normal()), torch.randn(1).item())
+
+
+GENERATORS = {
+    "PCG64": lambda seed: np.random.Generator(np.random.PCG64(seed)),
+    "PCG64DXSM": lambda seed: np.random.Generator(np.random.PCG64DXSM(seed)),
+    "MT19937": lambda seed: np.random.Generator(np.random.MT19937(seed)),
+    "Philox": lambda seed: np.random.Generator(np.random.Philox(seed)),
+    "SFC64": lambda seed: np.random.Generator(np.random.SFC64(seed)),
+}
+
+
+@pytest.mark.parametrize("name", GENERATORS)
+@pytest.mark.parametrize("built", [True, False])
+def test_numpy_generators_go_on(name, built):
+    value = GENERATORS[name](1)
+    value.spawn(2)
+    value.integers(5, size=3, dtype=np.uint32)  # leaves half a number behind
+    live = GENERATORS[name](2) if built else None
+    found = moved(value, live)
+    assert built == (found is live)
+    for one in (value, found), tuple(each.spawn(1)[0] for each in (value, found)):
+        assert one[0].random(700).tolist() == one[1].random(700).tolist()
+        assert (
+            one[0].integers(9, size=3, dtype=np.uint32).tolist()
+            == one[1].integers(9, size=3, dtype=np.uint32).tolist()
+        )
+
+
+def test_generators_that_draw_from_the_same_bits_go_on_doing_so():
+    def make(seed):
+        bits = np.random.PCG64(seed)
+        return {"a": np.random.Generator(bits), "b": np.random.Generator(bits), "bits": bits}
+
+    for live in (None, make(2)):
+        value = make(1)
+        found = moved(value, live)
+        for _ in range(2):
+            assert [found[name].random() for name in "abab"] == [value[name].random() for name in "abab"]
+        assert found["a"].bit_generator is found["bits"]
+
+
+def test_other_generators_go_on():
+    value = {
+        "python": random.Random(1),
+        "legacy": np.random.RandomState(2),
+        "modern legacy": np.random.RandomState(np.random.PCG64(3)),
+        "torch": torch.Generator().manual_seed(4),
+        "sequence": np.random.SeedSequence(5),
+    }
+
+    def numbers(world):
+        return [
+            world["python"].gauss(0, 1),
+            world["python"].random(),
+            world["legacy"].normal(size=3).tolist(),
+            world["modern legacy"].normal(size=3).tolist(),
+            torch.randn(3, generator=world["torch"]).tolist(),
+            world["sequence"].spawn(1)[0].generate_state(2).tolist(),
+        ]
+
+    numbers(value)
+    live = {
+        "python": random.Random(0),
+        "legacy": np.random.RandomState(0),
+        "modern legacy": np.random.RandomState(np.random.PCG64(0)),
+        "torch": torch.Generator(),
+        "sequence": np.random.SeedSequence(0),
+    }
+    identities = {name: id(each) for name, each in live.items()}
+    live["sequence"].spawn(7)
+    state = transported(capture({"x": value}))
+    made = {"x": None}
+    restore(state, made)
+    restore(state, {"x": live})
+    expected = numbers(value)
+    assert numbers(live) == numbers(made["x"]) == expected
+    assert {name: id(each) for name, each in live.items()} == identities
+
+
+def test_generators_of_another_kind():
+    with pytest.raises(RestoreError, match="expected a MT19937, found a PCG64"):
+        moved(GENERATORS["MT19937"](0), GENERATORS["PCG64"](0))
+    # Where nothing but the name refers to it, the other kind takes its place.
+    assert type(moved(np.random.MT19937(0), np.random.PCG64(0))) is np.random.MT19937
+
+
+def test_the_processes_generators_go_on():
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    draw()
+    state = transported(capture({}))
+    expected = draw()
+    draw()
+    restore(state, {})
+    assert draw() == expected
+
+
+def test_capturing_and_comparing_draw_nothing():
+    world = {"t": torch.nn.Linear(2, 2), "g": np.random.default_rng(1), "x": list(range(100))}
+    before = rng.get_state()
+    state = capture(world)
+    diff(state, capture(world))
+    assert str(rng.get_state()) == str(before)
+
+
+class Native:
+    """Its handler draws from every generator of the process, whatever it is asked for."""
+
+    value = 0
+
+
+def hostile_draws():
+    draw()
+    random.seed(99), np.random.seed(99), torch.manual_seed(99)
+
+
+def test_a_handler_that_draws_does_not_shift_the_streams():
+    def capture_native(native):
+        hostile_draws()
+        return {"value": native.value}
+
+    def restore_native(native, saved):
+        hostile_draws()
+        native.value = saved["value"]
+
+    def create_native(saved):
+        hostile_draws()
+        native = Native()
+        native.value = saved["value"]
+        return native
+
+    register(Native, capture=capture_native, restore=restore_native, create=create_native)
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    value = [Native(), Native()]
+    value[0].value, value[1].value = 4, 5
+    state = transported(capture({"x": value}))
+    expected = draw()
+    live = [Native()]
+    restore(state, {"x": live})
+    assert draw() == expected
+    assert [each.value for each in live] == [4, 5]
+
+    before = draw_without_moving()
+    with pytest.raises(RestoreError):
+        restore(state, {"y": Native()})
+    assert draw_without_moving() == before
+
+
+def draw_without_moving():
+    before = rng.get_state()
+    numbers = draw()
+    rng.set_state(before)
+    return numbers
+
+
+def test_a_handler_that_draws_and_fails_does_not_shift_the_streams():
+    class Failing:
+        pass
+
+    def fail(*args):
+        hostile_draws()
+        raise OSError("device lost")
+
+    register(Failing, capture=fail, restore=fail, create=fail)
+    before = draw_without_moving()
+    with pytest.raises(CaptureError, match="device lost"):
+        capture({"x": Failing()})
+    assert draw_without_moving() == before
+
+
+def test_the_processes_own_generator_held_by_an_object():
+    holder = types.SimpleNamespace(
+        random=random._inst, numpy=np.random.mtrand._rand, torch=torch.default_generator
+    )
+    state = transported(capture({"h": holder}))
+    expected = draw()
+    restore(state, {"h": holder})
+    assert draw() == expected
+    assert holder.torch is torch.default_generator
+
+
+def test_a_world_may_have_a_part_named_rng():
+    def make(seed):
+        return {"rng": np.random.default_rng(seed), "rng of the process": [seed]}
+
+    world, live = make(1), make(2)
+    state = transported(capture(world))
+    expected = draw()
+    restore(state, live)
+    assert draw() == expected
+    assert live["rng"].random() == world["rng"].random()
+    assert live["rng of the process"] == [1]
+
+
+def test_an_unfit_state_of_the_process_changes_nothing():
+    state = transported(capture({"x": [1]}))
+    state.root.fields[rng.PART].fields["numpy"] = 5
+    live = {"x": [0]}
+    before = draw_without_moving()
+    with pytest.raises(RestoreError, match="rng"):
+        restore(state, live)
+    assert live == {"x": [0]}
+    assert draw_without_moving() == before
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda fields: fields["numpy"].pairs.__setitem__(0, ("bit_generator", "PCG64")),
+        lambda fields: dict(fields["numpy"].pairs)["state"].pairs.__setitem__(1, ("pos", 10**6)),
+        lambda fields: dict(fields["numpy"].pairs)["state"].pairs.__setitem__(1, ("pos", -1)),
+        lambda fields: fields["python"].items.__setitem__(0, 99),
+        lambda fields: fields["python"].items.__setitem__(2, "x"),
+        lambda fields: fields.__setitem__("torch", "text"),
+        lambda fields: fields.pop("torch"),
+        lambda fields: fields.__setitem__("cuda", 7),
+    ],
+)
+def test_forged_states_of_the_process(spoil):
+    state = transported(capture({"x": [1]}))
+    spoil(state.root.fields[rng.PART].fields)
+    live = {"x": [0]}
+    before = draw_without_moving()
+    with pytest.raises(RestoreError):
+        restore(state, live)
+    assert live == {"x": [0]}
+    assert draw_without_moving() == before
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"state": {"bit_generator": "Philox", "buffer_pos": 10**9}, "seed": None},
+        {"state": {"bit_generator": "system"}, "seed": None},
+        {"state": 5, "seed": None},
+        {},
+        None,
+        "text",
+    ],
+)
+def test_forged_states_of_generators(payload):
+    from perdure.state.capture import Walker
+
+    state = capture({"x": np.random.Philox(1)})
+    state.root.fields["x"].payload = Walker().parts({"p": payload}).fields["p"]
+    for live in (np.random.Philox(2), None):
+        with pytest.raises(RestoreError):
+            restore(state, {"x": live})
+
+
+def test_seed_sequences_are_bounded():
+    from perdure.state.capture import Walker
+
+    for name, number in (("pool_size", 1 << 40), ("n_children_spawned", 1 << 60), ("pool_size", 0)):
+        state = capture({"x": np.random.SeedSequence(1)})
+        saved = {"entropy": 1, "spawn_key": (), "pool_size": 4, "n_children_spawned": 0, name: number}
+        state.root.fields["x"].payload = Walker().parts({"p": saved}).fields["p"]
+        for live in (np.random.SeedSequence(2), None):
+            with pytest.raises(RestoreError, match="seed sequence"):
+                restore(state, {"x": live})
+
+
+# -- CUDA, by what would be asked of it -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """A machine with two CUDA devices, as far as random numbers go."""
+    devices = types.SimpleNamespace(
+        states=[torch.full((16,), n, dtype=torch.uint8) for n in (1, 2)], initialized=True
+    )
+
+    def set_all(states):
+        devices.states = [state.clone() for state in states]
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: devices.initialized)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(devices.states))
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [state.clone() for state in devices.states])
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", set_all)
+    return devices
+
+
+def test_the_generator_of_every_cuda_device_goes_on(cuda):
+    state = transported(capture({"x": 1}))
+    for each in cuda.states:
+        each += 5
+    assert restore(state, {"x": 0}).exact
+    assert [each[0].item() for each in cuda.states] == [1, 2]
+
+
+def test_cuda_is_not_started_for_its_generators(cuda, monkeypatch):
+    cuda.initialized = False
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: pytest.fail("started CUDA"))
+    state = transported(capture({"x": 1}))
+    assert restore(state, {"x": 0}).exact
+
+
+def test_another_number_of_cuda_devices(cuda):
+    state = transported(capture({"x": [1]}))
+    cuda.states = cuda.states[:1]
+    live = {"x": [0]}
+    with pytest.raises(RestoreError, match=r"2 CUDA device.*shows 1.*CUDA_VISIBLE_DEVICES"):
+        restore(state, live)
+    assert live == {"x": [0]}
+
+
+def test_a_machine_without_cuda_takes_the_rest(cuda, monkeypatch):
+    state = transported(capture({"x": 1}))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    live = {"x": 0}
+    assert isinstance(restore(state, live), Report)
+    assert live == {"x": 1}

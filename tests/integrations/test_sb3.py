@@ -214,9 +214,10 @@ def test_environments_in_other_processes_are_refused_at_the_start(tmp_path):
     env = make_vec_env("CartPole-v1", 2, vec_env_cls=SubprocVecEnv)
     try:
         model = A2C("MlpPolicy", env, device="cpu")
-        with pytest.raises(CaptureError, match=r"model\.env.*another process.*DummyVecEnv") as raised:
+        with pytest.raises(
+            CaptureError, match=r"1 part.*\n.*model\.env: SubprocVecEnv.*another process.*DummyVecEnv"
+        ):
             model.learn(100, callback=PersistenceCallback(tmp_path / "run"))
-        assert "processes[0]" in str(raised.value)
     finally:
         env.close()
 

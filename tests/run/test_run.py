@@ -60,6 +60,24 @@ def test_a_run_goes_on_where_its_last_checkpoint_was(tmp_path):
     assert "trace[0][1]" in run.report.restored
 
 
+def test_a_part_that_the_loop_adds_is_there_again(tmp_path):
+    def train(stop):
+        world = perdure.World(x=0)
+        with perdure.Run(tmp_path / "run") as run:
+            for step in run.steps(world, 6, every=2):
+                if step == stop:
+                    raise Stop
+                if step == 1:
+                    world.last = np.ones(3)
+                elif step > 1:
+                    world.last = world.last + step
+        return world.last.tolist()
+
+    with pytest.raises(Stop):
+        train(4)
+    assert train(None) == [15.0] * 3
+
+
 def test_a_finished_run_does_nothing_and_a_longer_one_goes_on(tmp_path):
     first, _ = walk(tmp_path / "run", 4, every=2)
     again, _ = walk(tmp_path / "run", 4, every=2)

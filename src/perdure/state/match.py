@@ -30,16 +30,18 @@ _UNMET: Any = object()
 _MOST_FORBIDDEN = 1_000
 
 
-def make_plan(root: Object, live: Mapping[str, Any], skip: Sequence[str]) -> Plan:
+def make_plan(root: Object, live: Mapping[str, Any], skip: Sequence[str], grows: bool = False) -> Plan:
     """The plan with the best pairs.
 
     Usually paths decide which node belongs to which live object. Where a saved name has moved on since (the
     environment in use, one of several), two nodes ask for one live object: then the node that could also have
     another one has to.
+
+    :param grows: whether parts may have been added while running: those that can be made are then made.
     """
     forbidden: frozenset[tuple[int, int]] = frozenset()
     while True:
-        matcher = _Matcher(root, live, skip, forbidden)
+        matcher = _Matcher(root, live, skip, grows, forbidden)
         plan = matcher.plan()
         more = {pair for pair in matcher.contested if pair[0] in matcher.others} - forbidden
         if plan.report.exact or not more or len(forbidden) > _MOST_FORBIDDEN:
@@ -53,6 +55,7 @@ class _Matcher:
     :param root: of the state.
     :param live: the world's parts.
     :param skip: paths of live objects to leave alone.
+    :param grows: whether parts may have been added while running.
     :param forbidden: pairs of a node's id and a live object's id that are not to be made.
     """
 
@@ -61,6 +64,7 @@ class _Matcher:
         root: Object,
         live: Mapping[str, Any],
         skip: Sequence[str],
+        grows: bool,
         forbidden: frozenset[tuple[int, int]],
     ) -> None:
         walker = Walker(skip)
@@ -68,6 +72,7 @@ class _Matcher:
         self._plan = Plan(root, walker.classes, keep=[walker])
         self._live = live
         self._skip = tuple(skip)
+        self._grows = grows
         self._forbidden = forbidden
         #: Which node got a live object.
         self._claims: dict[int, Node] = {}
@@ -95,11 +100,10 @@ class _Matcher:
             if name not in self._plan.root.fields and not self._leaves_out((None, ".", name), live):
                 self._plan.report.missing.append(name)
         for name, node in self._plan.root.fields.items():
-            edge = Edge(node, self._live.get(name, ABSENT), (None, ".", name), self._plan.root, name)
-            if name in self._live or isinstance(node, Skipped):
-                self._met.append(edge)
-            else:
-                self._plan.reject(edge, "the checkpoint has this part, the script's world has not")
+            # A part that the world does not have yet may have been added while running; if it can be made, it is.
+            self._met.append(
+                Edge(node, self._live.get(name, ABSENT), (None, ".", name), self._plan.root, name)
+            )
         while self._met:
             self._meet(self._met.popleft())
 

@@ -316,7 +316,15 @@ def _builtin_knowledge() -> None:
         ("wandb.sdk.wandb_run.Run", "a writer of logs"),
     ):
         skip(cls, reason)
-    for other in (BaseProcess, "multiprocessing.connection._ConnectionBase", "multiprocessing.queues.Queue"):
+    for other in (
+        BaseProcess,
+        "multiprocessing.connection._ConnectionBase",
+        "multiprocessing.queues.Queue",
+        "gymnasium.vector.async_vector_env.AsyncVectorEnv",
+        "stable_baselines3.common.vec_env.subproc_vec_env.SubprocVecEnv",
+        "tianshou.env.worker.subproc.SubprocEnvWorker",
+        "tianshou.env.worker.ray.RayEnvWorker",
+    ):
         refuse(other, PROCESS)
     refuse(subprocess.Popen, PROCESS)
     refuse(socket.socket, "it is a connection. Leave it out: perdure.skip(socket.socket, 'reason')")

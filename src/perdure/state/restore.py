@@ -71,7 +71,9 @@ def _matched(
         fields = dict(state.root.fields)
         process = next((name for name, node in fields.items() if rng.is_process(node)), None)
         generators = None if process is None else (process, fields.pop(process))
-        plan = make_plan(Object(state.root.type, fields), live, skip)
+        # A world of named parts may be given more of them while it runs.
+        grows = callable(getattr(type(world), "parts", None))
+        plan = make_plan(Object(state.root.type, fields), live, skip, grows)
         _check_places(plan, world, live)
         return plan, None if generators is None else _generators(*generators, plan.report, skip)
     except PerdureError:
@@ -126,7 +128,7 @@ def _generators(name: str, node: Node, report: Report, skip: Sequence[str]) -> d
 
 def _put(world: Any, live: dict[str, Any], written: dict[str, Any]) -> None:
     for name, value in written.items():
-        if value is live[name]:
+        if value is live.get(name, ABSENT):
             continue
         if isinstance(world, dict):
             dict.__setitem__(world, name, value)

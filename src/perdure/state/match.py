@@ -100,10 +100,11 @@ class _Matcher:
             if name not in self._plan.root.fields and not self._leaves_out((None, ".", name), live):
                 self._plan.report.missing.append(name)
         for name, node in self._plan.root.fields.items():
-            # A part that the world does not have yet may have been added while running; if it can be made, it is.
-            self._met.append(
-                Edge(node, self._live.get(name, ABSENT), (None, ".", name), self._plan.root, name)
-            )
+            edge = Edge(node, self._live.get(name, ABSENT), (None, ".", name), self._plan.root, name)
+            if name in self._live or isinstance(node, Skipped) or self._grows:
+                self._met.append(edge)
+            else:
+                self._plan.reject(edge, "the checkpoint has this part, the script's world has not")
         while self._met:
             self._meet(self._met.popleft())
 

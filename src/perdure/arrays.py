@@ -111,7 +111,7 @@ def itemsize(array: Array) -> int:
 
     :raises FormatError: if the dtype is unknown.
     """
-    if array.library == "torch":
+    if array.framework == "torch":
         dtype = TORCH_DTYPES.get(array.dtype) if isinstance(array.dtype, str) else None
         if dtype is None:
             raise FormatError(f"expected the name of a torch dtype, found {brief(array.dtype)}")
@@ -155,8 +155,8 @@ class Blob:
 
     def __init__(self, array: Array) -> None:
         self._array = array
-        name = array.dtype if array.library == "torch" else ""
-        if array.library == "numpy" and isinstance(array.dtype, str) and array.dtype[0] in "<|":
+        name = array.dtype if array.framework == "torch" else ""
+        if array.framework == "numpy" and isinstance(array.dtype, str) and array.dtype[0] in "<|":
             name = np.dtype(array.dtype).name
         self.name = array.name
         self.dtype = _SAFETENSORS.get(name, "U8")

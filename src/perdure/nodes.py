@@ -51,7 +51,7 @@ class Value(Node):
 class Array(Node):
     """A NumPy array or a torch tensor.
 
-    :param library: "numpy" or "torch".
+    :param framework: "numpy" or "torch".
     :param dtype: the library's own notation ("<f4", "float32"; a structured NumPy dtype as a list of fields).
     :param shape: in elements.
     :param order: the axes from the slowest to the fastest in memory; the bytes are in memory order.
@@ -65,8 +65,8 @@ class Array(Node):
         "data",
         "dtype",
         "extra",
+        "framework",
         "grad",
-        "library",
         "name",
         "offset",
         "order",
@@ -76,7 +76,7 @@ class Array(Node):
 
     def __init__(
         self,
-        library: str,
+        framework: str,
         dtype: Any,
         shape: tuple[int, ...],
         order: tuple[int, ...],
@@ -84,7 +84,7 @@ class Array(Node):
         extra: dict[str, Any] | None = None,
         name: str = "",
     ) -> None:
-        self.library = library
+        self.framework = framework
         self.dtype = dtype
         self.shape = shape
         self.order = order

@@ -134,7 +134,11 @@ def encode(state: State) -> tuple[dict[str, Any], list[Blob]]:
             case Object():
                 table.append(["o", node.type, {name: ref(child) for name, child in node.fields.items()}])
             case Array():
-                entry: dict[str, Any] = {"lib": node.library, "dtype": node.dtype, "shape": list(node.shape)}
+                entry: dict[str, Any] = {
+                    "lib": node.framework,
+                    "dtype": node.dtype,
+                    "shape": list(node.shape),
+                }
                 if node.order != tuple(range(len(node.shape))):
                     entry["order"] = list(node.order)
                 if node.extra:
@@ -297,7 +301,7 @@ class _Decoder:
 
     def fill_array(self, node: Array, entry: Any) -> None:
         _expect(isinstance(entry, dict) and entry.get("lib") in ("numpy", "torch"), "an array", entry)
-        node.library = entry["lib"]
+        node.framework = entry["lib"]
         node.dtype = entry["dtype"]
         _expect(isinstance(entry["shape"], list) and len(entry["shape"]) <= 64, "a shape", entry["shape"])
         node.shape = tuple(self.size(extent) for extent in entry["shape"])
@@ -353,8 +357,8 @@ class _Decoder:
                 if node.base is not None:
                     self.check_window(node, node.base)
                 if (grad := node.grad) is not None:
-                    alike = (grad.library, grad.dtype, grad.shape) == ("torch", node.dtype, node.shape)
-                    _expect(alike and node.library == "torch", "a gradient like its tensor", grad.shape)
+                    alike = (grad.framework, grad.dtype, grad.shape) == ("torch", node.dtype, node.shape)
+                    _expect(alike and node.framework == "torch", "a gradient like its tensor", grad.shape)
             case Repeat():
                 kind = getattr(node.item, "type", None)
                 empty = isinstance(node.item, Items | Mapping) and not any(True for _ in edges(node.item))
@@ -362,7 +366,7 @@ class _Decoder:
             case Packed():
                 array = node.array
                 _expect(
-                    array.library == "numpy" and len(array.shape) == 1 and array.base is None,
+                    array.framework == "numpy" and len(array.shape) == 1 and array.base is None,
                     "numbers",
                     array.shape,
                 )
@@ -391,7 +395,7 @@ class _Decoder:
         low = node.offset + sum(min(0, way) for way in reach)
         high = node.offset + size + sum(max(0, way) for way in reach)
         _expect(low >= 0 and high <= total, f"a window within {total} bytes", f"{low} to {high}")
-        if node.library == "torch":
+        if node.framework == "torch":
             aligned = node.offset % size == 0 and all(s >= 0 and s % size == 0 for s in node.strides)
             _expect(aligned, "strides that a tensor can have", node.offset)
 

@@ -1,5 +1,7 @@
 """Runs of loops of one's own: resuming, cadence, best, retention, what is said."""
 
+import collections
+import dataclasses
 import itertools
 import json
 import os
@@ -329,3 +331,33 @@ def test_keep_and_parts_are_checked(tmp_path):
         perdure.Run(tmp_path / "run", keep=0)
     with pytest.raises(AttributeError, match="its parts are a"):
         _ = perdure.World(a=1).b
+
+
+Transition = collections.namedtuple("Transition", "obs action")
+
+
+@dataclasses.dataclass
+class Episode:
+    steps: list
+
+
+class Memory:
+    def __init__(self):
+        self.transitions = collections.deque(maxlen=5)
+        self.episodes = []
+
+
+def test_a_buffer_that_was_empty_when_the_script_built_it_is_filled_again(tmp_path):
+    def train(total):
+        world = perdure.World(memory=Memory())
+        with perdure.Run(tmp_path / "run") as run:
+            for step in run.steps(world, total, every=2):
+                world.memory.transitions.append(Transition(np.full(2, step), step))
+                world.memory.episodes.append(Episode([step]))
+        return world.memory
+
+    train(4)
+    memory = train(6)
+    assert [each.action for each in memory.transitions] == [1, 2, 3, 4, 5]
+    assert all(type(each) is Transition for each in memory.transitions)
+    assert memory.episodes == [Episode([step]) for step in range(6)]

@@ -51,7 +51,7 @@ def _leaf(path: str, part: str, node: Any) -> Leaf:
         case Array():
             nbytes = node.data.nbytes if node.data is not None else 0
             window = " (part of another array)" if node.base is not None else ""
-            return Leaf(path, part, f"{node.library} {_dtype(node)}{window}", "", node.shape, nbytes)
+            return Leaf(path, part, f"{node.framework} {_dtype(node)}{window}", "", node.shape, nbytes)
         case Packed():
             nbytes = node.array.data.nbytes if node.array.data is not None else 0
             return Leaf(path, part, f"{node.of}s", "", node.array.shape, nbytes)
@@ -73,7 +73,7 @@ def _class(name: str) -> str:
 
 
 def _dtype(node: Array) -> str:
-    if isinstance(node.dtype, str) and node.library == "numpy":
+    if isinstance(node.dtype, str) and node.framework == "numpy":
         try:
             return np.dtype(node.dtype).name
         except TypeError:

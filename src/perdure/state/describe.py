@@ -43,4 +43,4 @@ def describe(value: Any) -> str:
 def _article(node: Array) -> str:
     if "parameter" in node.extra:
         return "a parameter"
-    return "a tensor" if node.library == "torch" else "an array"
+    return "a tensor" if node.framework == "torch" else "an array"

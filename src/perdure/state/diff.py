@@ -154,7 +154,7 @@ class _Comparison:
             self._todo.append((child_a, child_b, tree.key_path(path, index)))
 
     def _arrays(self, a: Array, b: Array, path: str) -> None:
-        if (a.library, a.dtype, a.shape) != (b.library, b.dtype, b.shape):
+        if (a.framework, a.dtype, a.shape) != (b.framework, b.dtype, b.shape):
             self._differ(path, f"{describe(a)} and {describe(b)}")
             return
         for what in ("parameter", "requires_grad"):

@@ -126,7 +126,7 @@ def unhashable(plan: Plan, node: Node) -> str | None:
             case Object() | Handled():
                 hashable = getattr(plan.class_of(key), "__hash__", None) is not None
             case Array():
-                hashable = key.library == "torch"
+                hashable = key.framework == "torch"
             case _:
                 hashable = not isinstance(key, tree.Mapping | Repeat)
         if not hashable:

@@ -191,7 +191,7 @@ def _look(nodes: Sequence[Array], base: Array, start: int) -> None:
 
 def fits(node: Array, live: Any) -> bool:
     """Whether an array's bytes can be written into a live one; of a window, whether they can lie there."""
-    if node.library == "torch":
+    if node.framework == "torch":
         return (
             isinstance(live, torch.Tensor)
             and tuple(live.shape) == node.shape
@@ -218,7 +218,7 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
 def fresh(node: Array) -> Any:
     """A new, unfilled array of a node's type, shape and memory order."""
     shape = tuple(node.shape[axis] for axis in node.order)
-    if node.library == "numpy":
+    if node.framework == "numpy":
         return np.empty(shape, tree.numpy_dtype(node.dtype)).transpose(_inverse(node.order))
     tensor = torch.empty(shape, dtype=tree.TORCH_DTYPES[node.dtype], device=_device(node)).permute(
         _inverse(node.order)
@@ -279,7 +279,7 @@ def content(node: Array) -> LiveArray:
     if isinstance(data, np.ndarray):
         return data.transpose(node.order)
     made: LiveArray
-    if node.library == "torch":
+    if node.framework == "torch":
         made = torch.empty(shape, dtype=tree.TORCH_DTYPES[node.dtype])
     else:
         made = np.empty(shape, tree.numpy_dtype(node.dtype))
@@ -297,7 +297,7 @@ def lies_at(live: LiveArray, base: LiveArray, node: Array) -> bool:
 
 def look_onto(base: LiveArray, node: Array) -> Any:
     """A new array onto the memory of another."""
-    if node.library == "numpy":
+    if node.framework == "numpy":
         return np.ndarray(
             node.shape,
             tree.numpy_dtype(node.dtype),

@@ -84,7 +84,9 @@ class Plan:
         found = self.classes.get(name)
         if found is None:
             found = next((cls for cls in self.classes.values() if same_class(name, cls)), None)
-        return found or find_class(name)
+        # A transition of a buffer that was empty when the script built it, say: its class lies beside the buffer's.
+        modules = {"__main__", *(cls.__module__ for cls in self.classes.values())}
+        return found or find_class(name, modules)
 
     def class_of(self, node: Object | Handled | Items | MappingNode) -> type | None:
         """The class of the object that stands for a node."""

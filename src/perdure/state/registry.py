@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import copyreg
+import enum
 import inspect
 import io
 import logging
@@ -19,7 +20,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -359,10 +360,11 @@ def _builtin_knowledge() -> None:
 _builtin_knowledge()
 
 
-def find_class(name: str) -> type | None:
+def find_class(name: str, modules: Collection[str] = ()) -> type | None:
     """The class recorded as `name`, if it was registered as one that can be made anew (or derives from such a
-    one).
+    one), or if it is a plain class of one of `modules`: those of the script's own objects.
 
+    That a class is found does not mean that an object of it may be made: `making` decides that.
     Nothing is imported, and no attribute hook runs, because a file says so: only what lies in the
     dictionaries of modules that the program has imported is looked at.
     """
@@ -373,7 +375,9 @@ def find_class(name: str) -> type | None:
     if not isinstance(found, type):
         return None
     about = known(found)
-    return found if about.rebuild or isinstance(about.entry, Handler) else None
+    if about.rebuild or isinstance(about.entry, Handler):
+        return found
+    return found if module in modules and not issubclass(found, enum.Enum) else None
 
 
 def same_class(name: str, cls: type) -> bool:

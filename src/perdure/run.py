@@ -139,9 +139,7 @@ class Run:
             self.last = info = checkpoint.info
             self._at = info.step
             self._last_time = time.monotonic()
-            _say(
-                f"{self.directory}: going on at step {info.step}, from checkpoint {info.number} of {info.created}"
-            )
+            _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
             return info
         return None
 
@@ -167,9 +165,11 @@ class Run:
         restore(State(Object("", {PART: Object(part.type, {"blueprint": node})})), {PART: kept}, strict=False)  # type: ignore[union-attr]
         if kept.blueprint is None:
             return
-        shapes, values = blueprint.edited(
-            blueprint.unpack(kept.blueprint), now, blueprint.blueprint(checkpoint.state)
-        )
+        try:
+            then = blueprint.unpack(kept.blueprint)
+        except (ValueError, AttributeError):
+            return  # nothing that Perdure wrote; it decides nothing
+        shapes, values = blueprint.edited(then, now, blueprint.blueprint(checkpoint.state))
         if shapes and self.strict:
             report = check(checkpoint.state, _With(world, self.progress), skip=self.skip)
             raise RestoreError(
@@ -251,7 +251,7 @@ class Run:
             self.checkpoint(world, step, counters=counters)
         if (received := self.interrupts.received) is not None:
             _say(
-                f"{received.name}: step {step} is saved in {self.directory}; start the same command to go on"
+                f"{received.name}: step {step} is saved in {self._shown}; start the same command again to go on"
             )
             raise Preempted(128 + received)
 

@@ -12,6 +12,8 @@ import io
 import os
 import pickle
 import threading
+import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -187,6 +189,7 @@ def _load(
     digest = read_checksums(os.path.dirname(real)).get(os.path.basename(real))
     if digest is not None:
         _compare(real, hashlib.sha256(data).hexdigest(), digest)
+    _check_records(data, os.fspath(path))
     allowed = _check(data, os.fspath(path), live, trusted)
     with _lock:
         # safe_globals takes away on leaving also what was allowed before: only add what was not.
@@ -203,6 +206,23 @@ def _load(
                     f"{os.fspath(path)} could not be restored: {type(error).__name__}: {error}. If it was "
                     "written with other versions of its libraries, use those."
                 ) from error
+
+
+def _check_records(data: bytes, path: str) -> None:
+    """Check the checksums inside the file. torch writes them and does not look at them; a file that was copied
+    without the list of checksums that lies beside it has no others.
+    """
+    if not data.startswith(b"PK"):
+        return  # no archive: an old file, or none of torch's; what reads it says so
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            record = archive.testzip()
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error) as error:
+        raise DamagedError(f"{path} is damaged or cut off: {error}. {_OTHER_VERSION}") from error
+    if record is not None:
+        raise DamagedError(
+            f"{path} is damaged: its record {record} is not what was written. {_OTHER_VERSION}"
+        )
 
 
 def _check(data: bytes, path: str, live: torch.nn.Module | None, trusted: Trust) -> list[tuple[Any, str]]:
@@ -251,7 +271,7 @@ def _refusal(path: str, refused: dict[str, set[How]], restoring: bool) -> str:
         lines.append(f"  {name} ({', '.join(does)})")
     known = ", beyond the classes of the policy that it is restored into" if restoring else ""
     parts = [f"{path} uses what was not trusted{known}; nothing of it was run:", *lines]
-    if hostile := sorted(name for name in refused if name.partition(".")[0] in _NEVER_NEEDED):
+    if hostile := sorted(name for name in refused if _acts_on_the_machine(name)):
         parts.append(
             f"No policy needs {', '.join(hostile)}: the file was probably made to harm whoever loads it. "
             "Do not trust it."
@@ -272,23 +292,53 @@ def _refusal(path: str, refused: dict[str, set[How]], restoring: bool) -> str:
     return "\n".join(parts)
 
 
-# Modules whose functions act on the machine or on the interpreter.
-_NEVER_NEEDED = frozenset(
-    {
+# Whose functions act on the machine or run what they are given; `commands` and `__builtin__` are names that old
+# pickles give to subprocess and builtins.
+_NEVER_NEEDED = (
+    *(
         "os",
         "posix",
         "nt",
         "subprocess",
+        "commands",
         "sys",
         "shutil",
         "socket",
         "importlib",
         "runpy",
         "ctypes",
+    ),
+    *(
         "pty",
         "signal",
-    }
+        "io",
+        "pickle",
+        "_pickle",
+        "marshal",
+        "code",
+        "tempfile",
+        "multiprocessing",
+        "threading",
+    ),
+    *(
+        "asyncio",
+        "urllib",
+        "http",
+        "webbrowser",
+        "torch.serialization",
+        "torch.hub",
+        "torch.utils.cpp_extension",
+    ),
+    *(
+        f"builtins.{name}"
+        for name in ("eval", "exec", "compile", "__import__", "open", "map", "filter", "breakpoint")
+    ),
+    *("builtins.setattr", "builtins.input", "__builtin__"),
 )
+
+
+def _acts_on_the_machine(name: str) -> bool:
+    return any(name == each or name.startswith(f"{each}.") for each in _NEVER_NEEDED)
 
 
 def _no_policy(path: str | os.PathLike[str]) -> str:

@@ -280,7 +280,8 @@ class Run:
         resumed = self.resume(world)
         start = 0 if resumed is None else resumed.step
         if start >= total:
-            _say(f"{self._shown}: all {total} steps are done")
+            beyond = "" if start == total else f" ({start} steps, in fact)"
+            _say(f"{self._shown}: all {total} steps are done{beyond}")
         watch: Watch | None = None
         watching = True
         with self.guard():

@@ -175,3 +175,36 @@ def test_load_policy_in_a_fresh_process(world, tmp_path):
         "assert 'gymnasium' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, cwd=Path(__file__).parent)
+
+
+def test_a_policy_that_was_copied_by_itself_is_still_checked(world, tmp_path):
+    PolicyPersistence().persist(torch.nn.Sequential(torch.nn.Linear(3, 2)), world)
+    content = (tmp_path / "policy.pt").read_bytes()
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    (alone / "policy.pt").write_bytes(content)
+    expected = {
+        name: value.clone() for name, value in load_policy(alone, trust=[torch.nn]).state_dict().items()
+    }
+    # Every seventh byte, for the time it takes.
+    for at in range(0, len(content), 7):
+        flipped = bytearray(content)
+        flipped[at] ^= 1
+        (alone / "policy.pt").write_bytes(flipped)
+        try:
+            found = load_policy(alone, trust=[torch.nn]).state_dict()
+        except (DamagedError, UntrustedError, RestoreError):
+            continue
+        assert all(torch.equal(found[name], value) for name, value in expected.items()), at
+
+
+@pytest.mark.parametrize("function", [eval, exec, open, compile, torch.load])
+def test_what_runs_code_is_never_suggested_for_trust(function, tmp_path):
+    class Hostile:
+        def __reduce__(self):
+            return function, ("1",)
+
+    torch.save(Hostile(), tmp_path / "policy.pt")
+    with pytest.raises(UntrustedError, match="Do not trust it") as caught:
+        load_policy(tmp_path)
+    assert "trust=[" not in str(caught.value)

@@ -44,7 +44,7 @@ def restore(state: State, world: Any, *, strict: bool = True, skip: Sequence[str
             raise RestoreError(
                 "the checkpoint does not fit what the script has built; nothing was changed:\n"
                 f"{plan.report.problems()}\n"
-                "Run the script that wrote it, or restore with strict=False to take what fits.",
+                "Run the script that wrote it, or take what fits with strict=False (perdure.Run(..., strict=False)).",
                 plan.report,
             )
         _put(world, live, Writer(plan).write())

@@ -172,7 +172,13 @@ def hold(plan: Plan, tell: Listener) -> tuple[Training, Training]:
     targets = _targets(plan)
     children: list[Process] = []
 
+    told = 0
+
     def show() -> None:
+        nonlocal told
+        if len(killed.resumed) > told:
+            told = len(killed.resumed)
+            tell("resumed", killed)
         for training in (killed, alone):
             tell("step", training)
 
@@ -180,17 +186,15 @@ def hold(plan: Plan, tell: Listener) -> tuple[Training, Training]:
         # One by one: whatever happens, each is in the list of those to be ended.
         children.append(Process(killed, plan))
         children.append(Process(alone, plan))
-        told = 0
         while not (killed.done and alone.done):
             for child in children:
                 if not child.training.done and child.ended():
                     tell("done", child.training)
-            if len(killed.resumed) > told:
-                told = len(killed.resumed)
-                tell("resumed", killed)
             if targets and not killed.done and killed.running and killed.step >= targets[0][0]:
                 _, in_commit = targets.pop(0)
                 _await_moment(children[0], in_commit, show)
+                # What was heard meanwhile comes before what happens now.
+                show()
                 if children[0].process.poll() is None:
                     children[0].kill()
                     killed.kills.append(Kill(killed.step, half_written(killed.directory)))

@@ -26,7 +26,7 @@ def alive(pid):
 
 
 def test_a_killed_training_ends_like_one_that_was_left_alone(tmp_path):
-    child = process("demo", "--steps", 400, "--kills", 2, "--directory", tmp_path / "demo")
+    child = process("demo", "--steps", 3000, "--kills", 2, "--directory", tmp_path / "demo")
     output, errors = child.communicate(timeout=120)
     assert (child.returncode, errors) == (0, ""), output
     assert 1 <= output.count("  killed") <= 2
@@ -48,7 +48,7 @@ def test_a_killed_training_ends_like_one_that_was_left_alone(tmp_path):
 
 def test_a_demo_that_goes_wrong_says_so_and_where(tmp_path):
     child = process(
-        "demo", "--steps", 300, "--kills", 1, "--directory", tmp_path / "demo", PERDURE_DEMO_SABOTAGE="rng"
+        "demo", "--steps", 3000, "--kills", 1, "--directory", tmp_path / "demo", PERDURE_DEMO_SABOTAGE="rng"
     )
     output, _ = child.communicate(timeout=120)
     assert child.returncode == 1, output

@@ -139,6 +139,46 @@ def publish(staging: str, name: str, *, link: bool = True) -> str:
     return version
 
 
+def make_best(root: str | os.PathLike[str], name: str) -> None:
+    """Link the version `name`, which is there, as the best one, and its files at the root."""
+    root = os.path.abspath(root)
+    with explained("link", os.path.join(root, BEST)):
+        _make_best(root, name, sorted(visible(root, name)))
+
+
+def unlink_best(root: str | os.PathLike[str]) -> None:
+    """Remove the link that says which version is the best."""
+    root = os.path.abspath(root)
+    with explained("unlink", os.path.join(root, BEST)):
+        os.unlink(os.path.join(root, BEST))
+        sync_directory(root)
+
+
+def visible(root: str | os.PathLike[str], name: str) -> list[str]:
+    """The files and directories of a version that have links at the root."""
+    entries = os.listdir(os.path.join(root, POLICIES, name))
+    return [entry for entry in entries if not entry.startswith(".")]
+
+
+def retire(root: str | os.PathLike[str], name: str, *, keep: bool) -> None:
+    """Take a damaged version out of use: nothing leads to it any more.
+
+    :param keep: whether its files are kept, in ``policies/found-…``, or removed.
+    """
+    root = os.path.abspath(root)
+    policies = os.path.join(root, POLICIES)
+    with explained("retire", os.path.join(policies, name)):
+        # The link goes first, so that it leads nowhere at no moment.
+        if best(root) == name:
+            unlink_best(root)
+        # Under its own name it is whole until it is gone.
+        place = _free_found(policies) if keep else temporary_name()
+        os.rename(os.path.join(policies, name), os.path.join(policies, place))
+        sync_directory(policies)
+        if not keep:
+            shutil.rmtree(os.path.join(policies, place))
+
+
 def prune(root: str | os.PathLike[str], keep: Collection[str]) -> list[str]:
     """Remove the versions that are not in `keep`; never the best one.
 
@@ -236,10 +276,7 @@ def _is_foreign(root: str, entry: str) -> bool:
 def _keep(root: str, entries: list[str]) -> str:
     """Give `entries` of the root a second name in a directory of their own; its name."""
     policies = os.path.join(root, POLICIES)
-    number = 1
-    while os.path.lexists(os.path.join(policies, f"{FOUND}{number:04d}")):
-        number += 1
-    name = f"{FOUND}{number:04d}"
+    name = _free_found(policies)
     kept = os.path.join(policies, name)
     directories = [entry for entry in entries if _is_directory(os.path.join(root, entry))]
     staging = begin(root)
@@ -263,6 +300,13 @@ def _keep(root: str, entries: list[str]) -> str:
     sync_directory(policies)
     sync_directory(root)
     return name
+
+
+def _free_found(policies: str) -> str:
+    number = 1
+    while os.path.lexists(os.path.join(policies, f"{FOUND}{number:04d}")):
+        number += 1
+    return f"{FOUND}{number:04d}"
 
 
 def _is_directory(path: str) -> bool:

@@ -28,9 +28,9 @@ class Problem(NamedTuple):
     harmless: bool = False
 
 
-def check(backend: Backend, catalog: Catalog) -> list[Problem]:
+def check(backend: Backend, catalog: Catalog, run_id: str) -> list[Problem]:
     """Everything that is wrong with what `backend` holds; see :meth:`perdure.store.Store.verify`."""
-    problems = list(_check_run(backend))
+    problems = list(_check_run(backend, run_id))
     manifests: list[Manifest] = []
     for number in catalog.numbers():
         try:
@@ -51,9 +51,11 @@ def check(backend: Backend, catalog: Catalog) -> list[Problem]:
     return problems
 
 
-def _check_run(backend: Backend) -> Iterable[Problem]:
+def _check_run(backend: Backend, run_id: str) -> Iterable[Problem]:
+    where = backend.locate(RUN_FILE)
     try:
-        read_run(backend.get(RUN_FILE), backend.locate(RUN_FILE))
+        if read_run(backend.get(RUN_FILE), where).id != run_id:
+            yield Problem(RUN_FILE, f"{where} is that of another run than every checkpoint here", _RUN_MEANING)
     except FileNotFoundError:
         yield Problem(RUN_FILE, f"{backend.locate(RUN_FILE)} is missing", _RUN_MEANING)
     except StoreError as error:

@@ -272,7 +272,7 @@ class Store:
 
     def verify(self) -> list[checking.Problem]:
         """Everything that is wrong with the files of the run; reads every byte of them."""
-        return checking.check(self._backend, self._catalog)
+        return checking.check(self._backend, self._catalog, self._run.id)
 
     def retain(self, keep: retention.Keep) -> list[int]:
         """Delete the checkpoints that are not to be kept, and the data that only they needed.

@@ -226,7 +226,12 @@ def _load(
         raise FileNotFoundError(
             f"there is no policy file {os.fspath(path)}. Is it the run's directory, or its file?"
         )
-    data = Path(real).read_bytes()  # once, so that what is checked is what is loaded
+    try:
+        data = Path(real).read_bytes()  # once, so that what is checked is what is loaded
+    except MemoryError:
+        raise RestoreError(
+            f"{os.fspath(path)} has {os.path.getsize(real):,} bytes, more than fit into this process's memory"
+        ) from None
     digest = read_checksums(os.path.dirname(real)).get(os.path.basename(real))
     if digest is not None:
         _compare(real, hashlib.sha256(data).hexdigest(), digest)
@@ -257,13 +262,17 @@ def _check_records(data: bytes, path: str) -> None:
         return  # no archive: an old file, or none of torch's; what reads it says so
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            packed = [each.filename for each in archive.infolist() if each.compress_type != zipfile.ZIP_STORED]
+            packed = [
+                each.filename for each in archive.infolist() if each.compress_type != zipfile.ZIP_STORED
+            ]
             # torch never compresses; a few kilobytes that become gigabytes are made to fill the memory.
             record = None if packed else archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error) as error:
         raise DamagedError(f"{path} is damaged or cut off: {error}. {_OTHER_VERSION}") from error
     if packed:
-        raise DamagedError(f"{path} is refused: its record {packed[0]} is compressed, which torch never does.")
+        raise DamagedError(
+            f"{path} is refused: its record {packed[0]} is compressed, which torch never does."
+        )
     if record is not None:
         raise DamagedError(
             f"{path} is damaged: its record {record} is not what was written. {_OTHER_VERSION}"

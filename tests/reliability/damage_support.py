@@ -89,7 +89,10 @@ def files_of(directory: Path) -> Files:
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and not path.is_symlink() and path.name != ".lock" and not _below_link(path, directory)
+        if path.is_file()
+        and not path.is_symlink()
+        and path.name != ".lock"
+        and not _below_link(path, directory)
     }
 
 
@@ -237,7 +240,12 @@ def renames(files: Files) -> Iterator[Damage]:
     for name in files:
         folder, _, leaf = name.rpartition("/")
         stem, dot, ending = leaf.partition(".")
-        for new in (f"{leaf}.bak", f"old-{leaf}", f"{99:0{len(stem)}}{dot}{ending}", f"{stem[:-1]}{dot}{ending}"):
+        for new in (
+            f"{leaf}.bak",
+            f"old-{leaf}",
+            f"{99:0{len(stem)}}{dot}{ending}",
+            f"{stem[:-1]}{dot}{ending}",
+        ):
             renamed = f"{folder}/{new}" if folder else new
             rest = {other: files[other] for other in files if other != name}
             yield Damage(f"{name} renamed to {renamed}", name, {**rest, renamed: files[name]})

@@ -78,7 +78,9 @@ class Checker:
         assert found.opened, f"{what}: the run cannot be opened"
         for number, content in found.read.items():
             if content is not None and number in self.intact.read:
-                assert content == self.intact.read[number], f"{what}: checkpoint {number} is read as another one"
+                assert content == self.intact.read[number], (
+                    f"{what}: checkpoint {number} is read as another one"
+                )
         good = [number for number, content in found.read.items() if content is not None]
         lost = {number for number in self.intact.read if number not in good}
         # What was deleted as a whole is not there any more; what is there and cannot be read is damaged.
@@ -90,7 +92,9 @@ class Checker:
         assert bool(found.problems) == bool(found.warned or unread), f"{what}: {found.problems} {found.notes}"
         told = " ".join(problem.meaning for problem in found.problems)
         for number in unread:
-            assert str(number) in told, f"{what}: verify does not say that checkpoint {number} is lost: {told}"
+            assert str(number) in told, (
+                f"{what}: verify does not say that checkpoint {number} is lost: {told}"
+            )
         named = {problem.file for problem in found.problems + found.notes}
         if not lost and not found.warned:
             assert not found.problems, what
@@ -197,9 +201,7 @@ def test_a_run_as_it_is_made(intact: Path) -> None:
 
 
 def _policies(directory: Path) -> Files:
-    return {
-        name: content for name, content in files_of(directory).items() if name.startswith("policies/")
-    }
+    return {name: content for name, content in files_of(directory).items() if name.startswith("policies/")}
 
 
 def test_every_byte_of_the_policies(root: Path) -> None:
@@ -273,13 +275,18 @@ def test_what_resuming_makes_of_a_sample(root: Path) -> None:
     files = files_of_store(files_of(root))
     steps: dict[int | None, int] = {}
     samples = itertools.chain(
-        flips(files, 4_001, 77), cuts(files, 4_001), deletions(files), itertools.islice(renames(files), 0, None, 4)
+        flips(files, 4_001, 77),
+        cuts(files, 4_001),
+        deletions(files),
+        itertools.islice(renames(files), 0, None, 4),
     )
     for number, damage in enumerate(samples):
         copy = Path(shutil.copytree(root, root.parent / f"copy-{number}", symlinks=True))
         for name in files.keys() - damage.files.keys():
             (copy / name).unlink()
-        write_files(copy, {name: damage.files[name] for name in damage.files if damage.files[name] != files.get(name)})
+        write_files(
+            copy, {name: damage.files[name] for name in damage.files if damage.files[name] != files.get(name)}
+        )
         expected = find(damage.files)
         step, warned, error = resumed(copy)
         steps[step] = steps.get(step, 0) + 1

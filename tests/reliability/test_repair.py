@@ -186,7 +186,9 @@ def test_after_any_damage_what_is_good_stays(root: Path) -> None:
         after = find(dict(backend.objects))
         kept = {number: content for number, content in after.read.items() if number in good}
         assert kept == {number: before.read[number] for number in good}, damage.what
-        assert after.newest == max([number for number, each in after.read.items() if each is not None], default=None)
+        assert after.newest == max(
+            [number for number, each in after.read.items() if each is not None], default=None
+        )
         left += bool(plan.left)
         if not plan.left:
             assert not after.problems, f"{damage.what}: {after.problems}"

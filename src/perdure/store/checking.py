@@ -55,7 +55,9 @@ def _check_run(backend: Backend, run_id: str) -> Iterable[Problem]:
     where = backend.locate(RUN_FILE)
     try:
         if read_run(backend.get(RUN_FILE), where).id != run_id:
-            yield Problem(RUN_FILE, f"{where} is that of another run than every checkpoint here", _RUN_MEANING)
+            yield Problem(
+                RUN_FILE, f"{where} is that of another run than every checkpoint here", _RUN_MEANING
+            )
     except FileNotFoundError:
         yield Problem(RUN_FILE, f"{backend.locate(RUN_FILE)} is missing", _RUN_MEANING)
     except StoreError as error:

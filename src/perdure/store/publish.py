@@ -55,6 +55,7 @@ def begin(root: str | os.PathLike[str]) -> str:
     staging = os.path.join(policies, temporary_name())
     try:
         make_directory(policies)
+        _check_own(policies)
         os.mkdir(staging)
     except OSError as error:
         raise explain(error, "make the directory", staging) from error
@@ -76,11 +77,11 @@ def next_version(root: str | os.PathLike[str]) -> str:
 
 def versions(root: str | os.PathLike[str]) -> list[str]:
     """The names of the published versions, sorted; without those that only keep what others had written."""
-    try:
-        with os.scandir(os.path.join(root, POLICIES)) as found:
-            names = [item.name for item in found if item.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
+    policies = os.path.join(root, POLICIES)
+    if not _is_directory(policies):
         return []
+    with os.scandir(policies) as found:
+        names = [item.name for item in found if item.is_dir(follow_symlinks=False)]
     return sorted(name for name in names if not name.startswith((TEMPORARY, FOUND)))
 
 
@@ -91,7 +92,8 @@ def best(root: str | os.PathLike[str]) -> str | None:
     except (FileNotFoundError, OSError):
         return None
     directory, _, name = target.rpartition("/")
-    return name if directory == POLICIES and os.path.isdir(os.path.join(root, target)) else None
+    inside = directory == POLICIES and _NAME.fullmatch(name) and _is_directory(os.path.join(root, POLICIES))
+    return name if inside and _is_directory(os.path.join(root, target)) else None
 
 
 def publish(staging: str, name: str, *, link: bool = True) -> str:
@@ -206,11 +208,19 @@ def clean(root: str | os.PathLike[str]) -> None:
             path = os.path.join(root, name)
             if name.startswith(TEMPORARY) and os.path.islink(path):
                 os.unlink(path)
-        for name in os.listdir(policies):
+        for name in os.listdir(policies) if _is_directory(policies) else ():
             path = os.path.join(policies, name)
             if name.startswith(TEMPORARY) and not os.path.islink(path):
                 shutil.rmtree(path)
         _remove_dangling(root)
+
+
+def _check_own(policies: str) -> None:
+    """See that what is published stays in the run's directory."""
+    if os.path.islink(policies):
+        raise StoreError(
+            f"{policies} is a symbolic link, which Perdure neither makes there nor follows: put a directory there"
+        )
 
 
 def _check_staging(staging: str) -> str:

@@ -15,7 +15,7 @@ import os
 import threading
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -23,7 +23,7 @@ from typing import Any
 from perdure import tree
 from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError
 from perdure.store import checking, retention
-from perdure.store.backend import GET_LIMIT, Backend
+from perdure.store.backend import GET_LIMIT, Backend, Buffer
 from perdure.store.local import LocalBackend
 from perdure.store.manifest import (
     CheckpointInfo,
@@ -191,13 +191,22 @@ class Store:
             # Until the end it is not known what the disk holds; an error leaves it so.
             self._known = None
             if made.header:
-                self._backend.put(made.packs[-1].name, made.buffers())
+                self._put(made.packs[-1].name, made.buffers())
             # Last, and only when the data is durable: with the manifest, the checkpoint exists.
-            self._backend.put(info.file, [content])
+            self._put(info.file, [content])
             self._catalog.note(manifest, content)
             self._known = Known.of(made.packs, made.arrays)
             self._verified = manifest
             return info
+
+    def _put(self, name: str, buffers: Iterable[Buffer]) -> None:
+        try:
+            self._backend.put(name, buffers)
+        except FileExistsError as error:
+            raise StoreError(
+                f"{self._backend.locate(name)} is in the way: something that is no file of this run has the name of "
+                "the next checkpoint. Move it away"
+            ) from error
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """All checkpoints, from the oldest to the newest; of damaged ones, what is wrong with them.

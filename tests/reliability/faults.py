@@ -6,8 +6,8 @@ For use by any test of the whole of `Run`, whatever it calls::
         run.checkpoint(world, 3)
     assert faults.failed
 
-What torch writes by itself (the content of a policy's file) does not go through Python and is not counted; a really full
-disk (`small_disk`) meets that too.
+What torch writes by itself (the content of a policy's file) does not go through Python and is not counted; a really
+full disk (`small_disk`) meets that too.
 """
 
 from __future__ import annotations

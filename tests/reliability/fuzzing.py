@@ -1,8 +1,8 @@
-"""A fuzzer for everything that reads a checkpoint: manifests, the state's document, packs, and restoring into live objects.
+"""A fuzzer for all that reads a checkpoint: manifests, the state's document, packs, and restoring into live objects.
 
-Its inputs are changed copies of real checkpoints, sealed again with the right checksums, so that they get past the seal.
-Whatever they are, nothing but Perdure's own errors may come of them. With atheris, what is tried next follows from which
-code the last input reached:
+Its inputs are changed copies of real checkpoints, sealed again with the right checksums, so that they get past the
+seal. Whatever they are, nothing but Perdure's own errors may come of them. With atheris, what is tried next follows
+from which code the last input reached:
 
     make fuzz                                        # a few minutes
     python tests/reliability/fuzzing.py document --seconds 3600

@@ -1,4 +1,4 @@
-"""What the tests of hostile files share: a child with bounded time and memory, and everything that can be done to a run."""
+"""What the tests of hostile files share: a child with bounded time and memory, and all that can be done to a run."""
 
 from __future__ import annotations
 

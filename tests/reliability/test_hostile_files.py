@@ -7,6 +7,7 @@ tests/persistence/test_persistence_trust.py, and on one file of the store in tes
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -508,10 +509,8 @@ def _forged(live: Any, part: str, change: Any) -> str:
             for key in at[:-1]:
                 holder = holder[key]
             holder[at[-1]] = change
-            try:
+            with contextlib.suppress(RestoreError, FormatError):
                 restore(tree.decode(attack, [_Bytes(each) for each in content]), live)
-            except (RestoreError, FormatError):
-                pass
             _use(live)
             tried += 1
     return f"tried {tried}"

@@ -94,7 +94,7 @@ def test_it_says_what_it_will_do_and_does_nothing_unasked(root: Path) -> None:
     assert "nothing was changed" in result.stderr
     document = as_json("repair", root, code=1)
     assert not document["done"]
-    assert [(step["does"], step["file"]) for step in document["steps"]][0] == (
+    assert next((step["does"], step["file"]) for step in document["steps"]) == (
         "remove",
         "checkpoints/00000003.json",
     )

@@ -100,6 +100,7 @@ class Checkpointer:
         staging = self.stager.stage(state)
 
         def commit() -> CheckpointInfo:
+            staging.ready()
             return self._store.commit(state, step=step, counters=counters, metrics=metrics, tags=tags)
 
         self._job = _Job(

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import xxhash
 
+from perdure import devices
 from perdure.errors import ChangedRowsWarning
 from perdure.state import rows
 from perdure.state.memory import LiveArray, address
@@ -34,6 +35,9 @@ LARGE = 64 << 20
 LEAST_CHUNK = 64 << 10
 #: More than this is not set aside: it is written while the training waits.
 MOST_STAGED = 1 << 30
+
+#: Where copies of whatever type may begin.
+_ALIGNED = 64
 
 #: Whether to compare all rows of all buffers, whatever their cursors say.
 CHECK_ROWS = "PERDURE_CHECK_ROWS"
@@ -96,11 +100,13 @@ class Staging:
     :param state: its arrays no longer change, but for those that are too large (`live`).
     :param live: whether some of its arrays are still live: then the training has to wait until it is written.
     :param nbytes: how many bytes were copied.
+    :param ready: waits until the bytes that come from an accelerator are there.
     """
 
     state: State
     live: bool = False
     nbytes: int = 0
+    ready: Callable[[], None] = lambda: None
     arrays: list[tuple[Array, LiveArray]] = field(default_factory=list)
     watched: dict[int, _Watched] = field(default_factory=dict)
 
@@ -160,16 +166,26 @@ class Stager:
         views, self._views = self._views, {}
         wanted = []
         total = 0
+        away = False
         for node in state.arrays:
             live: Any = node.data
-            content = self._content(node, live, views)
-            stretches, stored = self._changed(node, live, content, staging)
+            content = None
+            stretches: list[tuple[int, int]] = [(0, live.nbytes)] if live.nbytes else []
+            stored: Stored | None = None
+            if isinstance(live, torch.Tensor) and _streams(live):
+                away = True
+            else:
+                content = self._content(node, live, views)
+                stretches, stored = self._changed(node, live, content, staging)
             wanted.append((node, live, content, stretches, stored))
-            total += sum([stop - start for start, stop in stretches])
-        self._reserve(min(total, MOST_STAGED))
+            total += sum([stop - start for start, stop in stretches]) + (_ALIGNED if content is None else 0)
+        self._reserve(min(total, MOST_STAGED), pin=away)
         arena: Any = memoryview(self._arena)  # type: ignore[arg-type]
         at = 0
+        copies: list[devices.Copy] = []
         for node, live, content, stretches, stored in wanted:
+            if content is None:
+                at += -at % _ALIGNED
             if at + sum([stop - start for start, stop in stretches]) > arena.nbytes:
                 # Left live, and written from where it is.
                 staging.live = True
@@ -177,12 +193,17 @@ class Stager:
             pieces = []
             for start, stop in stretches:
                 end = at + stop - start
-                self._arena[at:end] = content[start:stop]
+                if content is None:
+                    copies.append((live, node.order, self._arena[at:end]))
+                else:
+                    self._arena[at:end] = content[start:stop]
                 pieces.append((start, arena[at:end]))
                 at = end
-            node.data = Staged(content.nbytes, pieces, stored, lasting=node.rows is not None)
+            node.data = Staged(live.nbytes, pieces, stored, lasting=node.rows is not None)
             staging.arrays.append((node, live))
         staging.nbytes = at
+        if copies:
+            staging.ready = devices.begin(copies)
         self._pending = staging
         return staging
 
@@ -224,10 +245,11 @@ class Stager:
             self._views[id(live)] = live, address(live), content
         return content
 
-    def _reserve(self, size: int) -> None:
+    def _reserve(self, size: int, *, pin: bool) -> None:
         if self._arena.nbytes < size or self._arena.nbytes > 4 * size + LARGE:
             self._arena = np.empty(0, np.uint8)
-            self._arena = np.empty(size + size // 8, np.uint8)
+            room = size + size // 8
+            self._arena = devices.pinned(room) if pin else np.empty(room, np.uint8)
             # Touched once, so that no page has to be found while the training waits the next time.
             self._arena[::4096] = 0
 
@@ -320,6 +342,11 @@ def _owner(live: LiveArray) -> Any:
 
 def _place(live: LiveArray) -> tuple[int, int]:
     return address(live), live.nbytes
+
+
+def _streams(live: torch.Tensor) -> bool:
+    """Whether a tensor is on a device that copies by itself."""
+    return live.is_cuda
 
 
 def _lies_flat(node: Array, live: LiveArray) -> bool:

@@ -133,7 +133,8 @@ def test_what_is_trained_during_the_write_is_not_in_the_checkpoint(
             assert any(not torch.equal(world.agent.state_dict()[name], before[name]) for name in before)
 
 
-def test_rows_cost_what_they_are(tmp_path: Path, small: None) -> None:
+def test_rows_cost_what_they_are(tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(staging.CHECK_ROWS, "0")
     world, rng = perdure.World(buffer=Buffer(20_000)), np.random.default_rng(0)
     world.buffer.data[:] = rng.random(world.buffer.data.shape)
     with perdure.Run(tmp_path / "run", compression="none") as run:
@@ -183,7 +184,10 @@ def test_a_cursor_that_lies_is_found_out(
         assert same(tmp_path / "run", world, 5)
 
 
-def test_without_checking_a_lie_is_found_out_before_long(tmp_path: Path, small: None) -> None:
+def test_without_checking_a_lie_is_found_out_before_long(
+    tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(staging.CHECK_ROWS, "0")
     world, rng = perdure.World(buffer=Buffer(200_000)), np.random.default_rng(0)
     world.buffer.data[:] = rng.random(world.buffer.data.shape)
     with perdure.Run(tmp_path / "run") as run:

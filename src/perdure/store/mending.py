@@ -26,8 +26,8 @@ from perdure.store.manifest import (
     write_run,
 )
 from perdure.store.opening import open_run
-from perdure.store.packs import PACKS
-from perdure.store.reading import Catalog, pack_sizes
+from perdure.store.packs import pack_name
+from perdure.store.reading import Catalog, pack_sizes, with_pages
 from perdure.store.sealed import unseal
 
 Act = Literal["restore", "move", "remove", "set aside", "link"]
@@ -210,7 +210,7 @@ class _Survey:
             meaning = "it is whole, and left as it is: move it, and the packs it needs, to the run it is of"
         elif own in self._misplaced:
             meaning = f"it is whole, and belongs at {target}, where there is another whole file: rename both by hand"
-        elif own in self._good and self._good[own] != manifest:
+        elif own in self._good and self._backend.get(name) != self._backend.get(target):
             meaning = f"it is whole, but there is another {target}: move it away by hand"
         if meaning:
             self._made.left.append(Problem(name, problem, meaning))
@@ -238,11 +238,11 @@ class _Survey:
 
     def _sweep(self) -> None:
         sizes = pack_sizes(self._backend)
-        needed = {pack.file for manifest in self._good.values() for pack in manifest.packs}
-        for file in sorted(sizes.keys() - needed):
-            name = f"{PACKS}/{file}"
+        needed = {pack for manifest in self._good.values() for pack in manifest.packs}
+        for pack in sorted(sizes.keys() - needed):
+            name = pack_name(pack)
             reason = f"no good checkpoint refers to {self._backend.locate(name)}"
-            meaning = f"nothing is lost; gives back {sizes[file]:,} bytes"
+            meaning = f"nothing is lost; gives back {sizes[pack]:,} bytes"
             self._made.steps.append(Step("remove", name, reason, meaning, harmless=True))
 
 
@@ -255,6 +255,6 @@ def _misplaced(backend: Backend, number: int) -> Manifest | None:
         own = unseal("manifest", content, where).get("checkpoint")
         if type(own) is not int or not 0 <= own < 10**12:
             return None
-        return read_manifest(content, manifest_name(own), where)
+        return with_pages(backend, read_manifest(content, manifest_name(own), where))
     except (DamagedError, FileNotFoundError):
         return None

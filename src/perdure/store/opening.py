@@ -6,7 +6,15 @@ import warnings
 
 from perdure.errors import DamagedError, PerdureWarning, StoreError
 from perdure.store.backend import Backend
-from perdure.store.manifest import RUN_FILE, NewerFormatError, RunInfo, read_run, write_run
+from perdure.store.manifest import (
+    RUN_FILE,
+    NewerFormatError,
+    RunInfo,
+    manifest_name,
+    read_manifest,
+    read_run,
+    write_run,
+)
 from perdure.store.reading import checkpoint_numbers, load_manifest
 
 
@@ -64,7 +72,8 @@ def _is_of_another(backend: Backend, numbers: list[int], run: RunInfo) -> bool:
     found: set[str] = set()
     for number in reversed(numbers):
         try:
-            found.add(load_manifest(backend, number).run.id)
+            name = manifest_name(number)
+            found.add(read_manifest(backend.get(name), name, backend.locate(name)).run.id)
         except (StoreError, FileNotFoundError):
             continue
         if run.id in found or len(found) > 1:

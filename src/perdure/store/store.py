@@ -16,6 +16,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -201,16 +202,22 @@ class Store:
             writer = PackWriter(
                 self._backend, number, self._run.id, self._compress, self._progressing(plan.size)
             )
-            layouts = plan.carry_out(writer)
-            manifest = Manifest(self._run, info, document, plan.packs, layouts)
-            content = write_manifest(manifest)
-            if len(content) > GET_LIMIT:
-                raise StoreError(
-                    f"the state's structure takes {len(content)} bytes, at most {GET_LIMIT} can be stored: "
-                    "it has too many small objects; keep them in arrays"
-                )
-            # Last, and only when the data is durable: with the manifest, the checkpoint exists.
-            put_new(self._backend, info.file, [content])
+            try:
+                layouts = plan.carry_out(writer)
+                manifest = Manifest(self._run, info, document, plan.packs, layouts)
+                content = write_manifest(manifest)
+                if len(content) > GET_LIMIT:
+                    raise StoreError(
+                        f"the state's structure takes {len(content)} bytes, at most {GET_LIMIT} can be stored: "
+                        "it has too many small objects; keep them in arrays"
+                    )
+                # Last, and only when the data is durable: with the manifest, the checkpoint exists.
+                put_new(self._backend, info.file, [content])
+            except StoreError:
+                # What was written of it takes space that may be what there is too little of.
+                with suppress(StoreError, FileNotFoundError):
+                    retention.sweep(self._backend, self._catalog)
+                raise
             self._catalog.note(manifest, content)
             stored = [StoredArray(self._backend, layout, number, verified=True) for layout in layouts]
             for blob, array in zip(blobs, stored, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -115,8 +116,10 @@ def main(
     sizes["growth"]["plot"] = plot
     results = []
     for name in only or BENCHMARKS:
+        start = time.perf_counter()
         result = BENCHMARKS[name](**sizes[name])
         show(result, console)
+        console.print(f"({name} took {time.perf_counter() - start:.0f} s)\n", highlight=False)
         results.append(result)
     show_figures(results, console, decided=not quick)
     if file is not None:

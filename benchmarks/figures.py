@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.peers import OURS
 from benchmarks.peers.limits import Memcpy, RawWrite, ReadFresh
+from benchmarks.peers.ours import Uncompressed
 from benchmarks.report import Figure, Section, Table, megabytes, milliseconds, times
 from benchmarks.timing import spread
 
@@ -117,9 +118,15 @@ def _of(found: Measurement) -> Iterator[Figure]:
         "stall", where, staging, ours, _LESS_THAN_BACKGROUND, "asynchronous staging of DCP, Orbax", binding
     )
 
-    changed = dict.fromkeys(ours.written, float(found.changed))
+    plain = found.peers.get(Uncompressed.name, ours)
+    changed = dict.fromkeys(plain.written, float(found.changed))
     yield _at_most(
-        "bytes written", where, "1.1 x what changed", pairs(ours.written, changed), _WRITTEN, binding
+        "bytes written, uncompressed",
+        where,
+        "1.1 x what changed",
+        pairs(plain.written, changed),
+        _WRITTEN,
+        binding,
     )
     for compressing in (False, True):
         group = [one for one in others if one.compresses is compressing]

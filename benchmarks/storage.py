@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks import figures
 from benchmarks.peers import OURS, entry, peers
 from benchmarks.peers.base import Peer, files, flat, warm, written
+from benchmarks.peers.ours import Perdure
 from benchmarks.report import Result
 from benchmarks.timing import rotated, settle
 from benchmarks.worlds import WORKLOADS, Workload
@@ -157,7 +158,7 @@ def _try(measured: Measured, action: Callable[[], Any]) -> Any:
     try:
         return action()
     except Exception as error:
-        if measured.name == OURS:
+        if measured.name.startswith(OURS):
             raise
         measured.failed = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         return None
@@ -191,7 +192,7 @@ def _save(peer: Peer, measured: Measured, number: int) -> None:
 
 def _load(peer: Peer, measured: Measured, number: int) -> None:
     def load() -> None:
-        if peer.name != OURS:
+        if not isinstance(peer, Perdure):
             peer.next()
             peer.save()
             peer.wait()
@@ -219,7 +220,7 @@ def _peaks(measurement: Measurement, name: str, arguments: dict[str, Any]) -> No
         command = [sys.executable, "-m", "benchmarks.memory", entry(cls), name, json.dumps(arguments)]
         answer = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         if answer.returncode:
-            if cls.name == OURS:
+            if cls.name.startswith(OURS):
                 raise RuntimeError(answer.stderr)
             continue
         measured.peak = json.loads(answer.stdout.splitlines()[-1])["extra"]

@@ -10,6 +10,7 @@ from benchmarks.peers.base import Peer
 #: In the order of the table.
 _PEERS = (
     "ours:Perdure",
+    "ours:Uncompressed",
     "tianshou:Hdf5",
     "tianshou:Pickle",
     "tianshou:HighLevel",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -12,26 +11,24 @@ import perdure
 from benchmarks.peers.base import Load, Peer, flat
 from benchmarks.worlds import Workload
 
-#: Returns once what changed is staged, where this version of Perdure can; otherwise when it is durable.
-_OPTIONS: dict[str, Any] = (
-    {"wait": False} if "wait" in inspect.signature(perdure.Run.checkpoint).parameters else {}
-)
-
 
 class Perdure(Peer):
-    """`run.checkpoint(world, step)`. Loading is `Run(directory)` and `run.resume(world)`: it opens and checks the run,
-    walks the fresh world, and writes and verifies everything in it, networks and generators included.
+    """`run.checkpoint(world, step, wait=False)`, then `run.flush()`.
+
+    Loading is `Run(directory)` and `run.resume(world)`: it opens and checks the run, walks the fresh world, and writes
+    and verifies everything in it, networks and generators included.
     """
 
     name = "Perdure"
     whole = False
-    background = bool(_OPTIONS)
+    background = True
     compresses = True
+    _compression = "auto"
 
     def __init__(self, workload: Workload, directory: Path) -> None:
         super().__init__(workload, directory)
         self.world = perdure.World(**workload.parts)
-        self.run: perdure.Run | None = perdure.Run(directory / "run")
+        self.run: perdure.Run | None = perdure.Run(directory / "run", compression=self._compression)
         # As the script does it, before anything is trained.
         self.run.peek(perdure.World(**workload.fresh()))
         self._resumed: perdure.Run | None = None
@@ -44,11 +41,11 @@ class Perdure(Peer):
 
     def save(self) -> None:
         assert self.run is not None
-        self.run.checkpoint(self.world, self.saves, **_OPTIONS)
+        self.run.checkpoint(self.world, self.saves, wait=False)
 
     def wait(self) -> None:
-        if _OPTIONS:
-            self.run.flush()  # type: ignore[union-attr]
+        assert self.run is not None
+        self.run.flush()
 
     def end_run(self) -> None:
         """Leave the run as a process that ends."""
@@ -78,3 +75,11 @@ class Perdure(Peer):
         if self._resumed is not None:
             self._resumed.close()
         super().close()
+
+
+class Uncompressed(Perdure):
+    """The same without compression: what is written is then to be compared with what changed."""
+
+    name = "Perdure, uncompressed"
+    compresses = False
+    _compression = "none"

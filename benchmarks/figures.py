@@ -55,10 +55,11 @@ def table(measurements: Sequence[Measurement]) -> Table:
         sections.append(Section(title.strip(), rows))
     return Table(
         "Saving a training, and loading it (medians)",
-        ["", "stall", "of ours", "durable", "written", "restore", "of ours", "memory"],
+        ["", "stall", "of ours", "computing", "durable", "written", "restore", "of ours", "memory"],
         sections=sections,
-        note="stall: until the call returned. durable: until it would survive a power cut; who does not sync gets "
-        "its files synced. restore: networks, optimizers and the whole buffer, from a warm cache into fresh "
+        note="stall: until the call returned; computing: what the training thread computed in it, which other "
+        "programs on the machine do not make longer. durable: until it would survive a power cut; who does not "
+        "sync gets its files synced. restore: networks, optimizers and the whole buffer, from a warm cache into fresh "
         "objects; Perdure's is a resumed run of many incremental checkpoints, opened, verified and matched "
         "against the fresh objects, environments and generators included. memory: at most while saving, "
         "beyond what the training holds. of ours: median of the ratios of the rounds.",
@@ -67,7 +68,7 @@ def table(measurements: Sequence[Measurement]) -> Table:
 
 def _row(one: Measured, ours: Measured) -> list[str]:
     if one.failed:
-        return [one.name, f"missing ({one.failed[:60]})", *[""] * 6]
+        return [one.name, f"missing ({one.failed[:60]})", *[""] * 7]
 
     def median(values: Iterable[float]) -> str:
         found = list(values)
@@ -84,6 +85,7 @@ def _row(one: Measured, ours: Measured) -> list[str]:
         one.name,
         "" if reads else median(one.stalls.values()),
         "" if reads else ratio(one.stalls, ours.stalls),
+        "" if reads else median(one.computed.values()),
         "" if reads or one.name == Memcpy.name else median(one.durable.values()),
         "" if reads or not any(written) else megabytes(statistics.mean(written)),
         median(one.loads.values()),
@@ -103,12 +105,15 @@ def _of(found: Measurement) -> Iterator[Figure]:
     # The small workload is there to see what it costs; the promises are about large buffers.
     binding = where != "small"
 
-    copy = {
-        number: _STAGE * value + _STAGE_EXTRA for number, value in found.peers[Memcpy.name].stalls.items()
-    }
-    yield _at_most(
-        "stall", where, "2 x memcpy of what changed + 2 ms", pairs(ours.stalls, copy), 1.0, binding
-    )
+    def allowed_stall(seconds: Mapping[int, float]) -> dict[int, float]:
+        return {number: _STAGE * value + _STAGE_EXTRA for number, value in seconds.items()}
+
+    copy = found.peers[Memcpy.name]
+    target = "2 x memcpy of what changed + 2 ms"
+    yield _at_most("stall", where, target, pairs(ours.stalls, allowed_stall(copy.stalls)), 1.0, binding)
+    # The same on a machine that others use: a longer call is interrupted more often than a short copy.
+    computed = pairs(ours.computed, allowed_stall(copy.computed))
+    yield _at_most("stall, computing", where, target, computed, 1.0, False)
     waiting = [one for one in others if not one.background]
     yield from _least(
         "stall", where, waiting, ours, _LESS_THAN_WHOLE, "every peer's that writes all", binding

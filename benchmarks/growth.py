@@ -83,9 +83,9 @@ def _measure(
     }
     # Two rounds first: a run's first checkpoint writes everything.
     for number in range(-2, rounds):
-        for capacity, workload, peers in rotated(everyone, number):
-            workload.advance(rows)
+        for capacity, _, peers in rotated(everyone, number):
             ours, *others = peers
+            ours.advance()
             for peer in [ours, *others] if 0 <= number < peer_rounds else [ours]:
                 _save(peer, found[peer.name][capacity] if number >= 0 else None)
     for _, _, peers in everyone:

@@ -26,7 +26,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cls = named(name)
     workload = WORKLOADS[workload_name](**json.loads(arguments))
-    workload.advance(workload.rows)
+    workload.advance(workload.rows, lambda: None)
     with tempfile.TemporaryDirectory(
         prefix="perdure-benchmark-", dir=os.environ.get("PERDURE_BENCHMARK_DIR")
     ) as directory:
@@ -37,7 +37,7 @@ def main() -> None:
             peer.save()
             peer.wait()
             peer.forget()
-            workload.advance(workload.rows)
+            peer.advance()
         # What the earlier saves left behind counts too: it is held as long as the run lasts.
         Path("/proc/self/clear_refs").write_text("5")
         peer.next()

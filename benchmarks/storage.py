@@ -34,6 +34,7 @@ class Measured:
     """What was found about one peer with one workload. Values are by the number of the round.
 
     :param stalls: seconds until `save` returned.
+    :param computed: of these, seconds that the training thread computed: other programs do not count there.
     :param durable: seconds until it would have survived a power cut.
     :param written: bytes of the files that came into being.
     :param loads: seconds to load everything.
@@ -46,6 +47,7 @@ class Measured:
     background: bool = False
     compresses: bool = False
     stalls: dict[int, float] = field(default_factory=dict)
+    computed: dict[int, float] = field(default_factory=dict)
     durable: dict[int, float] = field(default_factory=dict)
     written: dict[int, int] = field(default_factory=dict)
     loads: dict[int, float] = field(default_factory=dict)
@@ -102,7 +104,11 @@ def _measure(
     workload: Workload, directory: Path, *, rounds: int, incremental: int, restores: int
 ) -> Measurement:
     everyone, found = _made(workload, directory)
-    workload.advance(workload.rows)
+
+    def advance() -> None:
+        workload.advance(workload.rows, lambda: [peer.tick() for peer in everyone])
+
+    advance()
     first = 0.0
     for peer in everyone:  # once to warm up; the first checkpoint of a run writes everything
         _save(peer, found[peer.name], -1)
@@ -111,7 +117,7 @@ def _measure(
     often = [peer for peer in everyone if not peer.whole]
     every = max(1, incremental // rounds)
     for number in range(incremental):
-        workload.advance(workload.rows)
+        advance()
         group = everyone if number % every == 0 else often
         for peer in rotated(group, number // every if group is everyone else number):
             _save(peer, found[peer.name], number)
@@ -121,7 +127,7 @@ def _measure(
     for peer in everyone:
         peer.close()
     for measured in found.values():
-        for values in (measured.stalls, measured.durable, measured.written):
+        for values in (measured.stalls, measured.computed, measured.durable, measured.written):
             values.pop(-1, None)
     return Measurement(
         workload.name,
@@ -178,12 +184,12 @@ def _save(peer: Peer, measured: Measured, number: int) -> None:
         peer.next()
         before = files(peer.directory)
         settle()
-        start = time.perf_counter()
+        start, start_computing = time.perf_counter(), time.thread_time()
         peer.save()
-        stall = time.perf_counter() - start
+        stall, computed = time.perf_counter() - start, time.thread_time() - start_computing
         peer.wait()
         measured.durable[number] = time.perf_counter() - start
-        measured.stalls[number] = stall
+        measured.stalls[number], measured.computed[number] = stall, computed
         measured.written[number] = written(before, files(peer.directory))
         peer.forget()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from tianshou.utils.net.continuous import ContinuousActorProbabilistic, Continuo
 from benchmarks.frames import Frames
 
 _ADAM = AdamOptimizerFactory(lr=1e-4)
+#: After how many transitions a training comes to its callbacks again; more often it does, in fact.
+OFTEN = 500
 _ARRAYS = ("obs", "obs_next", "act", "rew", "terminated", "truncated", "done")
 
 
@@ -146,11 +149,13 @@ class Atari:
         """The only one."""
         return self.algorithm._optimizers[0]._optim
 
-    def advance(self, rows: int) -> None:
+    def advance(self, rows: int, between: Callable[[], object]) -> None:
         """Add frames by the buffer's own method, one by one, and make a gradient step."""
         frames = self.frames.take(rows)
         actions, rewards = self.random.integers(0, 6, rows), self.random.random(rows)
         for row in range(rows):
+            if row % OFTEN == 0:
+                between()
             self.buffer.add(
                 Batch(
                     obs=frames[row : row + 1],

@@ -34,7 +34,8 @@ class Workload:
     :param arrays: the arrays of its replay buffer, rows first. The one of the observations is named first.
     :param modules: all its networks, targets included.
     :param optimizers: all its optimizers.
-    :param advance: train on: collect so many transitions, and make gradient steps that change every network.
+    :param advance: train on: collect so many transitions, and make gradient steps that change every network. In between
+        it calls what it is given, as a training calls its callbacks.
     :param fresh: the parts as the script builds them when it is started again.
     :param sb3: the model that Stable-Baselines3 saves.
     :param tianshou: the algorithm and the buffer that Tianshou saves.
@@ -47,7 +48,7 @@ class Workload:
     arrays: dict[str, np.ndarray]
     modules: dict[str, torch.nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
-    advance: Callable[[int], None]
+    advance: Callable[[int, Callable[[], object]], None]
     fresh: Callable[[], dict[str, Any]]
     sb3: Callable[[], OffPolicyAlgorithm]
     tianshou: Callable[[], tuple[Any, Any]]
@@ -173,7 +174,9 @@ def _fill(array: np.ndarray, random: np.random.Generator) -> None:
             block[...] = random.integers(0, 2, block.shape)
 
 
-def collect(model: OffPolicyAlgorithm, rows: int, random: np.random.Generator) -> None:
+def collect(
+    model: OffPolicyAlgorithm, rows: int, random: np.random.Generator, between: Callable[[], object]
+) -> None:
     """Add transitions to a model's replay buffer, by its own method and one by one, as a rollout does."""
     buffer = buffer_of(model)
     observations = random.random((rows + 1, 1, *buffer.obs_shape)).astype(buffer.observations.dtype)
@@ -183,6 +186,8 @@ def collect(model: OffPolicyAlgorithm, rows: int, random: np.random.Generator) -
     rewards = random.random((rows, 1)).astype(np.float32)
     done, infos = np.zeros(1, np.float32), [{}]
     for row in range(rows):
+        if row % tianshou_worlds.OFTEN == 0:
+            between()
         buffer.add(observations[row], observations[row + 1], actions[row], rewards[row], done, infos)
 
 
@@ -199,8 +204,8 @@ def _of_sb3(name: str, title: str, make: Callable[[int], OffPolicyAlgorithm], ca
         assert isinstance(model, DQN)
         modules, optimizers = {"policy": model.policy}, {"policy optimizer": model.policy.optimizer}
 
-    def advance(rows: int) -> None:
-        collect(model, rows, random)
+    def advance(rows: int, between: Callable[[], object]) -> None:
+        collect(model, rows, random, between)
         model.train(gradient_steps=1, batch_size=64)
         if isinstance(model, DQN):  # whose target follows only every so many steps
             polyak_update(model.q_net.parameters(), model.q_net_target.parameters(), 0.005)

@@ -45,6 +45,10 @@ class Peer(ABC):
         """Where the current save goes."""
         return self.directory / f"{self.saves:06d}"
 
+    def tick(self) -> object:
+        """Off the clock, while the training goes on: what a callback would do."""
+        return None
+
     def next(self) -> None:
         """Off the clock, before each save: make a place for it."""
         self.saves += 1
@@ -53,6 +57,10 @@ class Peer(ABC):
     def forget(self) -> None:
         """Off the clock, once it is measured: give the disk back."""
         remove(self.at)
+
+    def advance(self) -> None:
+        """Train on by as much as lies between two saves, alone."""
+        self.workload.advance(self.workload.rows, self.tick)
 
     @abstractmethod
     def save(self) -> None:

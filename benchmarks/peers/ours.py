@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -32,6 +33,11 @@ class Perdure(Peer):
         # As the script does it, before anything is trained.
         self.run.peek(perdure.World(**workload.fresh()))
         self._resumed: perdure.Run | None = None
+
+    def tick(self) -> None:
+        """As `run.steps` and the callbacks of the integrations do: no checkpoint is due."""
+        if self.run is not None:
+            self.run.tick(self.world, self.saves, every=sys.maxsize)
 
     def next(self) -> None:
         self.saves += 1

@@ -88,6 +88,7 @@ def test_storage_measures_everyone_and_shows_who_is_missing(monkeypatch):
         assert not one["failed"]
         assert all(0 < one["stalls"][number] <= one["durable"][number] for number in one["stalls"])
         assert all(size > 0 for size in one["written"].values())
+        assert one["computed"].keys() == one["stalls"].keys()
         assert len(one["loads"]) == 1
     assert len(found["peers"]["Perdure"]["stalls"]) == 2
     # Whoever writes all of it writes about as much as there is.
@@ -112,7 +113,7 @@ def test_peers_of_the_bench_extra_load_what_they_saved(entry, tmp_path):
     workload = worlds.small(200)
     peer = cls(workload, tmp_path)
     for _ in range(2):
-        workload.advance(workload.rows)
+        peer.advance()
         peer.next()
         peer.save()
         peer.wait()
@@ -213,7 +214,7 @@ def test_what_is_said_to_change_is_what_changes(name):
     for _ in range(8):
         rows = [array.copy() for array in workload.arrays.values()]
         tensors = [tensor.copy() for tensor in workload.tensors()]
-        workload.advance(30)
+        workload.advance(30, lambda: None)
         changed = {
             row
             for old, new in zip(rows, workload.arrays.values(), strict=True)
@@ -232,7 +233,7 @@ def test_what_is_said_to_change_is_what_changes(name):
 def test_the_two_libraries_hold_the_same_observations():
     workload = worlds.medium(200)
     _, buffer = workload.tianshou()
-    workload.advance(5)
+    workload.advance(5, lambda: None)
     assert np.shares_memory(buffer.obs, workload.sb3().replay_buffer.observations)
     assert np.array_equal(base.flat(buffer.obs), base.flat(workload.arrays["observations"]))
 
@@ -292,7 +293,12 @@ def test_ratios_are_of_pairs():
 def test_what_is_judged_is_the_median_of_the_ratios():
     measured = {
         name: storage.Measured(
-            name, stalls=stalls, durable=dict(stalls), written={0: 100, 1: 100}, loads={0: 1.0}
+            name,
+            stalls=stalls,
+            computed=stalls,
+            durable=dict(stalls),
+            written={0: 100, 1: 100},
+            loads={0: 1.0},
         )
         for name, stalls in (
             ("Perdure", {0: 0.004, 1: 0.0042}),

@@ -91,8 +91,8 @@ def test_storage_measures_everyone_and_shows_who_is_missing(monkeypatch):
         assert one["computed"].keys() == one["stalls"].keys()
         assert len(one["loads"]) == 1
     assert len(found["peers"]["Perdure"]["stalls"]) == 2
-    # Whoever writes all of it writes about as much as there is.
-    assert 0.9 < found["peers"]["torch.save"]["written"][0] / found["whole"] < 1.2
+    # Whoever writes all of it writes about as much as there is; of the gradients, a fifth here, a script saves nothing.
+    assert 0.7 < found["peers"]["torch.save"]["written"][0] / found["whole"] < 1.2
 
 
 def test_storage_of_a_workload_that_is_tianshous(monkeypatch):
@@ -104,7 +104,7 @@ def test_storage_of_a_workload_that_is_tianshous(monkeypatch):
     assert found["Tianshou pickle"]["written"][0] > 100 * 84 * 84
 
 
-@pytest.mark.parametrize("entry", ["torchrl:Dumps", "torchrl:Checkpoint", "orbax:Orbax", "orbax:OrbaxAsync"])
+@pytest.mark.parametrize("entry", ["torchrl:Checkpoint", "orbax:OrbaxAsync"])
 def test_peers_of_the_bench_extra_load_what_they_saved(entry, tmp_path):
     try:
         cls = peers.named(entry)

@@ -1,7 +1,9 @@
-"""torch's modules and optimizers, walked by the names their users know, and Python's own mutable bytes."""
+"""torch's modules and optimizers, walked by the names their users know; Python's own mutable bytes, and its values
+that processes share."""
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -94,3 +96,30 @@ register(
     restore=_restore_bytes,
     create=lambda saved: bytearray(saved.tobytes()),
 )
+
+
+def _capture_shared(live: Any) -> dict[str, Any]:
+    return {"type": live.get_obj()._type_, "value": live.value}
+
+
+def _restore_shared(live: Any, saved: dict[str, Any]) -> None:
+    live.value = saved["value"]
+
+
+def _create_shared(saved: dict[str, Any]) -> Any:
+    if saved["type"] not in tuple("?cbBhHiIlLqQfd"):
+        raise ValueError(f"expected the type of a number, found {saved['type']!r:.20}")
+    return multiprocessing.Value(saved["type"], saved["value"])
+
+
+def _restore_event(live: Any, saved: bool) -> None:
+    (live.set if saved else live.clear)()
+
+
+register(
+    "multiprocessing.sharedctypes.Synchronized",
+    capture=_capture_shared,
+    restore=_restore_shared,
+    create=_create_shared,
+)
+register("multiprocessing.synchronize.Event", capture=lambda live: live.is_set(), restore=_restore_event)

@@ -40,12 +40,14 @@ class Cursor(NamedTuple):
     :param epoch: another object than before if the buffer was emptied or rewritten in the meantime.
     :param touched: rows that are written over for a while, wherever the cursor is.
     :param ahead: how many rows from its position on a ring may have begun to be written.
+    :param changes: how often anything was written into it, where it counts that: by its cursor or beside it.
     """
 
     rings: tuple[Ring, ...]
     epoch: Any = None
     touched: tuple[int, ...] = ()
     ahead: int = 0
+    changes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,16 @@ def advance(then: Cursor, now: Cursor) -> list[int] | None:
             # A buffer that counts until it is full and counts now was emptied if it did not count before.
             if before.written is None or after.written < before.written:
                 return None
-            found.append(after.written - before.written)
+            count = after.written - before.written
+            # Something else than its cursor wrote, and was counted.
+            if before.rows and (before.position + count - after.position) % before.rows:
+                return None
+            found.append(count)
         else:
             found.append((after.position - before.position) % after.rows if after.rows else 0)
+    # A call that writes changes the buffer once and writes one row at least.
+    if then.changes is not None and now.changes is not None and now.changes - then.changes > sum(found):
+        return None
     return found
 
 
@@ -182,24 +191,6 @@ def _tianshou_arrays(buffer: Any) -> Iterator[Any]:
     return below(vars(buffer).get("_meta"))
 
 
-def _torchrl_arrays(buffer: Any) -> Iterator[Any]:
-    storage = vars(vars(buffer).get("_storage")).get("_storage")
-    if isinstance(storage, torch.Tensor):
-        yield storage
-    elif storage is not None and hasattr(storage, "values"):
-        for leaf in storage.values(include_nested=True, leaves_only=True):
-            if isinstance(leaf, torch.Tensor):
-                yield leaf
-
-
-def _torchrl_cursor(buffer: Any) -> Cursor | None:
-    writer, storage = vars(buffer).get("_writer"), vars(buffer).get("_storage")
-    if type(writer).__name__ not in ("RoundRobinWriter", "TensorDictRoundRobinWriter"):
-        return None
-    rows = int(storage.max_size)
-    return Cursor((Ring(0, rows, int(writer._cursor) % rows, int(writer._write_count)),))
-
-
 _SB3 = RowWriter(
     _named("observations", "next_observations", "actions", "rewards", "dones", "timeouts"),
     _sb3_cursor,
@@ -212,9 +203,6 @@ _writers: dict[type | str, RowWriter] = {
     "tianshou.data.buffer.buffer_base.ReplayBuffer": RowWriter(
         _tianshou_arrays, _tianshou_cursor, ("add", "update", "reset", "set_batch")
     ),
-    "torchrl.data.replay_buffers.replay_buffers.ReplayBuffer": RowWriter(
-        _torchrl_arrays, _torchrl_cursor, ("add", "extend")
-    ),
 }
 for _name in (
     "manager.ReplayBufferManager",
@@ -226,6 +214,12 @@ for _name in (
 ):
     _writers[f"tianshou.data.buffer.{_name}"] = _writers["tianshou.data.buffer.buffer_base.ReplayBuffer"]
 _cache: dict[type, RowWriter | None] = {}
+
+
+def declare_rows(cls: type | str, writer: RowWriter) -> None:
+    """Say how buffers of a class are written, by the class or by its dotted name."""
+    _writers[cls] = writer
+    _cache.clear()
 
 
 def register_rows(
@@ -255,8 +249,7 @@ def register_rows(
         return Cursor((Ring(0, int(getattr(buffer, rows)), int(getattr(buffer, position)), total),))
 
     methods = tuple(name for name, member in vars(cls).items() if callable(member) and name != "__init__")
-    _writers[cls] = RowWriter(_named(*arrays), cursor, methods)
-    _cache.clear()
+    declare_rows(cls, RowWriter(_named(*arrays), cursor, methods))
 
 
 def writer_of(cls: type) -> RowWriter | None:

@@ -23,7 +23,7 @@ import xxhash
 from perdure.errors import ChangedRowsWarning
 from perdure.state import rows
 from perdure.state.memory import LiveArray, address
-from perdure.state.rows import Cursor, Rows
+from perdure.state.rows import Cursor, Rows, rows_before
 from perdure.tree import Array, Source, Staged, State, flat_bytes
 
 #: An array that is not larger is copied whole; to find out what changed of it would take as long.
@@ -32,6 +32,8 @@ SMALL = 1 << 20
 LARGE = 64 << 20
 #: Stretches that follow each other are stored as one chunk until they have this size.
 LEAST_CHUNK = 64 << 10
+#: So many bytes at most are kept of each array of a buffer to find out whether it was rewritten.
+MOST_TESTIMONY = 8 << 10
 #: More than this is not set aside: it is written while the training waits.
 MOST_STAGED = 1 << 30
 
@@ -68,11 +70,17 @@ class _Known:
 
 
 class _Watched:
-    """A buffer, and for each of its rings how many rows were seen to be written since a checkpoint."""
+    """A buffer, and for each of its rings how many rows were seen to be written since a checkpoint.
+
+    A cursor says nothing of a whole lap that nobody looked at, nor of a buffer that was emptied and is fuller now
+    than it was. Both write over all rows that had been written last, so a few of those are kept as witnesses.
+    """
 
     def __init__(self, rows: Rows, cursor: Cursor) -> None:
         self.rows = rows
         self.stored = cursor
+        self.witnesses = rows_before(cursor)
+        self.testimony: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
         self.seen = cursor
         self.advanced = [0] * len(cursor.rings)
         self.looks = 0
@@ -87,6 +95,32 @@ class _Watched:
         else:
             self.seen = now
             self.advanced = [a + b for a, b in zip(self.advanced, found, strict=True)]
+
+    def witness(self, node: Array, live: LiveArray, content: np.ndarray[Any, Any]) -> None:
+        """Keep what some rows of one of its arrays hold now."""
+        if self.witnesses.size and self.witnesses[-1] < _height(node, live):
+            self.testimony[_place(live)] = self._read(node, content, self.witnesses)
+
+    def question(self, node: Array, live: LiveArray, content: np.ndarray[Any, Any]) -> None:
+        """Have a buffer count as rewritten if rows changed that its cursor has not passed."""
+        kept = self.testimony.get(_place(live))
+        if self.emptied or kept is None or self.witnesses[-1] >= _height(node, live):
+            return
+        found = rows.between(self.stored, self.seen, self.advanced)
+        if found is None:
+            return
+        edges = np.array([edge for stretch in found for edge in stretch], np.int64)
+        unwritten = np.searchsorted(edges, self.witnesses, side="right") % 2 == 0
+        now = self._read(node, content, self.witnesses[unwritten])
+        self.emptied = not np.array_equal(kept[unwritten], now)
+
+    def _read(
+        self, node: Array, content: np.ndarray[Any, Any], which: np.ndarray[Any, Any]
+    ) -> np.ndarray[Any, Any]:
+        table = content.reshape(node.shape[0], -1)
+        # Of long rows some bytes all over them.
+        step = max(1, table.shape[1] * self.witnesses.size // MOST_TESTIMONY)
+        return table[which[:, None], np.arange(0, table.shape[1], step)] if step > 1 else table[which]
 
 
 @dataclass
@@ -145,6 +179,8 @@ class Stager:
         for node in state.arrays:
             live: Any = node.data
             source: Any = sources.get(_place(live))
+            if _height(node, live) and (watched := self._watched.get(_buffer(node))) is not None:
+                watched.witness(node, live, np.frombuffer(flat_bytes(live, node.order), np.uint8))
             if source is not None and hasattr(source, "layout"):
                 self._note(node, live, source, self._watched)
 
@@ -160,10 +196,17 @@ class Stager:
         views, self._views = self._views, {}
         wanted = []
         total = 0
+        contents: list[tuple[Array, Any, np.ndarray[Any, Any]]] = []
         for node in state.arrays:
             live: Any = node.data
             content = self._content(node, live, views)
+            contents.append((node, live, content))
+            if node.rows is not None and (watched := self._watched.get(_buffer(node))) is not None:
+                watched.question(node, live, content)
+        for node, live, content in contents:
             stretches, stored = self._changed(node, live, content, staging)
+            if node.rows is not None and (watched := staging.watched.get(_buffer(node))) is not None:
+                watched.witness(node, live, content)
             wanted.append((node, live, content, stretches, stored))
             total += sum([stop - start for start, stop in stretches])
         self._reserve(min(total, MOST_STAGED))
@@ -303,6 +346,11 @@ def _watch(state: State) -> dict[int, _Watched]:
         if key and key not in found and (cursor := node.rows.cursor()) is not None:
             found[key] = _Watched(node.rows, cursor)
     return found
+
+
+def _height(node: Array, live: LiveArray) -> int:
+    """How many rows an array has that lie in main memory one after the other; 0 if they lie elsewhere."""
+    return node.shape[0] if node.rows is not None and node.shape and live.nbytes and _lies_flat(node, live) else 0
 
 
 def _buffer(node: Array) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,9 @@ def _in_files(storage: Any, value: Any, *, like: bool) -> Any:
     :param like: only as large as it; otherwise with its content.
     """
     scratch = vars(storage).get("scratch_dir")
+    if scratch is not None and not all(map(_names_a_file, _keys(value))):
+        # Nothing that a checkpoint holds says where a file is written; without a name it lies in no directory.
+        scratch = None
     if hasattr(value, "memmap_like"):
         # The files may be there already: those of the process that was killed, of the same run.
         place = {"prefix": scratch, "existsok": True}
@@ -134,7 +138,9 @@ def _in_files(storage: Any, value: Any, *, like: bool) -> Any:
     memmap: Any = sys.modules["tensordict.memmap"]
 
     def file(at: str, tensor: torch.Tensor) -> Any:
-        name = None if scratch is None else f"{str(scratch).rstrip('/')}/{at.strip('.') or 'tensor'}.memmap"
+        name = None if scratch is None else Path(scratch) / f"{at.strip('.') or 'tensor'}.memmap"
+        if name is not None:
+            name.parent.mkdir(parents=True, exist_ok=True)
         return memmap.MemoryMappedTensor.from_tensor(tensor, filename=name, existsok=True, copy_data=not like)
 
     def below(value: Any, at: str) -> Any:
@@ -147,10 +153,33 @@ def _in_files(storage: Any, value: Any, *, like: bool) -> Any:
     return below(value, "")
 
 
+def _keys(value: Any) -> Iterator[str]:
+    """The keys in a (nested) TensorDict or dict."""
+    if isinstance(value, tuple | list):
+        for child in value:
+            yield from _keys(child)
+    elif not isinstance(value, torch.Tensor) and hasattr(value, "items"):
+        for key, child in value.items():
+            yield str(key)
+            yield from _keys(child)
+
+
+def _names_a_file(key: str) -> bool:
+    return "/" not in key and "\0" not in key and key not in (".", "..")
+
+
 def _missing(storage: Any, name: str, node: Node) -> Any:
     """The files of a storage that has not been written to in this process: what was saved is read into them."""
     template = _template(node) if name == "_storage" else None
-    return None if template is None else _in_files(storage, template, like=True)
+    if template is None or not all(_fits(storage, tensor) for tensor in _tensors(template)):
+        return None
+    return _in_files(storage, template, like=True)
+
+
+def _fits(storage: Any, tensor: torch.Tensor) -> bool:
+    """Whether a tensor has as many rows as the storage of the script would make."""
+    ndim = storage.ndim
+    return tensor.shape[:ndim].numel() < storage.max_size + tensor.shape[1:ndim].numel()
 
 
 def _in_a_file(value: Any) -> bool:
@@ -213,11 +242,12 @@ for _kind in ("SumSegmentTreeFp32", "SumSegmentTreeFp64", "MinSegmentTreeFp32", 
 
 def _tensors(storage: Any) -> Iterator[torch.Tensor]:
     """The tensors of a storage's content: one tensor, a (nested) TensorDict, or dicts and tuples of them."""
-    if isinstance(storage, torch.Tensor | dict | list | tuple):
+    if isinstance(storage, torch.Tensor | dict | list | tuple | str | int | float | None):
         yield from leaves(storage)
         return
-    attributes = attributes_of(storage)
-    for child in dict.values(attributes.get("_tensordict") or {}) if "_tensordict" in attributes else ():
+    # Of a TensorDict a dict, of a tensorclass a TensorDict.
+    content = attributes_of(storage).get("_tensordict")
+    for child in content.values() if isinstance(content, dict) else () if content is None else (content,):
         yield from _tensors(child)
 
 

@@ -1,5 +1,5 @@
-"""torch's modules and optimizers, walked by the names their users know; Python's own mutable bytes, and its values
-that processes share."""
+"""torch's modules and optimizers, walked by the names their users know; hindsight buffers, without what they never
+write; Python's own mutable bytes, and its values that processes share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from perdure.state.registry import Adapter, register, register_adapter
+from perdure.state.capture import attributes_of
+from perdure.state.registry import Adapter, register, register_adapter, skip
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 _HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
@@ -84,6 +85,28 @@ def _optimizer_assign(optimizer: torch.optim.Optimizer, name: str, value: Any) -
 
 register_adapter(torch.nn.Module, Adapter(_module_fields, _module_assign))
 register_adapter(torch.optim.Optimizer, Adapter(_optimizer_fields, _optimizer_assign, frozenset({"state"})))
+
+
+class Unwritten:
+    """Stands in a walk for what is there and never written."""
+
+
+def _hindsight_fields(buffer: Any) -> Mapping[str, Any]:
+    fields = attributes_of(buffer)
+    if not fields.get("copy_info_dict", True):
+        # An empty dict for each of its rows, a million of them perhaps.
+        fields["infos"] = Unwritten()
+    return fields
+
+
+def _assign(holder: Any, name: str, value: Any) -> None:
+    vars(holder)[name] = value
+
+
+skip(Unwritten, "nothing writes it")
+register_adapter(
+    "stable_baselines3.her.her_replay_buffer.HerReplayBuffer", Adapter(_hindsight_fields, _assign)
+)
 
 
 def _restore_bytes(live: bytearray, saved: np.ndarray[Any, Any]) -> None:

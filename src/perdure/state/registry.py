@@ -373,7 +373,12 @@ def _builtin_knowledge() -> None:
     ):
         structural(name)
     structural(torch.nn.Module)
-    for made in (torch.distributions.Distribution, collections.Counter, types.SimpleNamespace):
+    for made in (
+        torch.distributions.Distribution,
+        collections.Counter,
+        types.SimpleNamespace,
+        "tianshou.data.batch.Batch",
+    ):
         rebuildable(made)
     for name, attributes in (
         ("gymnasium.wrappers.common.RecordEpisodeStatistics", ("episode_start_time",)),

@@ -25,12 +25,14 @@ class Ring(NamedTuple):
     :param rows: how many it has.
     :param position: the row that is written next, counted from `first`.
     :param written: how many rows were ever written, where the buffer counts them.
+    :param epoch: another object than before if this stretch was emptied in the meantime.
     """
 
     first: int
     rows: int
     position: int
     written: int | None = None
+    epoch: Any = None
 
 
 class Cursor(NamedTuple):
@@ -94,6 +96,15 @@ def between(then: Cursor, now: Cursor, advanced: Sequence[int]) -> list[tuple[in
     return merged(stretch for stretch in found if stretch[0] < stretch[1])
 
 
+def rows_before(cursor: Cursor) -> np.ndarray[Any, Any]:
+    """A few rows of each ring, sorted: those written last, and some of the older ones."""
+    found: set[int] = set()
+    for first, size, position, *_ in cursor.rings:
+        if size:
+            found |= {first + (position - 1 - back) % size for back in (0, 1, size // 3, 2 * size // 3)}
+    return np.array(sorted(found), np.int64)
+
+
 def merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Stretches sorted, and joined where they touch."""
     found: list[tuple[int, int]] = []
@@ -114,9 +125,12 @@ def advance(then: Cursor, now: Cursor) -> list[int] | None:
     for before, after in zip(then.rings, now.rings, strict=True):
         if before.rows != after.rows:
             return None
-        if after.written is not None:
-            # A buffer that counts until it is full and counts now was emptied if it did not count before.
-            if before.written is None or after.written < before.written:
+        if before.epoch is not after.epoch:
+            found.append(after.rows)
+        elif after.written is not None:
+            # A buffer that counts until it is full and counts now was emptied if it did not count before. One that
+            # was empty may have been filled, emptied, and filled again.
+            if not before.written or after.written < before.written:
                 return None
             count = after.written - before.written
             # Something else than its cursor wrote, and was counted.
@@ -163,16 +177,22 @@ def _sb3_cursor(buffer: Any) -> Cursor:
     return Cursor((Ring(0, rows, position, written),), ahead=ahead)
 
 
+def _altered(buffer: Any) -> list[int]:
+    """The rows whose goals a hindsight buffer has replaced for the last sample, until the next one."""
+    return np.unique(vars(buffer).get("_altered_indices", ())).astype(np.int64).tolist()  # type: ignore[no-any-return]
+
+
 def _tianshou_cursor(buffer: Any) -> Cursor | None:
-    touched = tuple(int(row) for row in getattr(buffer, "_altered_indices", ()))
+    touched = tuple(_altered(buffer))
     parts = vars(buffer).get("buffers")
     if parts is None:
         ring = Ring(0, int(buffer.maxsize), int(buffer._insertion_idx))
         return Cursor((ring,), buffer.last_index, touched)
     rings = []
     for first, part in zip(buffer._offset, parts, strict=True):
-        rings.append(Ring(int(first), int(part.maxsize), int(part._insertion_idx)))
-        touched += tuple(int(first + row) for row in getattr(part, "_altered_indices", ()))
+        # A cache is emptied when its episode ends, and then this array is another one.
+        rings.append(Ring(int(first), int(part.maxsize), int(part._insertion_idx), epoch=part.last_index))
+        touched += tuple(int(first) + row for row in _altered(part))
     # A buffer that is emptied makes this array anew.
     return Cursor(tuple(rings), buffer.last_index, touched)
 
@@ -191,15 +211,15 @@ def _tianshou_arrays(buffer: Any) -> Iterator[Any]:
     return below(vars(buffer).get("_meta"))
 
 
-_SB3 = RowWriter(
-    _named("observations", "next_observations", "actions", "rewards", "dones", "timeouts"),
-    _sb3_cursor,
-    ("add", "extend", "reset"),
-)
+_SB3_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+_SB3 = RowWriter(_named(*_SB3_ARRAYS), _sb3_cursor, ("add", "extend", "reset"))
 _writers: dict[type | str, RowWriter] = {
     "stable_baselines3.common.buffers.ReplayBuffer": _SB3,
     "stable_baselines3.common.buffers.DictReplayBuffer": _SB3,
-    "stable_baselines3.her.her_replay_buffer.HerReplayBuffer": _SB3,
+    # How long an episode is, is written into all of its rows when it ends.
+    "stable_baselines3.her.her_replay_buffer.HerReplayBuffer": RowWriter(
+        _named(*_SB3_ARRAYS, "ep_start"), _sb3_cursor, ("add", "extend", "reset")
+    ),
     "tianshou.data.buffer.buffer_base.ReplayBuffer": RowWriter(
         _tianshou_arrays, _tianshou_cursor, ("add", "update", "reset", "set_batch")
     ),

@@ -81,12 +81,14 @@ class _Watched:
         self.stored = cursor
         self.witnesses = rows_before(cursor)
         self.testimony: dict[tuple[int, int], np.ndarray[Any, Any]] = {}
+        self._called: np.ndarray[Any, Any] | None = None
         self.seen = cursor
         self.advanced = [0] * len(cursor.rings)
         self.looks = 0
         self.emptied = False
 
     def look(self) -> None:
+        self._called = None
         now = self.rows.cursor()
         found = None if now is None else rows.advance(self.seen, now)
         self.looks += 1
@@ -106,11 +108,11 @@ class _Watched:
         kept = self.testimony.get(_place(live))
         if self.emptied or kept is None or self.witnesses[-1] >= _height(node, live):
             return
-        found = rows.between(self.stored, self.seen, self.advanced)
-        if found is None:
-            return
-        edges = np.array([edge for stretch in found for edge in stretch], np.int64)
-        unwritten = np.searchsorted(edges, self.witnesses, side="right") % 2 == 0
+        if self._called is None:
+            found = rows.between(self.stored, self.seen, self.advanced) or []
+            edges = np.array([edge for stretch in found for edge in stretch], np.int64)
+            self._called = np.searchsorted(edges, self.witnesses, side="right") % 2 == 0
+        unwritten = self._called
         now = self._read(node, content, self.witnesses[unwritten])
         self.emptied = not np.array_equal(kept[unwritten], now)
 
@@ -350,7 +352,11 @@ def _watch(state: State) -> dict[int, _Watched]:
 
 def _height(node: Array, live: LiveArray) -> int:
     """How many rows an array has that lie in main memory one after the other; 0 if they lie elsewhere."""
-    return node.shape[0] if node.rows is not None and node.shape and live.nbytes and _lies_flat(node, live) else 0
+    return (
+        node.shape[0]
+        if node.rows is not None and node.shape and live.nbytes and _lies_flat(node, live)
+        else 0
+    )
 
 
 def _buffer(node: Array) -> int:

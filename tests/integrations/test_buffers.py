@@ -120,7 +120,7 @@ class SB3:
             key: np.random.randint(0, 2, (self.buffer.n_envs, *shape)).astype(np.float32)
             for key, shape in self.shapes.items()
         }
-        return made[None] if None in made else made
+        return made.get(None, made)
 
     def write(self, count):
         for _ in range(count):
@@ -152,7 +152,9 @@ def her(**options):
 
 STABLE = {
     "plain": lambda: SB3Buffer(80, BOX, BOX, n_envs=2),
-    "memory": lambda: SB3Buffer(80, BOX, BOX, n_envs=2, optimize_memory_usage=True, handle_timeout_termination=False),
+    "memory": lambda: SB3Buffer(
+        80, BOX, BOX, n_envs=2, optimize_memory_usage=True, handle_timeout_termination=False
+    ),
     "dict": lambda: SB3Dict(80, DICT, BOX, n_envs=2),
     "nstep": lambda: SB3NStep(80, BOX, BOX, n_envs=2),
     "her": her,

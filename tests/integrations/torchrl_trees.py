@@ -1,8 +1,8 @@
 """The C++ part of TorchRL, without which it has no prioritised samplers. Import this before TorchRL.
 
-A wheel of TorchRL holds it for one version of torch only. Where that is another one, it can be built from the sources that
-the wheel brings along: `python torchrl_trees.py DIRECTORY`, which takes minutes; with TORCHRL_TREES=DIRECTORY in the
-environment the tests use it. Without it the tests of these samplers are skipped.
+A wheel of TorchRL holds it for one version of torch only. Where that is another one, it can be built from the sources
+that the wheel brings along: `python torchrl_trees.py DIRECTORY`, which takes minutes; with TORCHRL_TREES=DIRECTORY in
+the environment the tests use it. Without it the tests of these samplers are skipped.
 """
 
 import importlib.util

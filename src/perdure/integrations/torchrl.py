@@ -42,7 +42,14 @@ for _name in (_TENSORDICT, "tensordict._lazy.LazyStackedTensorDict"):
     rebuildable(_name)
     leave_out(
         _name,
-        ("_cache", "_last_op", "_last_op_queue", "_locked_schema", "_lock_parents_weakrefs", "__lock_parents_weakrefs"),
+        (
+            "_cache",
+            "_last_op",
+            "_last_op_queue",
+            "_locked_schema",
+            "_lock_parents_weakrefs",
+            "__lock_parents_weakrefs",
+        ),
         "tensordict's own bookkeeping",
     )
     leave_out(_name, ("_is_memmap", "_is_shared", "_memmap_prefix"), "which memory this process has for it")
@@ -64,9 +71,9 @@ refuse(
     "threads draw its samples ahead, so which rows and random numbers they have used is different in each process. "
     "Build it without: ReplayBuffer(..., prefetch=None)",
 )
-for _kind in ("RayReplayBuffer", "RemoteTensorDictReplayBuffer"):
+for _kind in ("ray_buffer.RayReplayBuffer", "replay_buffers.RemoteTensorDictReplayBuffer"):
     refuse(
-        f"{_BUFFERS}.{_kind}",
+        f"torchrl.data.replay_buffers.{_kind}",
         "its rows lie in another process. Use a TensorDictReplayBuffer in this process",
     )
 
@@ -195,9 +202,13 @@ def _assign_memmap(storage: Any, name: str, value: Any) -> None:
 
 register_adapter(f"{_STORAGES}.LazyMemmapStorage", Adapter(attributes_of, _assign_memmap, missing=_missing))
 leave_out(
-    f"{_STORAGES}.LazyMemmapStorage", ("_auto_cleanup", "_cleaned_up", "existsok"), "about the files of this process"
+    f"{_STORAGES}.LazyMemmapStorage",
+    ("_auto_cleanup", "_cleaned_up", "existsok"),
+    "about the files of this process",
 )
-refuse(f"{_STORAGES}.StoreStorage", "its rows lie in another process. Use LazyTensorStorage or LazyMemmapStorage")
+refuse(
+    f"{_STORAGES}.StoreStorage", "its rows lie in another process. Use LazyTensorStorage or LazyMemmapStorage"
+)
 
 # -- the priorities of PrioritizedSampler --------------------------------------------------------------------------
 

@@ -192,7 +192,7 @@ def known(cls: type) -> _Class:
     found = _cache.get(cls)
     if found is None:
         for base in cls.__mro__:
-            _learn(base.__module__.partition(".")[0])
+            _learn(f"{base.__module__}".partition(".")[0])
         found = _Class()
         for base in cls.__mro__:
             for key in (base, f"{base.__module__}.{base.__qualname__}"):

@@ -1,4 +1,4 @@
-"""Replay buffers of TorchRL in use, as a program: `python torchrl_cases.py DIRECTORY STEPS KIND...`.
+"""Replay buffers of TorchRL in use, as a program: `python torchrl_buffers.py DIRECTORY STEPS KIND...`.
 
 Each kind has a run of its own in DIRECTORY, which goes on until STEPS steps are done. What its samples were is added up
 in its world, and printed at the end.
@@ -59,7 +59,11 @@ def tensordict(n, g):
         {
             "obs": torch.randn(n, 3, generator=g),
             "episode": torch.randint(0, 4, (n,), generator=g).sort().values,
-            "next": {"obs": torch.randn(n, 3, generator=g), "reward": torch.randn(n, 1, generator=g), "done": done},
+            "next": {
+                "obs": torch.randn(n, 3, generator=g),
+                "reward": torch.randn(n, 1, generator=g),
+                "done": done,
+            },
         },
         [n],
     )
@@ -67,7 +71,9 @@ def tensordict(n, g):
 
 def wide(n, g):
     # Three environments, n steps of each.
-    return TensorDict({"obs": torch.randn(3, n, 5, generator=g), "deep": {"x": torch.randn(3, n, generator=g)}}, [3, n])
+    return TensorDict(
+        {"obs": torch.randn(3, n, 5, generator=g), "deep": {"x": torch.randn(3, n, generator=g)}}, [3, n]
+    )
 
 
 def tensor(n, g):
@@ -75,7 +81,10 @@ def tensor(n, g):
 
 
 def pytree(n, g):
-    return {"obs": torch.randn(n, 3, generator=g), "pair": (torch.randn(n, generator=g), torch.randn(n, 2, generator=g))}
+    return {
+        "obs": torch.randn(n, 3, generator=g),
+        "pair": (torch.randn(n, generator=g), torch.randn(n, 2, generator=g)),
+    }
 
 
 def transitions(n, g):
@@ -149,7 +158,10 @@ PRIORITIZED = {
         ),
         tensordict,
     ),
-    "prioritized-memmap": (lambda: buffer(LazyMemmapStorage(ROWS), PrioritizedSampler(ROWS, 0.7, 0.5)), tensordict),
+    "prioritized-memmap": (
+        lambda: buffer(LazyMemmapStorage(ROWS), PrioritizedSampler(ROWS, 0.7, 0.5)),
+        tensordict,
+    ),
     "prioritized-slices": (
         lambda: buffer(
             LazyTensorStorage(ROWS),
@@ -194,9 +206,15 @@ class Feed:
 
     def overwrite(self):
         """Write beside the cursor."""
-        if len(self.rb) and self.rows_of is tensordict and type(self.rb._writer) is TensorDictRoundRobinWriter:
+        if (
+            len(self.rb)
+            and self.rows_of is tensordict
+            and type(self.rb._writer) is TensorDictRoundRobinWriter
+        ):
             index = self.draw.randrange(len(self.rb))
-            self.rb._storage[index] = self.rb._storage[index].apply(lambda x: x + 1 if x.is_floating_point() else x)
+            self.rb._storage[index] = self.rb._storage[index].apply(
+                lambda x: x + 1 if x.is_floating_point() else x
+            )
 
 
 def digest(value):

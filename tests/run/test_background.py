@@ -191,6 +191,7 @@ def test_without_checking_a_lie_is_found_out_before_long(
     monkeypatch.setenv(staging.CHECK_ROWS, "0")
     world, rng = perdure.World(buffer=Buffer(200_000)), np.random.default_rng(0)
     world.buffer.data[:] = rng.random(world.buffer.data.shape)
+    world.buffer.add(world.buffer.data[0].copy())
     with perdure.Run(tmp_path / "run") as run:
         run.checkpoint(world, 0)
         world.buffer.data[100_000] = 7

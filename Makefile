@@ -4,7 +4,10 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench damage fuzz clean
+
+# How long `make fuzz` looks for a failing input, for each of three kinds of input.
+FUZZ_SECONDS ?= 120
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,5 +39,14 @@ $(VENV)/.bench: $(VENV)/.installed
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks $(BENCH)
 
+damage: $(VENV)/.installed
+	PERDURE_EXHAUSTIVE=1 $(BIN)/python -m pytest -rA --timeout 3600 --numprocesses $(WORKERS) --dist worksteal \
+	    tests/reliability/test_damage.py tests/reliability/test_hostile_files.py
+
+fuzz: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	for target in document checkpoint pack; do \
+	    $(BIN)/python tests/reliability/fuzzing.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .fuzz $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -11,9 +11,11 @@ import torch
 from perdure.errors import PerdureError
 from perdure.persistence import Persistence, PersistenceGroup, PersistEvent, PolicyPersistence, RestoreEvent
 from perdure.state.capture import parts_of
+from perdure.store.files import read_small
 from perdure.world import World
 
 _FILE = "best.json"
+_LONGEST = 1 << 16
 _PARTS = ("policy", "algorithm", "agent", "model")
 
 
@@ -71,11 +73,11 @@ class _Record(Persistence):
 
 def _read(directory: str) -> float | None:
     try:
-        with open(os.path.join(directory, "best", _FILE)) as file:
-            score = json.load(file)["score"]
-    except (OSError, ValueError, KeyError, TypeError):
+        score = json.loads(read_small(os.path.join(directory, "best", _FILE), _LONGEST))["score"]
+        # Nothing is better than NaN: it would keep every policy from being published.
+        return float(score) if type(score) in (int, float) and score == score else None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
-    return float(score) if isinstance(score, int | float) else None
 
 
 def policy_of(world: Any) -> torch.nn.Module:

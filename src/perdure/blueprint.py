@@ -49,8 +49,14 @@ def pack(plan: dict[str, str]) -> np.ndarray[Any, Any]:
 
 
 def unpack(data: np.ndarray[Any, Any]) -> dict[str, str]:
-    """The blueprint that `pack` packed."""
-    plan = json.loads(data.tobytes())
+    """The blueprint that `pack` packed.
+
+    :raises ValueError: if it is none.
+    """
+    try:
+        plan = json.loads(data.tobytes())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     return {str(path): str(value) for path, value in plan.items()}
 
 

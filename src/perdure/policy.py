@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import pickle
+import re
 import threading
 import zipfile
 import zlib
@@ -27,6 +28,7 @@ from perdure._picklable import Pickler, culprit, uses_of
 from perdure._pickles import ForgedError, How, Name, UnreadableError, uses
 from perdure._trust import Allowed, Trust, Trusted
 from perdure.errors import DamagedError, NotPicklableError, RestoreError, UntrustedError
+from perdure.store.files import read_small
 
 TDevice: TypeAlias = str | torch.device | dict[str, str] | Callable[[Any, str], Any] | None
 """Where tensors are loaded to: whatever :func:`torch.load` accepts as `map_location`."""
@@ -134,30 +136,69 @@ def read_checksums(directory: str | os.PathLike[str]) -> dict[str, str]:
     """The checksums of the files in `directory` by name; none if it was not written by Perdure."""
     file = Path(directory, CHECKSUMS)
     try:
-        lines = file.read_text().splitlines()
-    except FileNotFoundError:
+        content = read_small(os.fspath(file), _LONGEST_LIST)
+    except (FileNotFoundError, NotADirectoryError):
         return {}
+    except OSError as error:
+        raise DamagedError(f"{file} cannot be read: {error.strerror}.") from error
+    try:
+        # Not `splitlines`, which has other ends of lines too: a damaged one must not pass for one.
+        *lines, end = content.decode().split("\n")
     except UnicodeDecodeError as error:
         raise DamagedError(f"{file} is damaged: {error}.") from error
-    sums = {}
+    sums: dict[str, str] = {}
     for line in lines:
         digest, space, name = line.partition("  ")
         parts = name.split("/")
-        if len(digest) != 64 or not space or any(part in ("", ".", "..") for part in parts) or "\\" in name:
+        if (
+            not _DIGEST.fullmatch(digest)
+            or not space
+            or not name.isprintable()
+            or name in sums
+            or any(part in ("", ".", "..") for part in parts)
+            or "\\" in name
+        ):
             raise DamagedError(
-                f"{file} is damaged: {line!r} is not a checksum and a name of a file beside it."
+                f"{file} is damaged: {line!r:.200} is not a checksum and a name of a file beside it."
             )
         sums[name] = digest
+    if end:
+        raise DamagedError(f"{file} is damaged: it was cut off within a line.")
     return sums
+
+
+_LONGEST_LIST = 1 << 26
+_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
 def verify(directory: str | os.PathLike[str]) -> None:
     """Check every file of a version against its checksum; a directory without checksums is left alone."""
-    for name, digest in read_checksums(directory).items():
+    sums = read_checksums(directory)
+    for name, digest in sums.items():
         file = os.path.join(directory, name)
         if not os.path.isfile(file):
             raise DamagedError(f"{file} is missing; {CHECKSUMS} beside it lists it. {_OTHER_VERSION}")
         _compare(file, _digest(file), digest)
+    if os.path.lexists(os.path.join(directory, CHECKSUMS)):
+        _check_unlisted(directory, sums)
+
+
+def is_as_written(directory: str | os.PathLike[str], name: str) -> bool:
+    """Whether a file of a version is listed there, and has the content that it was written with."""
+    file = os.path.join(directory, name)
+    return os.path.isfile(file) and read_checksums(directory).get(name) == _digest(file)
+
+
+def _check_unlisted(directory: str | os.PathLike[str], sums: dict[str, str]) -> None:
+    """A list that was cut off between two lines looks whole."""
+    for folder, _, names in os.walk(directory):
+        for name in sorted(names):
+            file = Path(folder, name).relative_to(directory).as_posix()
+            if file not in sums and file != CHECKSUMS and file.isprintable():
+                raise DamagedError(
+                    f"{os.path.join(directory, file)} is not in {CHECKSUMS} beside it: the list was cut off, or the "
+                    "file was added later and does not belong there."
+                )
 
 
 _OTHER_VERSION = "Restore from another version (a policy_epoch_….pt, another run) or a backup."
@@ -185,7 +226,12 @@ def _load(
         raise FileNotFoundError(
             f"there is no policy file {os.fspath(path)}. Is it the run's directory, or its file?"
         )
-    data = Path(real).read_bytes()  # once, so that what is checked is what is loaded
+    try:
+        data = Path(real).read_bytes()  # once, so that what is checked is what is loaded
+    except MemoryError:
+        raise RestoreError(
+            f"{os.fspath(path)} has {os.path.getsize(real):,} bytes, more than fit into this process's memory"
+        ) from None
     digest = read_checksums(os.path.dirname(real)).get(os.path.basename(real))
     if digest is not None:
         _compare(real, hashlib.sha256(data).hexdigest(), digest)
@@ -198,7 +244,7 @@ def _load(
             try:
                 return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
             except RuntimeError as error:
-                if "PytorchStreamReader" not in str(error):
+                if not any(words in str(error) for words in ("PytorchStreamReader", "record size")):
                     raise  # for instance a device that is not there; torch says what to do
                 raise DamagedError(f"{os.fspath(path)} is damaged: {error}. {_OTHER_VERSION}") from error
             except Exception as error:  # the classes' own code runs here
@@ -216,9 +262,17 @@ def _check_records(data: bytes, path: str) -> None:
         return  # no archive: an old file, or none of torch's; what reads it says so
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            record = archive.testzip()
+            packed = [
+                each.filename for each in archive.infolist() if each.compress_type != zipfile.ZIP_STORED
+            ]
+            # torch never compresses; a few kilobytes that become gigabytes are made to fill the memory.
+            record = None if packed else archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error) as error:
         raise DamagedError(f"{path} is damaged or cut off: {error}. {_OTHER_VERSION}") from error
+    if packed:
+        raise DamagedError(
+            f"{path} is refused: its record {packed[0]} is compressed, which torch never does."
+        )
     if record is not None:
         raise DamagedError(
             f"{path} is damaged: its record {record} is not what was written. {_OTHER_VERSION}"

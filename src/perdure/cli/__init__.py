@@ -120,6 +120,28 @@ def verify(runs: tuple[str, ...], as_json: bool) -> int:
 @main.command(
     epilog="""\b
 Exit codes:
+  0  nothing is wrong with the run (any more)
+  1  something is damaged: it was left, or nothing was done
+  2  nothing there, it is being written to, or it cannot be read"""
+)
+@click.argument("run", type=click.Path())
+@click.option("--yes", "-y", is_flag=True, help="Do it, without asking.")
+@_json
+def repair(run: str, yes: bool, as_json: bool) -> int:
+    """Remove what is beyond help in RUN: damaged checkpoints, data that nobody needs, half-written files.
+
+    What will be done is shown first, with what it means for the run; it is done if you agree, or with --yes.
+    A lost run.json is restored. What is good is never touched, and without a single good checkpoint nothing is
+    removed at all.
+    """
+    from perdure.cli.repairing import repair_run
+
+    return repair_run(run, yes, as_json)
+
+
+@main.command(
+    epilog="""\b
+Exit codes:
   0  the killed run and the uninterrupted one ended with the same state
   1  they did not, or it could not be shown
   2  the demo could not be run"""

@@ -13,6 +13,8 @@ from typing import Any
 
 from perdure.errors import DamagedError, PerdureWarning, StoreError
 from perdure.store import CheckpointInfo, LocalBackend, RunInfo, publish
+from perdure.store.backend import GET_LIMIT
+from perdure.store.files import read_small
 from perdure.store.local import LOCK_FILE
 from perdure.store.manifest import CHECKPOINTS, RUN_FILE, NewerFormatError, manifest_name
 from perdure.store.opening import open_run
@@ -83,8 +85,7 @@ def is_run(path: str) -> bool:
         pass
     try:
         # Other programs have files of this name too.
-        with open(os.path.join(path, RUN_FILE), "rb") as file:
-            return file.read(len(_SEALED)) == _SEALED
+        return read_small(os.path.join(path, RUN_FILE), GET_LIMIT).startswith(_SEALED)
     except OSError:
         return False
 
@@ -211,8 +212,7 @@ def _best(path: str) -> tuple[float, int | None] | None:
     if name is None:
         return None
     try:
-        with open(os.path.join(path, publish.POLICIES, name, _BEST_FILE), "rb") as file:
-            record = json.loads(file.read(_SMALL))
+        record = json.loads(read_small(os.path.join(path, publish.POLICIES, name, _BEST_FILE), _SMALL))
         score, step = record["score"], record.get("step")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None

@@ -10,14 +10,14 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from perdure import policy
 from perdure.cli.output import clean, console, count, pairs, print_json, reading_bar, size, text
 from perdure.cli.runs import holder, without_directory
 from perdure.errors import DamagedError, PerdureWarning, StoreError
-from perdure.store import LocalBackend, Problem, Store, publish
+from perdure.store import LocalBackend, Problem, Store
 from perdure.store.manifest import CHECKPOINTS, RUN_FILE, NewerFormatError
 from perdure.store.packs import PACKS
 from perdure.store.reading import Catalog
+from perdure.upkeep import check_policies
 
 _AGAIN = 2
 
@@ -111,28 +111,9 @@ def _check(outcome: _Outcome, backend: LocalBackend) -> None:
         if each.file.startswith(f"{CHECKPOINTS}/") and (message := _newer(catalog, each.file)):
             newer[each.file] = message
     outcome.error = next(iter(newer.values()), "")
-    found += _policies(outcome.path)
+    found += check_policies(outcome.path)
     outcome.notes = [each for each in found if each.harmless]
     outcome.problems = [each for each in found if not each.harmless and each.file not in newer]
-
-
-def _policies(path: str) -> list[Problem]:
-    """What is wrong with the published policies and what handlers wrote with them."""
-    found = []
-    for version in publish.versions(path):
-        directory = os.path.join(path, publish.POLICIES, version)
-        try:
-            policy.verify(directory)
-        except DamagedError as error:
-            found.append(
-                Problem(
-                    f"{publish.POLICIES}/{version}", str(error), "the policy of this version cannot be used"
-                )
-            )
-        except OSError:
-            if os.path.isdir(directory):
-                raise
-    return found
 
 
 def _newer(catalog: Catalog, file: str) -> str:

@@ -13,6 +13,7 @@ from perdure import tree
 from perdure.state import values
 from perdure.state.capture import ITEMS
 from perdure.state.describe import describe, short
+from perdure.state.limits import unwieldy
 from perdure.state.plan import CONTAINERS, Plan
 from perdure.state.registry import Handler, cannot_make, known, slots
 from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, Value
@@ -106,11 +107,10 @@ def _unmakeable_container(plan: Plan, node: Items | tree.Mapping) -> str | None:
 
 def unhashable(plan: Plan, node: Node) -> str | None:
     """What in a dict or a set cannot be a key."""
-    keys: list[Any] = []
-    if isinstance(node, tree.Mapping):
-        keys = [key for key, _ in node.pairs]
-    elif isinstance(node, Items) and issubclass(plan.class_of(node) or list, set | frozenset):
-        keys = [child for child in node.items if not isinstance(child, Packed)]
+    kind = plan.class_of(node) if isinstance(node, Items) else None
+    keys = hashed(node, kind)
+    if (reason := unwieldy(keys, plan.find)) is not None:
+        return reason
     hashable = True
     seen: set[int] = set()
     while keys:
@@ -132,6 +132,15 @@ def unhashable(plan: Plan, node: Node) -> str | None:
         if not hashable:
             return f"the checkpoint has {describe(key)} as a key, which cannot be one"
     return None
+
+
+def hashed(node: Node, kind: type | None) -> list[Any]:
+    """What of a container's content Python hashes."""
+    if isinstance(node, tree.Mapping):
+        return [key for key, _ in node.pairs]
+    if isinstance(node, Items) and issubclass(kind or list, set | frozenset):
+        return [child for child in node.items if not isinstance(child, Packed)]
+    return []
 
 
 def definition(cls: type, name: str) -> list[Any]:

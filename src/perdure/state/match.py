@@ -19,6 +19,7 @@ from perdure import tree
 from perdure.state import memory, values
 from perdure.state.capture import ITEMS, LEFT_OUT, Path, Walker, attributes_of, factory_name, write_path
 from perdure.state.describe import describe, short
+from perdure.state.limits import unwieldy
 from perdure.state.making import NOT_BY_ATTRIBUTES, definition, unassignable, unreadable
 from perdure.state.patterns import matches
 from perdure.state.plan import ABSENT, CONTAINERS, Edge, Plan
@@ -301,12 +302,15 @@ class _Matcher:
 
     def _below_mapping(self, node: tree.Mapping, live: dict[Any, Any], path: Path) -> None:
         matched = set()
+        wieldy = unwieldy((key for key, _ in node.pairs), self._plan.find) is None
         for position, (key, child) in enumerate(node.pairs):
             plain = not isinstance(key, Node) or isinstance(key, Value)
             if isinstance(key, Node):
                 self._met.append(Edge(key, ABSENT, (path, "key", position), node, ("key", position)))
             found = ABSENT
             try:
+                if not wieldy:
+                    raise TypeError
                 read = self._key(key)
                 found = dict.get(live, read, ABSENT)
                 matched.add(read)

@@ -9,6 +9,7 @@ from typing import Any
 from perdure import tree
 from perdure.state.capture import LEFT_OUT, write_path
 from perdure.state.describe import describe
+from perdure.state.limits import check_memory
 from perdure.state.making import unhashable, unmakeable
 from perdure.state.plan import ABSENT, Edge, Plan
 from perdure.state.registry import known
@@ -20,6 +21,7 @@ _DEEPEST = 1_000
 def settle(plan: Plan) -> None:
     """What will hold the checkpoint's value, what can be made for what is not there, and in which order."""
     reached = _reached(plan)
+    check_memory(plan, reached)
     _order(plan, reached)
     made = [node for node in reached if plan.live(node) is ABSENT or _is_eager(plan, node)]
     # What was to be made and lacks a piece would be another thing.

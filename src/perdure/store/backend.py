@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol, TypeAlias
 
+from perdure.errors import StoreError
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 GET_LIMIT = 1 << 30
@@ -99,6 +101,20 @@ class Backend(Protocol):
     def locate(self, name: str) -> str:
         """Where an object is, in words for a person: a path, a URL."""
         ...
+
+
+def put_new(backend: Backend, name: str, buffers: Iterable[Buffer]) -> None:
+    """Put an object whose name no object of the run can have.
+
+    :raises StoreError: if something has that name all the same (a directory, say), or it cannot be written.
+    """
+    try:
+        backend.put(name, buffers)
+    except FileExistsError as error:
+        raise StoreError(
+            f"{backend.locate(name)} is in the way: something that is no file of this run has the name of the next "
+            "one. Move it away"
+        ) from error
 
 
 def check_name(name: str) -> str:

@@ -31,7 +31,7 @@ class Problem(NamedTuple):
 
 def check(backend: Backend, catalog: Catalog, run_id: str) -> list[Problem]:
     """Everything that is wrong with what `backend` holds; see :meth:`perdure.store.Store.verify`."""
-    problems = list(_check_run(backend))
+    problems = list(_check_run(backend, run_id))
     manifests: list[Manifest] = []
     for number in catalog.numbers():
         try:
@@ -63,9 +63,13 @@ def _chunks_of(manifest: Manifest) -> set[Chunk]:
     return {chunk for chunk in extents | pages if chunk.codec != ZERO}
 
 
-def _check_run(backend: Backend) -> Iterable[Problem]:
+def _check_run(backend: Backend, run_id: str) -> Iterable[Problem]:
+    where = backend.locate(RUN_FILE)
     try:
-        read_run(backend.get(RUN_FILE), backend.locate(RUN_FILE))
+        if read_run(backend.get(RUN_FILE), where).id != run_id:
+            yield Problem(
+                RUN_FILE, f"{where} is that of another run than every checkpoint here", _RUN_MEANING
+            )
     except FileNotFoundError:
         yield Problem(RUN_FILE, f"{backend.locate(RUN_FILE)} is missing", _RUN_MEANING)
     except StoreError as error:
@@ -103,7 +107,7 @@ def _check_pack(
 def _check_chunks(
     backend: Backend, pack: int, chunks: dict[Chunk, list[int]], number: int
 ) -> Iterable[Problem]:
-    buffer = memoryview(bytearray(READ_SIZE))
+    buffer = memoryview(bytearray(min(READ_SIZE, sum(chunk.length for chunk in chunks))))
     for run in runs(map(whole, sorted(chunks)), READ_SIZE):
         length = sum(extent.take for extent in run)
         if length > buffer.nbytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -126,6 +127,24 @@ def sync_directory(directory: int | str) -> None:
     finally:
         if isinstance(directory, str):
             os.close(fd)
+
+
+def read_small(path: str, limit: int) -> bytes:
+    """The content of a small file that anything may have been put in the place of.
+
+    :raises OSError: if it cannot be read, is not a regular file (a pipe would be waited for), or has more than
+        `limit` bytes.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.ENXIO, "it is not a regular file", path)
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, expected at most {limit}", path)
+        return os.pread(fd, limit, 0)
+    finally:
+        os.close(fd)
 
 
 def make_directory(path: str) -> None:

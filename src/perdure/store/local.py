@@ -13,13 +13,14 @@ from contextlib import contextmanager, suppress
 
 from filelock import FileLock, Timeout
 
-from perdure.errors import DamagedError, LockedError
+from perdure.errors import DamagedError, LockedError, StoreError
 from perdure.store.backend import GET_LIMIT, Buffer, Entry, check_name
 from perdure.store.files import (
     TEMPORARY,
     explain,
     explained,
     make_directory,
+    read_small,
     sync,
     sync_directory,
     temporary_name,
@@ -139,6 +140,7 @@ class LocalBackend:
         try:
             make_directory(self.root)
             self._check_writable()
+            self._check_lock_file(path)
             # A writer that was killed may have made directories and not got so far as to sync them.
             sync_directory(self.root)
             with suppress(PermissionError):
@@ -227,6 +229,14 @@ class LocalBackend:
             number = errno.EROFS if read_only else errno.EACCES
             raise explain(OSError(number, os.strerror(number)), "write to the directory", directory)
 
+    def _check_lock_file(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            if os.lstat(path).st_nlink > 1:
+                raise StoreError(
+                    f"{path} has another name too (a hard link, of a copy made with cp -l?), and what is written to "
+                    "it would be written there: delete it while no process writes to this run"
+                )
+
     def _remove_leftovers(self) -> None:
         for directory in self._writable_directories():
             with explained("remove half-written files in", directory), os.scandir(directory) as found:
@@ -236,8 +246,7 @@ class LocalBackend:
 
     def _holder(self) -> str:
         try:
-            with open(self.locate(LOCK_FILE), "rb") as file:
-                holder = json.loads(file.read(4096))
+            holder = json.loads(read_small(self.locate(LOCK_FILE), 4096))
             return (
                 f"process {int(holder['pid'])} on host {holder['host']!s:.200}, since {holder['since']!s:.40}"
             )

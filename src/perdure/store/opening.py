@@ -6,7 +6,15 @@ import warnings
 
 from perdure.errors import DamagedError, PerdureWarning, StoreError
 from perdure.store.backend import Backend
-from perdure.store.manifest import RUN_FILE, NewerFormatError, RunInfo, read_run, write_run
+from perdure.store.manifest import (
+    RUN_FILE,
+    NewerFormatError,
+    RunInfo,
+    manifest_name,
+    read_manifest,
+    read_run,
+    write_run,
+)
 from perdure.store.reading import checkpoint_numbers, load_manifest
 
 
@@ -22,7 +30,11 @@ def open_run(backend: Backend, create: RunInfo | None = None) -> RunInfo:
     """
     where = backend.locate(RUN_FILE)
     try:
-        return read_run(backend.get(RUN_FILE), where)
+        run = read_run(backend.get(RUN_FILE), where)
+        numbers = checkpoint_numbers(backend)
+        if not _is_of_another(backend, numbers, run):
+            return run
+        problem = f"{where} is that of another run, {run.id}, than every checkpoint here"
     except FileNotFoundError:
         if not (numbers := checkpoint_numbers(backend)):
             if create is None:
@@ -50,6 +62,23 @@ def open_run(backend: Backend, create: RunInfo | None = None) -> RunInfo:
         stacklevel=4,
     )
     return run
+
+
+def _is_of_another(backend: Backend, numbers: list[int], run: RunInfo) -> bool:
+    """Whether ``run.json`` was put in the place of the right one: no manifest agrees with it, but all with each other.
+
+    In a run that is as it should be, that takes the newest manifest and no more.
+    """
+    found: set[str] = set()
+    for number in reversed(numbers):
+        try:
+            name = manifest_name(number)
+            found.add(read_manifest(backend.get(name), name, backend.locate(name)).run.id)
+        except (StoreError, FileNotFoundError):
+            continue
+        if run.id in found or len(found) > 1:
+            return False
+    return bool(found)
 
 
 def _from_manifests(backend: Backend, numbers: list[int], problem: str) -> RunInfo:

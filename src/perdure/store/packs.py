@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import zstandard
 
 from perdure.errors import FormatError
-from perdure.store.backend import GET_LIMIT, Backend
+from perdure.store.backend import GET_LIMIT, Backend, put_new
 from perdure.store.layout import LONGEST_CHUNK, RAW, ZSTD, Chunk
 from perdure.store.sealed import digest, dump_json, load_json
 
@@ -241,7 +241,7 @@ class PackWriter:
             new.chunk = Chunk(pack, offset, len(stored), new.length, codec, new.checksum)
             offset += len(stored)
         self._next += 1
-        self._backend.put(pack_name(pack), [header, *(stored for _, stored, _ in batch)])
+        put_new(self._backend, pack_name(pack), [header, *(stored for _, stored, _ in batch)])
         self.sizes[pack] = offset
 
 

@@ -55,6 +55,7 @@ def begin(root: str | os.PathLike[str]) -> str:
     staging = os.path.join(policies, temporary_name())
     try:
         make_directory(policies)
+        _check_own(policies)
         os.mkdir(staging)
     except OSError as error:
         raise explain(error, "make the directory", staging) from error
@@ -76,11 +77,11 @@ def next_version(root: str | os.PathLike[str]) -> str:
 
 def versions(root: str | os.PathLike[str]) -> list[str]:
     """The names of the published versions, sorted; without those that only keep what others had written."""
-    try:
-        with os.scandir(os.path.join(root, POLICIES)) as found:
-            names = [item.name for item in found if item.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
+    policies = os.path.join(root, POLICIES)
+    if not _is_directory(policies):
         return []
+    with os.scandir(policies) as found:
+        names = [item.name for item in found if item.is_dir(follow_symlinks=False)]
     return sorted(name for name in names if not name.startswith((TEMPORARY, FOUND)))
 
 
@@ -91,7 +92,8 @@ def best(root: str | os.PathLike[str]) -> str | None:
     except (FileNotFoundError, OSError):
         return None
     directory, _, name = target.rpartition("/")
-    return name if directory == POLICIES and os.path.isdir(os.path.join(root, target)) else None
+    inside = directory == POLICIES and _NAME.fullmatch(name) and _is_directory(os.path.join(root, POLICIES))
+    return name if inside and _is_directory(os.path.join(root, target)) else None
 
 
 def publish(staging: str, name: str, *, link: bool = True) -> str:
@@ -139,6 +141,46 @@ def publish(staging: str, name: str, *, link: bool = True) -> str:
     return version
 
 
+def make_best(root: str | os.PathLike[str], name: str) -> None:
+    """Link the version `name`, which is there, as the best one, and its files at the root."""
+    root = os.path.abspath(root)
+    with explained("link", os.path.join(root, BEST)):
+        _make_best(root, name, sorted(visible(root, name)))
+
+
+def unlink_best(root: str | os.PathLike[str]) -> None:
+    """Remove the link that says which version is the best."""
+    root = os.path.abspath(root)
+    with explained("unlink", os.path.join(root, BEST)):
+        os.unlink(os.path.join(root, BEST))
+        sync_directory(root)
+
+
+def visible(root: str | os.PathLike[str], name: str) -> list[str]:
+    """The files and directories of a version that have links at the root."""
+    entries = os.listdir(os.path.join(root, POLICIES, name))
+    return [entry for entry in entries if not entry.startswith(".")]
+
+
+def retire(root: str | os.PathLike[str], name: str, *, keep: bool) -> None:
+    """Take a damaged version out of use: nothing leads to it any more.
+
+    :param keep: whether its files are kept, in ``policies/found-…``, or removed.
+    """
+    root = os.path.abspath(root)
+    policies = os.path.join(root, POLICIES)
+    with explained("retire", os.path.join(policies, name)):
+        # The link goes first, so that it leads nowhere at no moment.
+        if best(root) == name:
+            unlink_best(root)
+        # Under its own name it is whole until it is gone.
+        place = _free_found(policies) if keep else temporary_name()
+        os.rename(os.path.join(policies, name), os.path.join(policies, place))
+        sync_directory(policies)
+        if not keep:
+            shutil.rmtree(os.path.join(policies, place))
+
+
 def prune(root: str | os.PathLike[str], keep: Collection[str]) -> list[str]:
     """Remove the versions that are not in `keep`; never the best one.
 
@@ -166,11 +208,19 @@ def clean(root: str | os.PathLike[str]) -> None:
             path = os.path.join(root, name)
             if name.startswith(TEMPORARY) and os.path.islink(path):
                 os.unlink(path)
-        for name in os.listdir(policies):
+        for name in os.listdir(policies) if _is_directory(policies) else ():
             path = os.path.join(policies, name)
             if name.startswith(TEMPORARY) and not os.path.islink(path):
                 shutil.rmtree(path)
         _remove_dangling(root)
+
+
+def _check_own(policies: str) -> None:
+    """See that what is published stays in the run's directory."""
+    if os.path.islink(policies):
+        raise StoreError(
+            f"{policies} is a symbolic link, which Perdure neither makes there nor follows: put a directory there"
+        )
 
 
 def _check_staging(staging: str) -> str:
@@ -236,10 +286,7 @@ def _is_foreign(root: str, entry: str) -> bool:
 def _keep(root: str, entries: list[str]) -> str:
     """Give `entries` of the root a second name in a directory of their own; its name."""
     policies = os.path.join(root, POLICIES)
-    number = 1
-    while os.path.lexists(os.path.join(policies, f"{FOUND}{number:04d}")):
-        number += 1
-    name = f"{FOUND}{number:04d}"
+    name = _free_found(policies)
     kept = os.path.join(policies, name)
     directories = [entry for entry in entries if _is_directory(os.path.join(root, entry))]
     staging = begin(root)
@@ -263,6 +310,13 @@ def _keep(root: str, entries: list[str]) -> str:
     sync_directory(policies)
     sync_directory(root)
     return name
+
+
+def _free_found(policies: str) -> str:
+    number = 1
+    while os.path.lexists(os.path.join(policies, f"{FOUND}{number:04d}")):
+        number += 1
+    return f"{FOUND}{number:04d}"
 
 
 def _is_directory(path: str) -> bool:

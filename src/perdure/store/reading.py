@@ -281,7 +281,7 @@ class Catalog:
         :raises DamagedError: if one is missing, or not what was written.
         """
         stored = sorted(chunk for chunk in chunks if chunk.codec != ZERO)
-        buffer = memoryview(bytearray(READ_SIZE))
+        buffer = memoryview(bytearray(min(READ_SIZE, sum(chunk.length for chunk in stored))))
         for run in runs(map(whole, stored)):
             length = sum(extent.take for extent in run)
             if length > buffer.nbytes:
@@ -309,7 +309,11 @@ def pack_sizes(backend: Backend) -> dict[int, int]:
 def load_manifest(backend: Backend, number: int, run_id: str | None = None) -> Manifest:
     """The manifest of checkpoint `number`; see :meth:`Catalog.load`."""
     name = manifest_name(number)
-    manifest = read_manifest(backend.get(name), name, backend.locate(name), run_id)
+    return with_pages(backend, read_manifest(backend.get(name), name, backend.locate(name), run_id))
+
+
+def with_pages(backend: Backend, manifest: Manifest) -> Manifest:
+    """A manifest that was read, with the pages of its large arrays."""
     arrays = [_with_pages(backend, layout, manifest) for layout in manifest.arrays]
     return dataclasses.replace(manifest, arrays=arrays)
 

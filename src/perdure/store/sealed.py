@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import xxhash
 
-from perdure.errors import DamagedError, FormatError
+from perdure.errors import DamagedError, FormatError, StoreError
 
 _SEAL = '{{"checksum":"xxh3_128:{}","{}":'
 _END = b"}\n"
@@ -50,6 +50,7 @@ def load_json(data: bytes, where: str) -> Any:
 
     :param where: the file, for the message.
     :raises FormatError: if it is anything else, or nested too deeply.
+    :raises StoreError: if there is not enough memory for it.
     """
     try:
         return json.loads(
@@ -59,6 +60,9 @@ def load_json(data: bytes, where: str) -> Any:
             parse_float=_finite,
             parse_int=_short,
         )
+    except MemoryError:
+        # Not damage: a machine with more memory may read it.
+        raise StoreError(f"{where} takes more memory to read than this process may have") from None
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{where} is not JSON as Perdure writes it: {error!s:.200}") from error
 

@@ -23,7 +23,7 @@ from typing import Any
 from perdure import tree
 from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError
 from perdure.store import checking, retention
-from perdure.store.backend import GET_LIMIT, Backend
+from perdure.store.backend import GET_LIMIT, Backend, put_new
 from perdure.store.local import LocalBackend
 from perdure.store.manifest import (
     CheckpointInfo,
@@ -210,7 +210,7 @@ class Store:
                     "it has too many small objects; keep them in arrays"
                 )
             # Last, and only when the data is durable: with the manifest, the checkpoint exists.
-            self._backend.put(info.file, [content])
+            put_new(self._backend, info.file, [content])
             self._catalog.note(manifest, content)
             stored = [StoredArray(self._backend, layout, number, verified=True) for layout in layouts]
             for blob, array in zip(blobs, stored, strict=True):

@@ -1,0 +1,350 @@
+"""A fuzzer for all that reads a checkpoint: manifests, the state's document, packs, and restoring into live objects.
+
+Its inputs are changed copies of real checkpoints, sealed again with the right checksums, so that they get past the
+seal. Whatever they are, nothing but Perdure's own errors may come of them. With atheris, what is tried next follows
+from which code the last input reached:
+
+    make fuzz                                        # a few minutes
+    python tests/reliability/fuzzing.py document --seconds 3600
+
+It keeps what it learned in `.fuzz/`. An input that fails is written there (`crash-…`); trying it again: add its path.
+`tests/reliability/test_fuzz.py` tries some hundreds, without atheris.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import copy
+import json
+import os
+import random
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+TARGETS = ("document", "checkpoint", "pack")
+OUTCOMES = ("read", "refused", "read and refused", "half restored")
+
+_JUNK: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    255,
+    10**25,
+    1 << 61,
+    1.5,
+    "",
+    "x",
+    "list",
+    "dict",
+    "tuple",
+    "set",
+    "deque",
+    "defaultdict",
+    "ndarray",
+    "builtins:object",
+    "os:system",
+    "numpy",
+    "torch",
+    "<i8",
+    "|u1",
+    "<f4",
+    "float32",
+    "o", "d", "m", "i", "v", "h", "r", "p", "a",
+    "enum",
+    "int",
+    "bytes",
+    "0x1",
+    [],
+    [0],
+    [1],
+    [5],
+    [0, 1],
+    {},
+    ["x"],
+    {"a": 1},
+    {"nodes": []},
+]  # fmt: skip
+
+
+def mutated(value: Any, chance: random.Random) -> Any:
+    """A copy of a JSON value with some places changed: replaced, removed, doubled, or taken from elsewhere in it."""
+    value = copy.deepcopy(value)
+    for _ in range(chance.choice((1, 1, 1, 2, 3, 5))):
+        holder, key = _somewhere(value, chance)
+        if holder is None:
+            return chance.choice(_JUNK)
+        match chance.randrange(6):
+            case 0 | 1:
+                holder[key] = copy.deepcopy(chance.choice(_JUNK))
+            case 2:
+                del holder[key]
+            case 3:
+                other, where = _somewhere(value, chance)
+                if other is not None:
+                    holder[key] = copy.deepcopy(other[where])
+            case 4 if isinstance(holder, list):
+                holder.insert(key, copy.deepcopy(holder[key]))
+            case _:
+                holder[key] = _changed(holder[key], chance)
+    return value
+
+
+def _somewhere(value: Any, chance: random.Random) -> tuple[Any, Any]:
+    holder, key = None, None
+    at = value
+    while isinstance(at, list | dict) and at and (holder is None or chance.random() < 0.85):
+        holder = at
+        key = chance.choice(list(at)) if isinstance(at, dict) else chance.randrange(len(at))
+        at = at[key]
+    return holder, key
+
+
+def _changed(value: Any, chance: random.Random) -> Any:
+    if isinstance(value, bool) or value is None:
+        return not value
+    if isinstance(value, int):
+        return chance.choice((value + 1, value - 1, -value, value * 2, value ^ (1 << chance.randrange(40))))
+    if isinstance(value, str) and value:
+        at = chance.randrange(len(value))
+        return value[:at] + chance.choice(("", "0", "f", ":", "é", "\0", value)) + value[at + 1 :]
+    return copy.deepcopy(chance.choice(_JUNK))
+
+
+class Fuzz:
+    """The targets, and the real checkpoint that inputs are made from."""
+
+    def __init__(self) -> None:
+        import tempfile
+
+        from damage_support import files_of, files_of_store, make_world, small_run
+
+        from perdure.state import capture
+        from perdure.store.sealed import unseal
+
+        self._make_world = make_world
+        with tempfile.TemporaryDirectory() as directory, open(os.devnull, "w") as silent:
+            with contextlib.redirect_stderr(silent):
+                self.files = files_of_store(files_of(small_run(Path(directory) / "run", checkpoints=2)))
+        self.manifest = max(name for name in self.files if name.startswith("checkpoints/"))
+        self.body = unseal("manifest", self.files[self.manifest], self.manifest)
+        self.world = self._live()
+        from perdure import tree
+
+        document, blobs = tree.encode(capture(self.world))
+        self.document = json.loads(json.dumps(document))
+        self.content = [bytes(blob.buffer()) for blob in blobs]
+
+    def _live(self) -> dict[str, Any]:
+        import collections
+        import enum
+
+        import numpy as np
+        import torch
+
+        net = torch.nn.Linear(2, 1)
+        optimizer = torch.optim.Adam(net.parameters())
+        net(torch.zeros(1, 2)).sum().backward()
+        optimizer.step()
+        whole = np.arange(6.0)
+        return {
+            **self._make_world(3).parts(),
+            "policy": net,
+            "optimizer": optimizer,
+            "views": [whole, whole[2:4], torch.from_numpy(whole)[1:]],
+            "mixed": {1: (2, frozenset({3})), "k": [None] * 20, "n": list(range(20)), (1, "x"): {1.5, "y"}},
+            "deque": collections.deque([1, 2], maxlen=3),
+            "default": collections.defaultdict(list, a=[1]),
+            "odd": [
+                b"x",
+                float("nan"),
+                1j,
+                np.float32(1),
+                torch.float32,
+                slice(1, 2),
+                range(3),
+                _Colour(enum),
+            ],
+            "legacy": np.random.RandomState(1),
+            "objects": np.array([[None, "x"]], dtype=object),
+        }
+
+    def seeds(self, target: str) -> list[bytes]:
+        """Inputs to begin with."""
+        if target == "document":
+            return [json.dumps(self.document).encode()]
+        if target == "checkpoint":
+            return [json.dumps(self.body).encode()]
+        return [self.files[max(name for name in self.files if name.startswith("packs/"))]]
+
+    def try_out(self, target: str, data: bytes) -> str:
+        """Read an input; what became of it, in a word. Raises whatever is no error of Perdure's."""
+        from perdure.errors import PerdureError
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return getattr(self, f"_{target}")(data) or "read"
+            except PerdureError as error:
+                # Matching is to find out all that does not fit before anything is changed; handlers may still fail.
+                return "half restored" if "half restored" in str(error) else "refused"
+
+    def _document(self, data: bytes) -> str | None:
+        from perdure import tree
+        from perdure.state import restore
+        from perdure.store.sealed import load_json
+
+        document = load_json(data, "the input")
+        state = tree.decode(document, [_Bytes(each) for each in self.content])
+        try:
+            restore(state, self.world, strict=bool(len(data) % 3))
+        finally:
+            # What was half restored may be anything; the next input finds a world as the script builds it.
+            self.world = self._live()
+        return None
+
+    def _checkpoint(self, data: bytes) -> str | None:
+        from perdure.store.sealed import _END, _SEAL, digest
+
+        sealed = _SEAL.format(digest(data), "manifest").encode() + data + _END
+        return self._read({**self.files, self.manifest: sealed})
+
+    def _pack(self, data: bytes) -> str | None:
+        name = max(name for name in self.files if name.startswith("packs/"))
+        return self._read({**self.files, name: resealed(data)})
+
+    def _read(self, files: dict[str, bytes]) -> str | None:
+        from damage_support import in_memory
+
+        from perdure.errors import PerdureError
+        from perdure.state import restore
+        from perdure.store import Store
+
+        store = Store.open(in_memory(files))
+        store.verify()
+        store.checkpoints()
+        checkpoint = store.read(max(info.number for info in store.checkpoints()))
+        try:
+            restore(checkpoint.state, self._make_world(), strict=False)
+        except PerdureError:
+            return "read and refused"
+        return None
+
+
+def resealed(pack: bytes) -> bytes:
+    """A changed pack with the right checksum in its header, as far as that can be found."""
+    from perdure.store.packs import _LENGTH, _NO_SEAL, _SEAL_AT
+    from perdure.store.sealed import digest
+
+    length = _LENGTH + int.from_bytes(pack[:_LENGTH], "little")
+    at = _LENGTH + _SEAL_AT
+    if not at + len(_NO_SEAL) <= length <= len(pack):
+        return pack
+    header = bytearray(pack[:length])
+    header[at : at + len(_NO_SEAL)] = _NO_SEAL.encode("ascii")
+    header[at : at + len(_NO_SEAL)] = digest(bytes(header)).encode("ascii")
+    return bytes(header) + pack[length:]
+
+
+def mutated_pack(data: bytes, chance: random.Random) -> bytes:
+    """A pack with its header changed as JSON, and its length made right; or some bytes changed anywhere."""
+    header = 8 + int.from_bytes(data[:8], "little")
+    with contextlib.suppress(ValueError, RecursionError):
+        if chance.random() < 0.7 and header <= len(data):
+            text = json.dumps(mutated(json.loads(data[8:header]), chance), separators=(",", ":")).encode()
+            return len(text).to_bytes(8, "little") + text + data[header:]
+    changed = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        if changed:
+            changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+def mutated_input(target: str, data: bytes, chance: random.Random) -> bytes:
+    """The next input, made from another one."""
+    if target == "pack":
+        return mutated_pack(data, chance)
+    try:
+        return json.dumps(mutated(json.loads(data), chance), separators=(",", ":")).encode()
+    except (ValueError, RecursionError):
+        return data[: len(data) // 2]
+
+
+class _Bytes:
+    def __init__(self, content: bytes) -> None:
+        self.content, self.nbytes = content, len(content)
+
+    def read_into(self, buffer: memoryview) -> None:
+        buffer[:] = self.content
+
+
+def _Colour(enum: Any) -> Any:
+    return enum.Enum("_Colour", ["RED"], module=__name__).RED
+
+
+def main() -> None:
+    """Fuzz one target with atheris, for so long or so often."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("input", nargs="?", help="try this one input and end")
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--corpus", default=".fuzz")
+    options = parser.parse_args()
+
+    import atheris
+
+    with atheris.instrument_imports(include=["perdure"]):
+        import perdure
+        import perdure.state
+        import perdure.store
+        import perdure.tree  # noqa: F401
+    fuzz = Fuzz()
+    if options.input:
+        print(fuzz.try_out(options.target, Path(options.input).read_bytes()))
+        return
+    corpus = Path(options.corpus, options.target)
+    corpus.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(fuzz.seeds(options.target)):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    seen = dict.fromkeys(OUTCOMES, 0)
+
+    def try_out(data: bytes) -> None:
+        seen[fuzz.try_out(options.target, data)] += 1
+        count = sum(seen.values())
+        if count & (count - 1) == 0 or count >= options.runs:
+            print(f"{options.target}: {count} inputs, {seen}", file=sys.stderr, flush=True)
+
+    def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+        return mutated_input(options.target, data, random.Random(seed))[:max_size]
+
+    atheris.Setup(
+        [
+            sys.argv[0],
+            str(corpus),
+            f"-max_total_time={options.seconds}",
+            f"-runs={options.runs}",
+            f"-seed={options.seed}",
+            "-max_len=1000000",
+            "-timeout=30",
+            "-rss_limit_mb=4096",
+            f"-artifact_prefix={options.corpus}/",
+            "-print_final_stats=1",
+        ],
+        try_out,
+        custom_mutator=mutate,
+    )
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    _: Callable[[], None] = main
+    main()

@@ -186,7 +186,7 @@ def _missing(storage: Any, name: str, node: Node) -> Any:
 def _fits(storage: Any, tensor: torch.Tensor) -> bool:
     """Whether a tensor has as many rows as the storage of the script would make."""
     ndim = storage.ndim
-    return tensor.shape[:ndim].numel() < storage.max_size + tensor.shape[1:ndim].numel()
+    return bool(tensor.shape[:ndim].numel() < storage.max_size + tensor.shape[1:ndim].numel())
 
 
 def _in_a_file(value: Any) -> bool:

@@ -31,6 +31,14 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The peers that the benchmarks measure are no part of what development needs.
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $@
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks $(BENCH)
+
 damage: $(VENV)/.installed
 	PERDURE_EXHAUSTIVE=1 $(BIN)/python -m pytest -rA --timeout 3600 --numprocesses $(WORKERS) --dist worksteal \
 	    tests/reliability/test_damage.py tests/reliability/test_hostile_files.py
@@ -39,9 +47,6 @@ fuzz: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
 	for target in document checkpoint pack; do \
 	    $(BIN)/python tests/reliability/fuzzing.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
-
-bench: $(VENV)/.installed
-	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf .fuzz $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -169,13 +169,17 @@ class Walker:
         return self._later(self._fill_object, value, Object(self._class_name(type(value)), {}), path)
 
     def _fill_object(self, value: Any, node: Object, path: Path) -> None:
+        self._note_rows(value)
+        self._fields(attributes_of(value), known(type(value)).left_out, node.fields, path)
+
+    def _note_rows(self, value: Any) -> None:
         writer = writer_of(type(value))
         if writer is not None:
             self._buffers.append(Rows(value, writer))
-        self._fields(attributes_of(value), known(type(value)).left_out, node.fields, path)
 
     def _adapted(self, value: Any, path: Path, adapter: Adapter) -> Node:
         def fill(value: Any, node: Object, path: Path) -> None:
+            self._note_rows(value)
             given = adapter.fields(value)
             self._alive.append(given)  # it may hold containers made for this walk only
             self._fields(given, known(type(value)).left_out, node.fields, path)
@@ -185,11 +189,15 @@ class Walker:
     def _fields(
         self, attributes: Mapping[str, Any], left_out: Mapping[str, str], fields: dict[str, Any], path: Path
     ) -> None:
+        plain = _NONE if self.skip else tree.PLAIN_TYPES
         for name, child in attributes.items():
             if type(name) is not str:
                 self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Skipped(left_out[name])
+            elif type(child) in plain:
+                # As `node` would do: most attributes are such.
+                fields[name] = child
             else:
                 fields[name] = self.node(child, (path, ".", name))
 
@@ -223,9 +231,11 @@ class Walker:
     def _fill_mapping(self, value: dict[Any, Any], node: tree.Mapping, path: Path) -> None:
         # As the container itself knows its content, whatever a subclass makes of it.
         kind = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+        as_it_is = _NONE if self.skip else tree.PLAIN_TYPES
         for position, (key, child) in enumerate(kind.items(value)):
             if type(key) is str:
-                node.pairs.append((key, self.node(child, (path, "[", key))))
+                taken = child if type(child) in as_it_is else self.node(child, (path, "[", key))
+                node.pairs.append((key, taken))
                 continue
             key_node = self.node(key, (path, "key", position))
             plain = not isinstance(key_node, Node) or isinstance(key_node, Value)
@@ -269,7 +279,11 @@ class Walker:
         """The nodes of a container's elements. `holders`: how many containers hold each of them during the
         walk."""
         if len(value) < _PACK_FROM:
-            return [self.node(child, (path, "[", index)) for index, child in enumerate(value)]
+            plain = _NONE if self.skip else tree.PLAIN_TYPES
+            return [
+                child if type(child) in plain else self.node(child, (path, "[", index))
+                for index, child in enumerate(value)
+            ]
         kinds = set(map(type, value))
         packed = self._packed(value, kinds, path)
         if packed is not None:
@@ -339,7 +353,7 @@ class Walker:
 
     def _tensor(self, value: torch.Tensor, path: Path) -> Node:
         cls = type(value)
-        if cls is not torch.Tensor and cls is not torch.nn.Parameter:
+        if cls is not torch.Tensor and cls is not torch.nn.Parameter and not known(cls).tensor:
             return self._refuse(
                 value, path, "subclasses of torch.Tensor need a handler: perdure.register(...)"
             )
@@ -425,6 +439,7 @@ FACTORIES: dict[str, Callable[[], Any]] = {
     "bool": bool,
     "deque": collections.deque,
 }
+_NONE: frozenset[type] = frozenset()
 _EMPTY = frozenset({dict, list, type(None)})
 _DTYPE_NAMES = {dtype: name for name, dtype in tree.TORCH_DTYPES.items()}
 #: Not the longest ones, which have bytes that mean nothing.

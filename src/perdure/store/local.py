@@ -137,12 +137,14 @@ class LocalBackend:
             return
         path = self.locate(LOCK_FILE)
         try:
+            new = not os.path.lexists(path)
             make_directory(self.root)
             self._check_writable()
-            # A writer that was killed may have made directories and not got so far as to sync them.
+            # A writer that was killed may have made directories and not got so far as to sync them: below, or, if none
+            # ever came as far as the lock, also above.
             sync_directory(self.root)
-            with suppress(PermissionError):
-                sync_directory(os.path.dirname(self.root))
+            if new:
+                _sync_above(self.root)
             # flock(2): the kernel drops it when the last descriptor is closed, however the process ends.
             # filelock closes the descriptor in children of os.fork (from 3.30 on), and it is closed on exec:
             # so a worker that outlives the run does not keep it. No fallback to a lock that a dead process
@@ -250,6 +252,14 @@ def _introduce_holder(fd: int) -> None:
     since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
     write_all(fd, [f"{json.dumps(holder)}\n".encode()])
+
+
+def _sync_above(directory: str) -> None:
+    """Make the names that lead to `directory` durable, within its file system."""
+    while not os.path.ismount(directory):
+        directory = os.path.dirname(directory)
+        with suppress(PermissionError):
+            sync_directory(directory)
 
 
 def _is_there(directory: int, name: str) -> bool:

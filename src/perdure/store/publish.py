@@ -146,14 +146,17 @@ def prune(root: str | os.PathLike[str], keep: Collection[str]) -> list[str]:
     """
     policies = os.path.join(os.path.abspath(root), POLICIES)
     removed = [name for name in versions(root) if name not in keep and name != best(root)]
+    doomed = []
     with explained("remove versions from", policies):
         for name in removed:
             # Under its own name it is whole until it is gone.
-            doomed = os.path.join(policies, temporary_name())
-            os.rename(os.path.join(policies, name), doomed)
-            shutil.rmtree(doomed)
+            doomed.append(os.path.join(policies, temporary_name()))
+            os.rename(os.path.join(policies, name), doomed[-1])
         if removed:
+            # Before its files go: otherwise a power cut may bring the name back, without them.
             sync_directory(policies)
+        for directory in doomed:
+            shutil.rmtree(directory)
     return removed
 
 
@@ -209,6 +212,8 @@ def _make_best(root: str, name: str, entries: list[str]) -> None:
             # other: no moment without a file of that name, and none with a file of theirs next to one of
             # ours.
             _link(root, BEST, f"{POLICIES}/{kept}")
+            # Before a link takes the place of one of them: a power cut must not leave that link without where it leads.
+            sync_directory(root)
         # Where there is a best version, readers now see its file in the place of the foreign one.
     for entry in entries:
         # A link to a file that only the new version has leads nowhere until the switch: it is not there, as
@@ -255,13 +260,15 @@ def _keep(root: str, entries: list[str]) -> str:
             shutil.copy2(source, target, follow_symlinks=False)
     _sync_tree(staging)
     os.rename(staging, kept)
+    sync_directory(policies)
     for entry in directories:
         # A directory has only one name, so it has to be moved, and readers miss it until its link is there.
-        # Not into the staging directory, which would be removed as left-over if the process died now.
+        # Not into the staging directory, which would be removed as left-over if the process died now; and only
+        # when the new place is durable, because with a power cut it would be lost with that.
         os.rename(os.path.join(root, entry), os.path.join(kept, entry))
-    sync_directory(kept)
-    sync_directory(policies)
-    sync_directory(root)
+    if directories:
+        sync_directory(kept)
+        sync_directory(root)
     return name
 
 

@@ -31,6 +31,10 @@ from perdure.tree import State as RunState
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
+#: For what takes long to check, or is crashed again and again.
+COARSE = Bounds(product=4, apart=1, samples=2, subsets=1)
+
+
 @dataclass(frozen=True)
 class Case:
     """A program and what must hold of every state in which a crash may leave its disk.
@@ -144,8 +148,7 @@ def explore(
             counts.states += 1
             if counts.states % every:
                 continue
-            # What was announced before does not matter to the check.
-            key = (state.digest, state.marks[-1:])
+            key = (state.digest, state.marks)
             if key in seen:
                 continue
             counts.checked += 1
@@ -156,7 +159,8 @@ def explore(
 
 def explore_recovery(first: Record, case: Case, bounds: Bounds, every: int) -> Counts:
     """Crash while a crash is recovered from: in every `every`-th of the states that the first one left."""
-    counts, seen = Counts(), Seen()
+    counts = Counts()
+    seen: Seen = set()
     for index, state in enumerate(states(first, bounds)):
         if index % every:
             continue
@@ -213,8 +217,9 @@ def _check_put(root: Path, marks: tuple[int, ...]) -> None:
 # -- the store --------------------------------------------------------------------------------------------------------
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-#: Added to the step in a mark: retention after the commit of this step is done.
-RETAINED = 100
+#: Added to the step in a mark: retention after the commit of this step is done; or, this is the step resumed from, which a
+#: process that was killed may have committed without saying so.
+RETAINED, RESUMED = 100, 200
 
 
 def arrays_at(step: int) -> Arrays:
@@ -301,6 +306,7 @@ def _commit(root: Path, recorder: Recorder) -> None:
     with Store.open(root, write=True) as store:
         found = store.latest()
         assert found is not None
+        recorder.mark(RESUMED + found.info.step)
         for step in range(found.info.step + 1, 5):
             store.commit(state_at(step), step=step)
             recorder.mark(step)
@@ -310,8 +316,9 @@ def _commit(root: Path, recorder: Recorder) -> None:
 
 def _check_committed(root: Path, marks: tuple[int, ...]) -> None:
     done = max((mark for mark in marks if mark < RETAINED), default=2)
-    kept = max((mark - RETAINED - 1 for mark in marks if mark > RETAINED), default=0)
-    check_store(root, done, min(done + 1, 4), kept)
+    kept = max((mark - RETAINED - 1 for mark in marks if RETAINED < mark < RESUMED), default=0)
+    resumed = max((mark - RESUMED for mark in marks if mark > RESUMED), default=2)
+    check_store(root, done, min(max(done, resumed) + 1, 4), kept)
 
 
 def _collect(root: Path) -> None:

@@ -140,9 +140,11 @@ class LocalBackend:
             new = not os.path.lexists(path)
             make_directory(self.root)
             self._check_writable()
-            # A writer that was killed may have made directories and not got so far as to sync them: below, or, if none
-            # ever came as far as the lock, also above.
-            sync_directory(self.root)
+            # What a writer that was killed did and did not sync looks done, and a power cut could still undo it: the
+            # deletion of a manifest, say, when the next writer has deleted its packs. So it is made durable before
+            # anything is built on it; above the root as well, if none ever came as far as the lock.
+            for directory in self._writable_directories():
+                sync_directory(directory)
             if new:
                 _sync_above(self.root)
             # flock(2): the kernel drops it when the last descriptor is closed, however the process ends.

@@ -165,6 +165,8 @@ def clean(root: str | os.PathLike[str]) -> None:
     root = os.path.abspath(root)
     policies = os.path.join(root, POLICIES)
     with explained("clean", root), suppress(FileNotFoundError):
+        # It may have switched the best version and not synced that: a power cut could still switch it back.
+        sync_directory(root)
         for name in os.listdir(root):
             path = os.path.join(root, name)
             if name.startswith(TEMPORARY) and os.path.islink(path):
@@ -202,7 +204,8 @@ def _sync_tree(directory: str) -> None:
 def _make_best(root: str, name: str, entries: list[str]) -> None:
     # The one step at which readers go from the old version to the new is the switch of `best`. Everything
     # before it must leave them with the old one, and everything after it with the new one, wherever the
-    # process is killed.
+    # process is killed. Nor may it be built on a switch that a process before did, and was killed before it was durable.
+    sync_directory(root)
     foreign = [entry for entry in entries if _is_foreign(root, entry)]
     if foreign:
         # Files of someone else where the links belong, and readers may be using them.

@@ -8,17 +8,19 @@ import json
 import os
 import socket
 import stat
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from filelock import FileLock, Timeout
 
-from perdure.errors import DamagedError, LockedError
+from perdure.errors import DamagedError, LockedError, PerdureWarning
 from perdure.store.backend import GET_LIMIT, Buffer, Entry, check_name
 from perdure.store.files import (
     TEMPORARY,
     explain,
     explained,
+    is_local,
     make_directory,
     sync,
     sync_directory,
@@ -48,6 +50,8 @@ class LocalBackend:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(os.fspath(directory))
         self._lock: FileLock | None = None
+        # What this process wrote into the lock's file.
+        self._claim = b""
 
     def __repr__(self) -> str:
         return f"LocalBackend({self.root!r})"
@@ -74,6 +78,7 @@ class LocalBackend:
                         sync(fd)
                     finally:
                         os.close(fd)
+                    self._check_claim()
                     _name(directory, temporary, leaf)
                 except BaseException:
                     with suppress(OSError):
@@ -152,9 +157,14 @@ class LocalBackend:
             # so a worker that outlives the run does not keep it. No fallback to a lock that a dead process
             # would hold for ever.
             lock = FileLock(
-                path, timeout=wait, thread_local=False, fallback_to_soft=False, on_acquired=_introduce_holder
+                path, thread_local=False, fallback_to_soft=False, on_acquired=self._introduce_holder
             )
-            lock.acquire()
+            before = self._read_claim()
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                lock.acquire(timeout=wait)
+                before = b""  # it was held, and now is not: whoever that was, locks are seen here
         except Timeout:
             raise LockedError(
                 f"{self.root} is being written by {self._holder()} (waited {wait:g} s). One run has one "
@@ -165,10 +175,16 @@ class LocalBackend:
             raise explain(error, "open for writing", self.root) from error
         self._lock = lock
         self._remove_leftovers()
+        self._warn_of(before)
 
     def unlock(self) -> None:
         """Give the lock back."""
         if self._lock is not None:
+            if self._claim and self._read_claim() == self._claim:
+                # Given back, as opposed to left by a process that died.
+                with suppress(OSError):
+                    os.truncate(self.locate(LOCK_FILE), 0)
+            self._claim = b""
             self._lock.release(force=True)
             self._lock = None
 
@@ -238,22 +254,57 @@ class LocalBackend:
                     if item.name.startswith(TEMPORARY) and item.is_file(follow_symlinks=False):
                         os.unlink(item.path)
 
-    def _holder(self) -> str:
+    def _introduce_holder(self, fd: int) -> None:
+        since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        self._claim = f"{json.dumps(holder)}\n".encode()
+        write_all(fd, [self._claim])
+
+    def _read_claim(self) -> bytes:
         try:
             with open(self.locate(LOCK_FILE), "rb") as file:
-                holder = json.loads(file.read(4096))
-            return (
-                f"process {int(holder['pid'])} on host {holder['host']!s:.200}, since {holder['since']!s:.40}"
+                return file.read(4096)
+        except OSError:
+            return b""
+
+    def _holder(self) -> str:
+        # Unknown while it is being written just now, or by something else.
+        return _shown_holder(self._read_claim()) or "another process"
+
+    def _check_claim(self) -> None:
+        """Find out that another process took the lock too, before its work and ours are mixed.
+
+        :raises LockedError: if the lock's file names another one.
+        """
+        if not self._claim or (found := self._read_claim()) == self._claim:
+            return
+        if other := _shown_holder(found):
+            raise LockedError(
+                f"{self.root} is also being written by {other}, although this process holds the lock: the file system "
+                "does not share locks between hosts (NFS mounted with nolock or local_lock, say), or the lock's file "
+                "was deleted. Nothing more is written by this process. Stop one of the two, and keep the run where "
+                "locks are shared."
             )
-        except (OSError, ValueError, LookupError, TypeError):
-            # It is being written just now, or by something else.
-            return "another process"
+
+    def _warn_of(self, before: bytes) -> None:
+        holder = _shown_holder(before)
+        if not holder or json.loads(before)["host"] == socket.gethostname() or is_local(self.root):
+            return
+        warnings.warn(
+            f"{self.root} was last written by {holder}, which did not give its lock back. The system says that the lock "
+            "is free: that process was killed, or it is still running and this file system does not share locks between "
+            "hosts. Make sure that it does not run any more.",
+            PerdureWarning,
+            stacklevel=5,
+        )
 
 
-def _introduce_holder(fd: int) -> None:
-    since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-    write_all(fd, [f"{json.dumps(holder)}\n".encode()])
+def _shown_holder(claim: bytes) -> str:
+    try:
+        holder = json.loads(claim)
+        return f"process {int(holder['pid'])} on host {holder['host']!s:.200}, since {holder['since']!s:.40}"
+    except (ValueError, LookupError, TypeError):
+        return ""
 
 
 def _sync_above(directory: str) -> None:

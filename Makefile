@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench reliability clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,12 @@ format: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
+
+# Long ones, each for so many minutes: power cuts on a simulated disk, real kills with readers.
+MINUTES ?= 20
+reliability: $(VENV)/.installed
+	$(BIN)/python tests/reliability/crash_campaign.py --minutes $(MINUTES)
+	$(BIN)/python tests/reliability/kills.py --kills 300 --minutes $(MINUTES)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

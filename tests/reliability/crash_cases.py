@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import gc
 import io
+import itertools
 import json
 import os
 import shutil
@@ -95,8 +96,8 @@ def record_case(case: Case) -> Record:
 
 
 def record_killed(case: Case, after: int) -> tuple[Record, bool]:
-    """What the disk sees if the program is killed after so many operations, and started again while what it did is still
-    in the system's memory; and whether it was killed at all.
+    """What the disk sees if the program is killed after so many operations, and started again while what it did is
+    still in the system's memory; and whether it was killed at all.
     """
     killed = False
     with place() as directory:
@@ -165,9 +166,7 @@ def explore_recovery(first: Record, case: Case, bounds: Bounds, every: int) -> C
     for index, state in enumerate(states(first, bounds)):
         if index % every:
             continue
-        again = Case(
-            lambda root, tree=state.tree: materialize(tree, str(root)), case.program, case.check
-        )
+        again = Case(lambda root, tree=state.tree: materialize(tree, str(root)), case.program, case.check)
         done = tuple(state.marks)
         second = record_case(again)
         second.operations[:0] = [Mark(value) for value in done]
@@ -183,7 +182,9 @@ def _check(state: State, check: Callable[[Path, tuple[int, ...]], None], target:
             warnings.simplefilter("error", PerdureWarning)
             check(target, state.marks)
     except Exception as error:
-        raise Lost(f"{state.story}\nannounced: {list(state.marks)}\n{type(error).__name__}: {error}") from error
+        raise Lost(
+            f"{state.story}\nannounced: {list(state.marks)}\n{type(error).__name__}: {error}"
+        ) from error
     shutil.rmtree(target)
 
 
@@ -218,8 +219,8 @@ def _check_put(root: Path, marks: tuple[int, ...]) -> None:
 # -- the store --------------------------------------------------------------------------------------------------------
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-#: Added to the step in a mark: retention after the commit of this step is done; or, this is the step resumed from, which a
-#: process that was killed may have committed without saying so.
+#: Added to the step in a mark: retention after the commit of this step is done; or, this is the step resumed from, which
+#: a process that was killed may have committed without saying so.
 RETAINED, RESUMED = 100, 200
 
 
@@ -280,7 +281,12 @@ def check_store(root: Path, at_least: int, at_most: int, oldest: int = 0) -> Non
 
 def leftovers(root: Path) -> list[str]:
     """Files with temporary names."""
-    return [os.path.join(here, name) for here, *names in os.walk(root) for name in sum(names, []) if name[:2] == ".t"]
+    return [
+        os.path.join(here, name)
+        for here, *names in os.walk(root)
+        for name in itertools.chain(*names)
+        if name[:2] == ".t"
+    ]
 
 
 def begin_store(root: Path) -> None:
@@ -325,7 +331,10 @@ def _check_committed(root: Path, marks: tuple[int, ...]) -> None:
 @contextmanager
 def _small_packs() -> Iterator[None]:
     """Each commit writes several packs, and puts those of earlier ones together."""
-    with mock.patch("perdure.store.packs.PACK_BYTES", 1000), mock.patch("perdure.store.planning.MOST_SMALL_PACKS", 3):
+    with (
+        mock.patch("perdure.store.packs.PACK_BYTES", 1000),
+        mock.patch("perdure.store.planning.MOST_SMALL_PACKS", 3),
+    ):
         yield
 
 
@@ -385,8 +394,18 @@ def _check_mended(root: Path, marks: tuple[int, ...]) -> None:
 # -- the best policy --------------------------------------------------------------------------------------------------
 
 Files = dict[str, bytes]
-_OLD: Files = {"policy.pt": b"old policy" * 100, "norm.json": b"old norm", "only-old.txt": b"x", "sub/a.txt": b"old"}
-_NEW: Files = {"policy.pt": b"new policy" * 120, "norm.json": b"new norm", "only-new.txt": b"y", "sub/b.txt": b"new"}
+_OLD: Files = {
+    "policy.pt": b"old policy" * 100,
+    "norm.json": b"old norm",
+    "only-old.txt": b"x",
+    "sub/a.txt": b"old",
+}
+_NEW: Files = {
+    "policy.pt": b"new policy" * 120,
+    "norm.json": b"new norm",
+    "only-new.txt": b"y",
+    "sub/b.txt": b"new",
+}
 
 
 def write_version(root: Path, files: Files, name: str | None = None) -> None:
@@ -421,7 +440,9 @@ def check_versions(root: Path, *expected: Files, whole: tuple[Files, ...] = ()) 
     assert (left := leftovers(root)) == [], f"left behind: {left}"
     for name in publish.versions(root):
         version = root / publish.POLICIES / name
-        files = {str(path.relative_to(version)): path.read_bytes() for path in version.rglob("*") if path.is_file()}
+        files = {
+            str(path.relative_to(version)): path.read_bytes() for path in version.rglob("*") if path.is_file()
+        }
         assert files in (*expected, *whole), f"version {name} has {shown(files)}"
     last = {"policy.pt": b"last", "norm.json": b"last", "sub/a.txt": b"last"}
     write_version(root, last)
@@ -530,7 +551,7 @@ _whole: list[float] = []
 
 
 def _check_training(root: Path, marks: tuple[int, ...]) -> None:
-    """What was committed is there, the best policy is one that was the best, and the run ends as if nothing had been."""
+    """What was committed is there, a best policy too, and the run ends as if nothing had been."""
     run = root / "run"
     committed = max((mark for mark in marks if mark < RETAINED), default=2)
     with Store.open(run) as store:

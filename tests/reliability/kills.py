@@ -2,10 +2,11 @@
 
     python tests/reliability/kills.py --kills 300 --minutes 20
 
-Each training is a process of its own (forked from one that has imported everything, so that a kill costs little), and is
-killed with SIGKILL after a random time: while it starts, resumes, steps, commits, deletes or publishes. It announces
-every checkpoint through a pipe before it goes on. Meanwhile readers open the run, read the newest checkpoint and the best
-policy, and must never fail. After each kill the run is checked; at the end it must equal a run that nobody interrupted.
+Each training is a process of its own (forked from one that has imported everything, so that a kill costs little), and
+is killed with SIGKILL after a random time: while it starts, resumes, steps, commits, deletes or publishes. It announces
+every checkpoint through a pipe before it goes on. Meanwhile readers open the run, read the newest checkpoint and the
+best policy, and must never fail. After each kill the run is checked; at the end it must equal a run that nobody
+interrupted.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Tally:
     def __str__(self) -> str:
         return (
             f"{self.kills} kills ({self.in_a_write} with a half-written file) in {self.trainings} trainings with "
-            f"{self.commits} announced checkpoints, {self.reads} checkpoints and {self.policies} policies read meanwhile "
-            f"({self.overtaken} deleted while they were read), at most {self.most_files} files, in "
+            f"{self.commits} announced checkpoints, {self.reads} checkpoints and {self.policies} policies read "
+            f"meanwhile ({self.overtaken} deleted while they were read), at most {self.most_files} files, in "
             f"{self.seconds:.0f} s; problems: {len(self.problems)}"
         )
 
@@ -106,7 +107,9 @@ def read(directory: Path, reads: int, seconds: float, report: Callable[[str], No
             found = store.latest()
             if found is not None:
                 fields = found.state.root.fields["done"], found.state.root.fields["replay"]
-                assert fields[0] == found.info.step, f"{fields[0]} steps in the checkpoint of step {found.info.step}"
+                assert fields[0] == found.info.step, (
+                    f"{fields[0]} steps in the checkpoint of step {found.info.step}"
+                )
                 try:
                     content = bytearray(fields[1].data.nbytes)
                     fields[1].data.read_into(memoryview(content))
@@ -148,7 +151,9 @@ class Reader:
     def __init__(self, directory: Path, seconds: float) -> None:
         self.errors = directory.with_name(f"{directory.name}.reader-{random.randrange(1 << 40):x}")
         self._pipe, write = os.pipe()
-        self.pid = forked(lambda: read(directory, 1 << 30, seconds, lambda what: _tell(write, what)), self.errors)
+        self.pid = forked(
+            lambda: read(directory, 1 << 30, seconds, lambda what: _tell(write, what)), self.errors
+        )
         os.close(write)
 
     def stop(self, tally: Tally) -> None:
@@ -182,7 +187,8 @@ def readers(directory: Path, count: int, tally: Tally, seconds: float) -> Iterat
 
 
 def live(directory: Path, delay: float | None) -> tuple[bool, int, str]:
-    """One life of the training: whether it was killed after `delay` seconds, the last step it announced, and its error."""
+    """One life of the training, for at most `delay` seconds: whether it was killed, the last step it announced, and its
+    error."""
     errors = directory.with_name(f"{directory.name}.error")
     pipe, write = os.pipe()
     pid = forked(lambda: train(directory, write), errors)
@@ -213,7 +219,9 @@ def inspect(directory: Path, at_least: int, tally: Tally) -> None:
         with Store.open(directory) as store:
             found = store.latest()
             if found is None or found.info.step < at_least:
-                tally.problems.append(f"step {at_least} was announced, and {found and found.info.step} is there")
+                tally.problems.append(
+                    f"step {at_least} was announced, and {found and found.info.step} is there"
+                )
             if harm := [problem for problem in store.verify() if not problem.harmless]:
                 tally.problems.append(f"after a kill: {harm}")
     except PerdureError as error:
@@ -231,7 +239,9 @@ def compare(directory: Path, whole: Path, tally: Tally) -> None:
         tally.problems += [f"the end differs: {each}" for each in diff(a.state, b.state, ignore=CLOCKS)]
         if problems := ours.verify():
             tally.problems.append(f"at the end: {problems}")
-    if left := [name for _, *both in os.walk(directory) for name in sum(both, []) if name.startswith(".tmp-")]:
+    if left := [
+        name for _, *both in os.walk(directory) for name in itertools.chain(*both) if name.startswith(".tmp-")
+    ]:
         tally.problems.append(f"left behind at the end: {left}")
 
 
@@ -281,10 +291,14 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--directory", type=Path, help="on the file system to try; default: a temporary directory")
+    parser.add_argument(
+        "--directory", type=Path, help="on the file system to try; default: a temporary directory"
+    )
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="perdure-kills-", dir=given.directory) as where:
-        tally = campaign(Path(where), given.kills, given.minutes, given.seed, lambda line: print(line, flush=True))
+        tally = campaign(
+            Path(where), given.kills, given.minutes, given.seed, lambda line: print(line, flush=True)
+        )
     print(tally)
     print("\n".join(tally.problems))
     return 1 if tally.problems else 0

@@ -31,8 +31,8 @@ What a disk promises: the model
        change by itself: that is damage, not a crash.
 
     This is more than ext4, xfs and btrfs do to a program. Their journals keep operations on names in order, so rule
-    4 gives states that they never leave; a file system that kept only what POSIX says might. It is less than a disk does
-    that lies about having written (a volatile cache without flush), or that tears sectors.
+    4 gives states that they never leave; a file system that kept only what POSIX says might. It is less than what a disk
+    does that lies about having written (a volatile cache without flush), or that tears sectors.
 
 How many
     The states after one operation are the product of what is uncertain. Up to `Bounds.product` of them all are given.
@@ -481,7 +481,9 @@ def variants_of(durable: bytes, now: bytes, subsets: int) -> list[tuple[str, byt
     if len(changed) <= subsets:
         written = [set(each) for n in range(len(changed)) for each in itertools.combinations(changed, n)]
     else:
-        alone = [changed[0], changed[len(changed) // 2], changed[-1]] if subsets < len(changed) // 2 else changed
+        alone = (
+            [changed[0], changed[len(changed) // 2], changed[-1]] if subsets < len(changed) // 2 else changed
+        )
         written = [set(), *({at} for at in alone), *(set(changed) - {at} for at in alone)]
     for each in written:
         found.setdefault(mixed(sorted(each)), f"with only the sectors {sorted(each)} written")

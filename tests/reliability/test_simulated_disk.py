@@ -8,7 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from simulated_disk import Bounds, Killed, Record, Sync, Tree, digest, materialize, record, states, variants_of
+from simulated_disk import (
+    Bounds,
+    Killed,
+    Record,
+    Sync,
+    Tree,
+    digest,
+    materialize,
+    record,
+    states,
+    variants_of,
+)
 
 
 def write(path: Path, content: bytes, sync: bool = False) -> None:
@@ -49,7 +60,10 @@ def test_a_file_that_was_not_synced_may_be_gone_empty_or_torn(tmp_path: Path) ->
 def test_fsync_of_a_file_keeps_its_content_and_that_of_the_directory_its_name(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    assert left_by(tmp_path / "one", lambda: write(tmp_path / "one" / "a", b"x", sync=True)) == [{}, {"a": b"x"}]
+    assert left_by(tmp_path / "one", lambda: write(tmp_path / "one" / "a", b"x", sync=True)) == [
+        {},
+        {"a": b"x"},
+    ]
 
     def name_first() -> None:
         write(tmp_path / "two" / "a", b"x")

@@ -159,7 +159,9 @@ def test_a_lock_of_another_host_is_told_on_a_shared_file_system(
     assert (tmp_path / ".lock").read_bytes() == b""
 
 
-def test_a_killed_process_of_this_host_is_not_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_process_of_this_host_is_not_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(local_module, "is_local", lambda path: False)
     with other_process(hold(tmp_path)) as pid:
         os.kill(pid, signal.SIGKILL)
@@ -198,7 +200,9 @@ def test_where_locks_are_not_shared_the_first_writer_stops_before_anything_is_mi
         with pytest.warns(PerdureWarning, match="Make sure that it does not run"):
             second = Store.open(tmp_path, write=True)
         second.commit(state_at(2), step=2)
-        with pytest.raises(LockedError, match=rf"also being written by process {os.getpid()} on host elsewhere"):
+        with pytest.raises(
+            LockedError, match=rf"also being written by process {os.getpid()} on host elsewhere"
+        ):
             first.commit(state_at(3), step=3)
         # The second one has it, and goes on.
         second.commit(state_at(4), step=4)

@@ -143,7 +143,7 @@ def make_directory(path: str) -> None:
 
 
 # File systems that one system alone writes to, so that its own locks are all there are.
-_LOCAL = frozenset("btrfs ext2 ext3 ext4 f2fs overlay ramfs tmpfs xfs zfs".split())
+_LOCAL = frozenset(["btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"])
 
 
 def is_local(path: str) -> bool:

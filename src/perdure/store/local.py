@@ -291,9 +291,9 @@ class LocalBackend:
         if not holder or json.loads(before)["host"] == socket.gethostname() or is_local(self.root):
             return
         warnings.warn(
-            f"{self.root} was last written by {holder}, which did not give its lock back. The system says that the lock "
-            "is free: that process was killed, or it is still running and this file system does not share locks between "
-            "hosts. Make sure that it does not run any more.",
+            f"{self.root} was last written by {holder}, which did not give its lock back. The lock is free: "
+            "that process was killed, or it is still running and this file system does not share locks between hosts. "
+            "Make sure that it does not run any more.",
             PerdureWarning,
             stacklevel=5,
         )

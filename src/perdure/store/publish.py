@@ -204,7 +204,7 @@ def _sync_tree(directory: str) -> None:
 def _make_best(root: str, name: str, entries: list[str]) -> None:
     # The one step at which readers go from the old version to the new is the switch of `best`. Everything
     # before it must leave them with the old one, and everything after it with the new one, wherever the
-    # process is killed. Nor may it be built on a switch that a process before did, and was killed before it was durable.
+    # process is killed. Nor may it be built on a switch by a process that was killed before that was durable.
     sync_directory(root)
     foreign = [entry for entry in entries if _is_foreign(root, entry)]
     if foreign:

@@ -106,6 +106,7 @@ class Checkpointer:
         staging = self.stager.stage(state)
 
         def commit() -> CheckpointInfo:
+            staging.ready()
             return self._store.commit(state, step=step, counters=counters, metrics=metrics, tags=tags)
 
         self._job = _Job(
@@ -219,6 +220,7 @@ class _Job:
         try:
             self.info = self._commit()
             self._after()
+            self.staging.rest()
         except BaseException as error:
             self.error = error
             # An error that is kept must not keep the arrays of every frame it went through.

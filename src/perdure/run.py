@@ -202,7 +202,11 @@ class Run:
         if not isinstance(node, Array):
             return
         kept = Progress()
-        restore(State(Object("", {PART: Object(part.type, {"blueprint": node})})), {PART: kept}, strict=False)  # type: ignore[union-attr]
+        alone = State(Object("", {PART: Object(part.type, {"blueprint": node})}))  # type: ignore[union-attr]
+        try:
+            restore(alone, {PART: kept}, strict=False)
+        except DamagedError:
+            return  # what is wrong is told when it is resumed
         if kept.blueprint is None:
             return
         try:

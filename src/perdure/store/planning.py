@@ -200,9 +200,16 @@ class Plan:
 
     def _doomed(self, old: dict[int, int], live: dict[int, int], writer: PackWriter) -> set[int]:
         doomed: set[int] = set()
-        small = [pack for pack in old if self._sizes[pack] < SMALL_PACK]
+        small = sorted((self._sizes[pack], pack) for pack in old if self._sizes[pack] < SMALL_PACK)
         if len(small) > MOST_SMALL_PACKS:
-            doomed.update(small)
+            # The smallest ones, and only as long as they are about as large as those before them together: so
+            # each byte is moved a few times at most, however long the run.
+            together = 0
+            for pack_size, pack in small:
+                if len(doomed) > MOST_SMALL_PACKS // 2 and pack_size > 2 * together:
+                    break
+                doomed.add(pack)
+                together += pack_size
         size = {pack: self._sizes[pack] for pack in old} | writer.sizes
         needed = sum(live.values())
         taken = sum(live[pack] if pack in doomed else size[pack] for pack in live)

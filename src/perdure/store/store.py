@@ -332,9 +332,12 @@ class Store:
 
     def close(self) -> None:
         """Let another process write. Checkpoints that were read stay readable."""
+        if self._writer != os.getpid():
+            # A forked child has the parent's mutex as it was at that moment, and maybe nobody to give it back.
+            self._writer = None
+            return
         with self._mutex:
-            if self._writer == os.getpid():
-                self._backend.unlock()
+            self._backend.unlock()
             self._writer = None
 
     def __enter__(self) -> Store:

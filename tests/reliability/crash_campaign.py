@@ -2,8 +2,8 @@
 
     python tests/reliability/crash_campaign.py --minutes 20
 
-With wider bounds for every program (see simulated_disk.py for what they mean), with power cuts after a process was killed
-and started again, and with power cuts while one is recovered from. Prints how many states it checked.
+With wider bounds for every program (see simulated_disk.py for what they mean), with power cuts after a process was
+killed and started again, and with power cuts while one is recovered from. Prints how many states it checked.
 """
 
 from __future__ import annotations

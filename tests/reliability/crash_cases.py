@@ -219,8 +219,8 @@ def _check_put(root: Path, marks: tuple[int, ...]) -> None:
 # -- the store --------------------------------------------------------------------------------------------------------
 
 Arrays = dict[str, np.ndarray[Any, Any]]
-#: Added to the step in a mark: retention after the commit of this step is done; or, this is the step resumed from, which
-#: a process that was killed may have committed without saying so.
+#: Added to the step in a mark: retention after the commit of this step is done; or, this is the step resumed from,
+#: which a process that was killed may have committed without saying so.
 RETAINED, RESUMED = 100, 200
 
 

@@ -1,8 +1,8 @@
 """Processes that have imported everything before their script begins, and end as any interpreter does.
 
 Run as a script it reads lines of JSON, `[script, arguments, where]`, forks for each, and answers with the child's id
-and, when it ended, its exit code. The child runs the script as `__main__`, and ends by the end of this file: with threads
-joined, `atexit` called and all else that an interpreter does when it shuts down.
+and, when it ended, its exit code. The child runs the script as `__main__`, and ends by the end of this file: with
+threads joined, `atexit` called and all else that an interpreter does when it shuts down.
 """
 
 from __future__ import annotations

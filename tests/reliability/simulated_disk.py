@@ -31,8 +31,8 @@ What a disk promises: the model
        change by itself: that is damage, not a crash.
 
     This is more than ext4, xfs and btrfs do to a program. Their journals keep operations on names in order, so rule
-    4 gives states that they never leave; a file system that kept only what POSIX says might. It is less than what a disk
-    does that lies about having written (a volatile cache without flush), or that tears sectors.
+    4 gives states that they never leave; a file system that kept only what POSIX says might. It is less than what a
+    disk does that lies about having written (a volatile cache without flush), or that tears sectors.
 
 How many
     The states after one operation are the product of what is uncertain. Up to `Bounds.product` of them all are given.

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from crash_cases import (
     CASES,
     COARSE,
+    WIDE,
     Counts,
     Lost,
     Seen,
@@ -24,9 +25,6 @@ from crash_cases import (
     record_case,
     record_killed,
 )
-from simulated_disk import Bounds
-
-WIDE = Bounds(product=4096, apart=2, samples=64, subsets=6)
 
 
 def wide(name: str) -> Counts:

@@ -33,8 +33,11 @@ from perdure.tree import State as RunState
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-#: For what takes long to check, or is crashed again and again.
+#: What is gone through: in the tests, where it is crashed again and again, and in the campaign.
+QUICK = Bounds(product=24, apart=1, samples=4, subsets=1)
 COARSE = Bounds(product=4, apart=1, samples=2, subsets=1)
+AGAIN = Bounds(product=2, apart=0, samples=2, subsets=1)
+WIDE = Bounds(product=512, apart=1, samples=64, subsets=6)
 
 
 @dataclass(frozen=True)

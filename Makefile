@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check format bench damage fuzz clean
+.PHONY: demo test check format bench damage fuzz reliability clean
 
 # How long `make fuzz` looks for a failing input, for each of three kinds of input.
 FUZZ_SECONDS ?= 120
@@ -47,6 +47,12 @@ fuzz: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
 	for target in document checkpoint pack; do \
 	    $(BIN)/python tests/reliability/fuzzing.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
+
+# Long ones, each for so many minutes: power cuts on a simulated disk, real kills with readers.
+MINUTES ?= 20
+reliability: $(VENV)/.installed
+	$(BIN)/python tests/reliability/crash_campaign.py --minutes $(MINUTES)
+	$(BIN)/python tests/reliability/kills.py --kills 300 --minutes $(MINUTES)
 
 clean:
 	rm -rf .fuzz $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -94,7 +94,13 @@ class Checkpointer:
         :param state: captured a moment ago.
         :param wait: until it is durable; otherwise this returns as soon as the training may go on.
         :returns: the checkpoint, if it was waited for; None also where an error was warned of.
+        :raises StoreError: if it could not be written, or this is a forked child of the process whose run it is.
         """
+        if os.getpid() != self._owner:
+            raise StoreError(
+                f"the run was opened by process {self._owner}; this is a child of it (process {os.getpid()}), which "
+                "must not write to the run"
+            )
         self.collect(wait=True)
         self.unwritten = ()
         staging = self.stager.stage(state)

@@ -159,3 +159,21 @@ def make_directory(path: str) -> None:
         # A new directory is an entry in its parent, and is lost with a power cut as long as that is not
         # synced.
         sync_directory(str(directory.parent))
+
+
+# File systems that one system alone writes to, so that its own locks are all there are.
+_LOCAL = frozenset(["btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"])
+
+
+def is_local(path: str) -> bool:
+    """Whether `path` is certainly on a disk of this system; False where that is not known."""
+    try:
+        device = os.stat(path).st_dev
+        with open("/proc/self/mountinfo") as mounts:
+            for line in mounts:
+                fields, _, more = line.partition(" - ")
+                if fields.split()[2] == f"{os.major(device)}:{os.minor(device)}":
+                    return more.split()[0] in _LOCAL
+    except (OSError, IndexError):
+        pass
+    return False

@@ -8,17 +8,19 @@ import json
 import os
 import socket
 import stat
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 from filelock import FileLock, Timeout
 
-from perdure.errors import DamagedError, LockedError, StoreError
+from perdure.errors import DamagedError, LockedError, PerdureWarning, StoreError
 from perdure.store.backend import GET_LIMIT, Buffer, Entry, check_name
 from perdure.store.files import (
     TEMPORARY,
     explain,
     explained,
+    is_local,
     make_directory,
     read_small,
     sync,
@@ -49,6 +51,8 @@ class LocalBackend:
     def __init__(self, directory: str | os.PathLike[str]) -> None:
         self.root = os.path.abspath(os.fspath(directory))
         self._lock: FileLock | None = None
+        # What this process wrote into the lock's file.
+        self._claim = b""
 
     def __repr__(self) -> str:
         return f"LocalBackend({self.root!r})"
@@ -75,6 +79,7 @@ class LocalBackend:
                         sync(fd)
                     finally:
                         os.close(fd)
+                    self._check_claim()
                     _name(directory, temporary, leaf)
                 except BaseException:
                     with suppress(OSError):
@@ -138,21 +143,30 @@ class LocalBackend:
             return
         path = self.locate(LOCK_FILE)
         try:
+            new = not os.path.lexists(path)
             make_directory(self.root)
             self._check_writable()
             self._check_lock_file(path)
-            # A writer that was killed may have made directories and not got so far as to sync them.
-            sync_directory(self.root)
-            with suppress(PermissionError):
-                sync_directory(os.path.dirname(self.root))
+            # What a writer that was killed did and did not sync looks done, and a power cut could still undo it: the
+            # deletion of a manifest, say, when the next writer has deleted its packs. So it is made durable before
+            # anything is built on it; above the root as well, if none ever came as far as the lock.
+            for directory in self._writable_directories():
+                sync_directory(directory)
+            if new:
+                _sync_above(self.root)
             # flock(2): the kernel drops it when the last descriptor is closed, however the process ends.
             # filelock closes the descriptor in children of os.fork (from 3.30 on), and it is closed on exec:
             # so a worker that outlives the run does not keep it. No fallback to a lock that a dead process
             # would hold for ever.
             lock = FileLock(
-                path, timeout=wait, thread_local=False, fallback_to_soft=False, on_acquired=_introduce_holder
+                path, thread_local=False, fallback_to_soft=False, on_acquired=self._introduce_holder
             )
-            lock.acquire()
+            before = self._read_claim()
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                lock.acquire(timeout=wait)
+                before = b""  # it was held, and now is not: whoever that was, locks are seen here
         except Timeout:
             raise LockedError(
                 f"{self.root} is being written by {self._holder()} (waited {wait:g} s). One run has one "
@@ -163,10 +177,16 @@ class LocalBackend:
             raise explain(error, "open for writing", self.root) from error
         self._lock = lock
         self._remove_leftovers()
+        self._warn_of(before)
 
     def unlock(self) -> None:
         """Give the lock back."""
         if self._lock is not None:
+            if self._claim and self._read_claim() == self._claim:
+                # Given back, as opposed to left by a process that died.
+                with suppress(OSError):
+                    os.truncate(self.locate(LOCK_FILE), 0)
+            self._claim = b""
             self._lock.release(force=True)
             self._lock = None
 
@@ -244,21 +264,64 @@ class LocalBackend:
                     if item.name.startswith(TEMPORARY) and item.is_file(follow_symlinks=False):
                         os.unlink(item.path)
 
-    def _holder(self) -> str:
+    def _introduce_holder(self, fd: int) -> None:
+        since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+        self._claim = f"{json.dumps(holder)}\n".encode()
+        write_all(fd, [self._claim])
+
+    def _read_claim(self) -> bytes:
         try:
-            holder = json.loads(read_small(self.locate(LOCK_FILE), 4096))
-            return (
-                f"process {int(holder['pid'])} on host {holder['host']!s:.200}, since {holder['since']!s:.40}"
+            return read_small(self.locate(LOCK_FILE), 4096)
+        except OSError:
+            return b""
+
+    def _holder(self) -> str:
+        # Unknown while it is being written just now, or by something else.
+        return _shown_holder(self._read_claim()) or "another process"
+
+    def _check_claim(self) -> None:
+        """Find out that another process took the lock too, before its work and ours are mixed.
+
+        :raises LockedError: if the lock's file names another one.
+        """
+        if not self._claim or (found := self._read_claim()) == self._claim:
+            return
+        if other := _shown_holder(found):
+            raise LockedError(
+                f"{self.root} is also being written by {other}, although this process holds the lock: the file system "
+                "does not share locks between hosts (NFS mounted with nolock or local_lock, say), or the lock's file "
+                "was deleted. Nothing more is written by this process. Stop one of the two, and keep the run where "
+                "locks are shared."
             )
-        except (OSError, ValueError, LookupError, TypeError):
-            # It is being written just now, or by something else.
-            return "another process"
+
+    def _warn_of(self, before: bytes) -> None:
+        holder = _shown_holder(before)
+        if not holder or json.loads(before)["host"] == socket.gethostname() or is_local(self.root):
+            return
+        warnings.warn(
+            f"{self.root} was last written by {holder}, which did not give its lock back. The lock is free: "
+            "that process was killed, or it is still running and this file system does not share locks between hosts. "
+            "Make sure that it does not run any more.",
+            PerdureWarning,
+            stacklevel=5,
+        )
 
 
-def _introduce_holder(fd: int) -> None:
-    since = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-    write_all(fd, [f"{json.dumps(holder)}\n".encode()])
+def _shown_holder(claim: bytes) -> str:
+    try:
+        holder = json.loads(claim)
+        return f"process {int(holder['pid'])} on host {holder['host']!s:.200}, since {holder['since']!s:.40}"
+    except (ValueError, LookupError, TypeError):
+        return ""
+
+
+def _sync_above(directory: str) -> None:
+    """Make the names that lead to `directory` durable, within its file system."""
+    while not os.path.ismount(directory):
+        directory = os.path.dirname(directory)
+        with suppress(PermissionError):
+            sync_directory(directory)
 
 
 def _is_there(directory: int, name: str) -> bool:

@@ -188,14 +188,17 @@ def prune(root: str | os.PathLike[str], keep: Collection[str]) -> list[str]:
     """
     policies = os.path.join(os.path.abspath(root), POLICIES)
     removed = [name for name in versions(root) if name not in keep and name != best(root)]
+    doomed = []
     with explained("remove versions from", policies):
         for name in removed:
             # Under its own name it is whole until it is gone.
-            doomed = os.path.join(policies, temporary_name())
-            os.rename(os.path.join(policies, name), doomed)
-            shutil.rmtree(doomed)
+            doomed.append(os.path.join(policies, temporary_name()))
+            os.rename(os.path.join(policies, name), doomed[-1])
         if removed:
+            # Before its files go: otherwise a power cut may bring the name back, without them.
             sync_directory(policies)
+        for directory in doomed:
+            shutil.rmtree(directory)
     return removed
 
 
@@ -204,6 +207,8 @@ def clean(root: str | os.PathLike[str]) -> None:
     root = os.path.abspath(root)
     policies = os.path.join(root, POLICIES)
     with explained("clean", root), suppress(FileNotFoundError):
+        # It may have switched the best version and not synced that: a power cut could still switch it back.
+        sync_directory(root)
         for name in os.listdir(root):
             path = os.path.join(root, name)
             if name.startswith(TEMPORARY) and os.path.islink(path):
@@ -249,7 +254,8 @@ def _sync_tree(directory: str) -> None:
 def _make_best(root: str, name: str, entries: list[str]) -> None:
     # The one step at which readers go from the old version to the new is the switch of `best`. Everything
     # before it must leave them with the old one, and everything after it with the new one, wherever the
-    # process is killed.
+    # process is killed. Nor may it be built on a switch by a process that was killed before that was durable.
+    sync_directory(root)
     foreign = [entry for entry in entries if _is_foreign(root, entry)]
     if foreign:
         # Files of someone else where the links belong, and readers may be using them.
@@ -259,6 +265,8 @@ def _make_best(root: str, name: str, entries: list[str]) -> None:
             # other: no moment without a file of that name, and none with a file of theirs next to one of
             # ours.
             _link(root, BEST, f"{POLICIES}/{kept}")
+            # Before a link takes the place of one of them: a power cut must not leave that link without where it leads.
+            sync_directory(root)
         # Where there is a best version, readers now see its file in the place of the foreign one.
     for entry in entries:
         # A link to a file that only the new version has leads nowhere until the switch: it is not there, as
@@ -302,13 +310,15 @@ def _keep(root: str, entries: list[str]) -> str:
             shutil.copy2(source, target, follow_symlinks=False)
     _sync_tree(staging)
     os.rename(staging, kept)
+    sync_directory(policies)
     for entry in directories:
         # A directory has only one name, so it has to be moved, and readers miss it until its link is there.
-        # Not into the staging directory, which would be removed as left-over if the process died now.
+        # Not into the staging directory, which would be removed as left-over if the process died now; and only
+        # when the new place is durable, because with a power cut it would be lost with that.
         os.rename(os.path.join(root, entry), os.path.join(kept, entry))
-    sync_directory(kept)
-    sync_directory(policies)
-    sync_directory(root)
+    if directories:
+        sync_directory(kept)
+        sync_directory(root)
     return name
 
 

@@ -1,0 +1,104 @@
+"""Every state in which a power cut may leave the disk is the last committed checkpoint or the new one, and the run goes
+on; and each fsync that is left out is found out by that.
+
+`pytest -s` prints how many states there were. `make reliability` goes through many more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from crash_cases import (
+    AGAIN,
+    CASES,
+    COARSE,
+    QUICK,
+    Counts,
+    Lost,
+    Seen,
+    check_store,
+    explore,
+    explore_recovery,
+    record_case,
+    record_killed,
+)
+
+
+def say(what: str, counts: object) -> None:
+    print(f"{what}: {counts}")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if name not in ("training", "several packs in a commit")]
+)
+def test_a_power_cut_after_every_operation_and_every_fsync_left_out(name: str) -> None:
+    case = CASES[name]
+    record = record_case(case)
+    seen: Seen = set()
+    counts = explore(record, case.check, QUICK, seen)
+    say(name, counts)
+    assert counts.operations > 10
+    assert counts.checked > counts.operations // 3
+    spare = []
+    syncs = record.syncs()
+    for index, adds_names in syncs.items():
+        try:
+            explore(record.without(index), case.check, QUICK, set(seen), since=index)
+        except Lost:
+            continue
+        # It may be missing without harm if another one does the same before anything is announced, or if all that
+        # it makes sure of is that what nobody needs stays away.
+        what = record.operations[index].what
+        assert record.is_made_up_for(index) or not adds_names, f"nothing found that {what} was missing"
+        spare.append(what)
+    say(f"{name}: of {len(syncs)} fsyncs, those that may be missing", spare)
+    assert len(spare) < len(syncs)
+    # Every single one is needed to keep what the backend promises.
+    assert name != "backend" or not spare
+
+
+def test_a_power_cut_after_every_operation_of_a_commit_of_several_packs() -> None:
+    case = CASES["several packs in a commit"]
+    counts = explore(record_case(case), case.check, COARSE)
+    say("several packs", counts)
+    assert counts.checked > 50
+
+
+def test_a_power_cut_after_every_operation_of_a_training() -> None:
+    case = CASES["training"]
+    counts = explore(record_case(case), case.check, COARSE, every=7)
+    say("training", counts)
+    assert counts.checked > 20
+
+
+@pytest.mark.parametrize(
+    "name", ["creation", "commit and retention", "publication over files of others", "next publication"]
+)
+def test_a_power_cut_after_a_killed_process_was_started_again(name: str) -> None:
+    """What a killed process had not synced is in the system's memory for the next one, and looks durable to it."""
+    case = CASES[name]
+    counts = Counts()
+    seen: Seen = set()
+    after, killed = 0, True
+    while killed:
+        record, killed = record_killed(case, after)
+        counts += explore(record, case.check, AGAIN, seen, since=after, every=3)
+        after += 1
+    say(f"{name}, killed before", counts)
+    assert after > 15
+    assert counts.checked > 100
+
+
+@pytest.mark.parametrize(("name", "every"), [("commit and retention", 9), ("next publication", 150)])
+def test_a_power_cut_while_another_one_is_recovered_from(name: str, every: int) -> None:
+    case = CASES[name]
+    counts = explore_recovery(record_case(case), case, COARSE, every)
+    say(f"{name}, cut again while recovering", counts)
+    assert counts.checked > 20
+
+
+def test_the_check_finds_what_is_not_the_last_checkpoint(tmp_path: Path) -> None:
+    CASES["commit and retention"].prepare(tmp_path)
+    with pytest.raises(AssertionError, match="finds step 2"):
+        check_store(tmp_path, 3, 4)

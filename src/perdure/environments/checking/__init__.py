@@ -157,7 +157,8 @@ class _Check:
             return self.fail(UNCHECKED, *reasons.could_not_run(reference))
         points = {name: plan[name] for name in ("early", "middle", "done")}
         self.job["end"] = plan["end"]
-        report.resets = reference.steps[-1]["episode"]
+        last = max(plan["middle"], plan["done"])
+        report.resets = reference.steps[-1]["episode"] - reference.steps[last]["episode"]
         if not plan["natural"]:
             report.notes.append(
                 f"no episode ended by itself: each was cut and reset after {self.job['cut']:,} steps"
@@ -259,7 +260,7 @@ class _Check:
         end = restored.first("finished") or {}
         if finding is None and not end.get("count"):
             report.points.append(where)
-            report.steps = len(restored.steps)
+            report.steps = len(restored.steps) if not report.steps else min(report.steps, len(restored.steps))
             return True
         report.finding = finding
         explained = self.process("explain", f"explain {point}", **more) if not self.barrier else Record()

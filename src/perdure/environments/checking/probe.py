@@ -62,7 +62,7 @@ class _Probe:
         first = 0
         while end is None or driver.t < end:
             if end is None and driver.t >= _WARM_STEPS and len(episodes) >= 2:
-                end = self._plan(episodes)
+                end = self._plan(episodes, driver.t)
                 continue
             self._unit(driver)
             if driver.ended() or driver.steps >= driver.cut:
@@ -70,14 +70,15 @@ class _Probe:
                 first = driver.t
         self._finish(driver, self.job["store"])
 
-    def _plan(self, episodes: list[tuple[int, int, bool]]) -> int:
+    def _plan(self, episodes: list[tuple[int, int, bool]], now: int) -> int:
         later = episodes[1:]
         first, last, _ = max(later, key=lambda each: each[1] - each[0])
         ends = [each for each in later if each[2]] or later
         done = next((end for begin, end, _ in ends if end >= last), ends[-1][1])
         middle = first + max(1, (last - first) // 2) if last - first > 1 else first
         early = max(first, middle - 10) if middle > first else max(0, first - 1)
-        end = max(middle, done) + int(self.job["steps"])
+        # Not before where it is by now: all processes end at the same step.
+        end = max(now, max(middle, done) + int(self.job["steps"]))
         self.write("plan", early=early, middle=middle, done=done, end=end, natural=any(e[2] for e in episodes))
         return end
 

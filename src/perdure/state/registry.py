@@ -20,7 +20,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -36,11 +36,14 @@ class Handler:
     :param restore: writes what `capture` returned into an object that is there.
     :param create: makes an object from what `capture` returned, where none is there; None if that cannot be
         done.
+    :param form: what two objects must have in common for the state of one to be written into the other, as text;
+        `capture` returns a dict that has it as "form". Where it differs, an object is created.
     """
 
     capture: Callable[[Any], Any]
     restore: Callable[[Any, Any], None]
     create: Callable[[Any], Any] | None = None
+    form: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Adapter:
 
     fields: Callable[[Any], Mapping[str, Any]]
     assign: Callable[[Any, str, Any], None]
-    made: frozenset[str] = frozenset()
+    made: Container[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,12 @@ def register(
     :param create: `create(state)` makes an object where the script has not built one; without it such an
         object is an error on restoring.
     """
-    _slot(cls).entry = Handler(capture, restore, create)
+    register_handler(cls, Handler(capture, restore, create))
+
+
+def register_handler(cls: type | str, handler: Handler) -> None:
+    """Say by which handler objects of a class are taken."""
+    _slot(cls).entry = handler
 
 
 def register_adapter(cls: type | str, adapter: Adapter) -> None:
@@ -312,8 +320,6 @@ def _builtin_knowledge() -> None:
         ("rich.console.Console", "a terminal"),
         ("rich.progress.Progress", "a progress bar"),
         ("pygame.time.Clock", "a clock of the display"),
-        ("pygame.surface.Surface", "a picture on the display"),
-        ("pygame.Surface", "a picture on the display"),
         ("wandb.sdk.wandb_run.Run", "a writer of logs"),
     ):
         skip(cls, reason)

@@ -147,7 +147,7 @@ for name in (
     case(f"minigrid/{name}", gymnasium(name, _limit(120), needs="minigrid"))
 
 for name in ("connect_four_v3", "tictactoe_v3", "rps_v2", "chess_v6", "go_v5", "texas_holdem_v4", "leduc_holdem_v4",
-             "texas_holdem_no_limit_v6", "gin_rummy_v4"):
+             "texas_holdem_no_limit_v6"):
     case(f"pettingzoo classic/{name}", _pettingzoo(f"pettingzoo.classic.{name}", parallel=False))
 for name in (
     *("simple_spread_v3", "simple_tag_v3", "simple_speaker_listener_v4", "simple_world_comm_v3", "simple_crypto_v3"),
@@ -158,10 +158,8 @@ case("mpe/simple_spread_v3 turns", _pettingzoo("mpe2.simple_spread_v3", parallel
 case("butterfly/cooperative_pong", _pettingzoo("pettingzoo.butterfly.cooperative_pong_v6"))
 case("butterfly/knights_archers_zombies", _pettingzoo("pettingzoo.butterfly.knights_archers_zombies_v11"))
 case("butterfly/knights_archers_zombies pictures", _pettingzoo(
-    "pettingzoo.butterfly.knights_archers_zombies_v11", vector_state=False))
-case("butterfly/pistonball", _pettingzoo("pettingzoo.butterfly.pistonball_v6"))
+    "pettingzoo.butterfly.knights_archers_zombies_v11", obs_method="image"))
 case("sisl/pursuit", _pettingzoo("pettingzoo.sisl.pursuit_v5", max_cycles=60))
-case("sisl/waterworld", _pettingzoo("pettingzoo.sisl.waterworld_v4", max_cycles=60))
 
 for name in ("highway-v0", "merge-v0", "roundabout-v0", "parking-v0", "intersection-v0", "racetrack-v0", "two-way-v0"):
     case(f"highway/{name}", gymnasium(name, needs="highway_env"))

@@ -134,7 +134,7 @@ class DeepMind(Driver):
 def driver(env: Any) -> Driver:
     if hasattr(env, "action_spec"):
         return DeepMind(env)
-    if hasattr(env, "agent_selection"):
+    if hasattr(env, "agent_iter"):
         return Turns(env)
     return Parallel(env) if hasattr(env, "possible_agents") else Gymnasium(env)
 

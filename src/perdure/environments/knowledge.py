@@ -5,7 +5,7 @@ Each entry says how objects of a class are taken; the code that does it imports 
 
 from __future__ import annotations
 
-from perdure.environments import atari, mujoco, pygame
+from perdure.environments import atari, mujoco, pygame, tables
 from perdure.state.registry import (
     Adapter,
     Handler,
@@ -99,8 +99,13 @@ def _screens() -> None:
         "gymnasium.envs.classic_control.continuous_mountain_car.Continuous_MountainCarEnv",
     ):
         leave_out(name, ("screen", "screens", "surf"), DRAWN_ANEW)
-    for name in ("frozen_lake.FrozenLakeEnv", "cliffwalking.CliffWalkingEnv", "taxi.TaxiEnv", "blackjack.BlackjackEnv"):
+    toys = ("frozen_lake.FrozenLakeEnv", "cliffwalking.CliffWalkingEnv", "taxi.TaxiEnv", "blackjack.BlackjackEnv")
+    for name in toys:
         leave_out(f"gymnasium.envs.toy_text.{name}", ("window", "window_surface", "screen"), DRAWN_ANEW)
+    for name in toys[:3]:
+        register_adapter(
+            f"gymnasium.envs.toy_text.{name}", Adapter(tables.fields, tables.assign, frozenset({"P"}))
+        )
     for name in ("mpe2._mpe_utils.simple_env.SimpleEnv", "pettingzoo.mpe._mpe_utils.simple_env.SimpleEnv"):
         leave_out(name, ("screen", "viewer"), DRAWN_ANEW)
     leave_out("minigrid.minigrid_env.MiniGridEnv", ("window",), DRAWN_ANEW)

@@ -265,6 +265,35 @@ def is_native(cls: type) -> bool:
     return cls.__basicsize__ > size or cls.__itemsize__ != 0
 
 
+#: What environments derive from, and what only wraps them.
+_ENVIRONMENTS = frozenset(
+    (
+        "gymnasium.core.Env",
+        "gym.core.Env",
+        "pettingzoo.utils.env.AECEnv",
+        "pettingzoo.utils.env.ParallelEnv",
+        "dm_env._environment.Environment",
+    )
+)
+_WRAPPERS = frozenset(
+    (
+        "gymnasium.core.Wrapper",
+        "gym.core.Wrapper",
+        "pettingzoo.utils.wrappers.base.BaseWrapper",
+        "pettingzoo.utils.wrappers.base_parallel.BaseParallelWrapper",
+        "pettingzoo.utils.conversions.aec_to_parallel_wrapper",
+        "pettingzoo.utils.conversions.turn_based_aec_to_parallel_wrapper",
+        "pettingzoo.utils.conversions.parallel_to_aec_wrapper",
+    )
+)
+
+
+def is_environment(cls: type) -> bool:
+    """Whether objects of a class are environments themselves, and not what is wrapped around one."""
+    own, *names = (f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__)
+    return not _ENVIRONMENTS.isdisjoint(names) and _WRAPPERS.isdisjoint((own, *names))
+
+
 def _builtin_knowledge() -> None:
     for cls, reason in (
         (types.FunctionType, "a function"),
@@ -341,12 +370,12 @@ def _builtin_knowledge() -> None:
     )
     refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
     for name in (
-        "gymnasium.core.Env",
         "gymnasium.vector.vector_env.VectorEnv",
         "gymnasium.vector.vector_env.VectorWrapper",
         "stable_baselines3.common.vec_env.base_vec_env.VecEnv",
         "tianshou.env.venvs.BaseVectorEnv",
         "tianshou.env.worker.worker_base.EnvWorker",
+        *_ENVIRONMENTS,
     ):
         structural(name)
     structural(torch.nn.Module)
@@ -366,9 +395,12 @@ def _builtin_knowledge() -> None:
 _builtin_knowledge()
 
 
-def find_class(name: str, modules: Collection[str] = ()) -> type | None:
+def find_class(
+    name: str, modules: Collection[str] = (), packages: Collection[str] = ()
+) -> type | None:
     """The class recorded as `name`, if it was registered as one that can be made anew (or derives from such a
-    one), or if it is a plain class of one of `modules`: those of the script's own objects.
+    one), or if it is a plain class of one of `modules` (those of the script's own objects) or of a module in one
+    of `packages` (those of its environments, whose creatures may live in modules of their own).
 
     That a class is found does not mean that an object of it may be made: `making` decides that.
     Nothing is imported, and no attribute hook runs, because a file says so: only what lies in the
@@ -383,7 +415,8 @@ def find_class(name: str, modules: Collection[str] = ()) -> type | None:
     about = known(found)
     if about.rebuild or isinstance(about.entry, Handler):
         return found
-    return found if module in modules and not issubclass(found, enum.Enum) else None
+    near = module in modules or any(module.startswith(f"{package}.") for package in packages)
+    return found if near and not issubclass(found, enum.Enum) else None
 
 
 def same_class(name: str, cls: type) -> bool:

@@ -1,17 +1,29 @@
-"""Environments: whether and how each of them goes on exactly in mid-episode.
+"""Environments: what a user puts around one so that it goes on in mid-episode, and whether it does.
 
-`check` finds out about one, in fresh processes.
+What is known about particular libraries is registered by dotted class name, so that none of them is imported to be
+known; capturing a world uses it unasked. `check` finds out about one environment, in fresh processes. Imports no
+library by itself.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perdure.environments.box2d import fresh_world
     from perdure.environments.checking import CheckReport, assert_exact, check
+    from perdure.environments.replay import EpisodeReplay
+    from perdure.environments.resumable import Resumable
 
-__all__ = ["CheckReport", "assert_exact", "check"]
+__all__ = ["CheckReport", "EpisodeReplay", "Resumable", "assert_exact", "check", "fresh_world"]
 
-_HOME = {name: "checking" for name in __all__}
+_HOME = {
+    "CheckReport": "checking",
+    "EpisodeReplay": "replay",
+    "Resumable": "resumable",
+    "assert_exact": "checking",
+    "check": "checking",
+    "fresh_world": "box2d",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -20,3 +32,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -200,6 +200,9 @@ class _Matcher:
                     return False
                 if isinstance(entry, Handler):
                     alike = isinstance(node, Handled)
+                    if alike and entry.form is not None and _form(node) != (form := entry.form(live)):
+                        other = f"a {short(node.type)} of another form ({_form(node):.100}; expected {form:.100})"
+                        return other if entry.create is None else False
                 else:
                     by_attributes = entry is None or isinstance(entry, Adapter)
                     alike = (
@@ -405,6 +408,11 @@ class _Matcher:
                         (write_path(path), detail + write_path(own[other][1]))
                     )
                     self._plan.bad.add(id(node))
+
+
+def _form(node: Any) -> str:
+    pairs = node.payload.pairs if isinstance(node.payload, tree.Mapping) else ()
+    return next((str(child) for key, child in pairs if key == "form"), "none")
 
 
 def _is_plain(key: Any) -> bool:

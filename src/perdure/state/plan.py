@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from perdure.state.capture import BUILTIN, Path, write_path
-from perdure.state.registry import find_class, same_class
+from perdure.state.registry import find_class, is_environment, same_class
 from perdure.state.report import Report
 from perdure.tree import Handled, Items, Node, Object, Slot
 from perdure.tree import Mapping as MappingNode
@@ -86,7 +86,9 @@ class Plan:
             found = next((cls for cls in self.classes.values() if same_class(name, cls)), None)
         # A transition of a buffer that was empty when the script built it, say: its class lies beside the buffer's.
         modules = {"__main__", *(cls.__module__ for cls in self.classes.values())}
-        return found or find_class(name, modules)
+        environments = (cls.__module__ for cls in self.classes.values() if is_environment(cls))
+        packages = {module.rpartition(".")[0] for module in environments} - {""}
+        return found or find_class(name, modules, packages)
 
     def class_of(self, node: Object | Handled | Items | MappingNode) -> type | None:
         """The class of the object that stands for a node."""

@@ -20,7 +20,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -36,11 +36,14 @@ class Handler:
     :param restore: writes what `capture` returned into an object that is there.
     :param create: makes an object from what `capture` returned, where none is there; None if that cannot be
         done.
+    :param form: what two objects must have in common for the state of one to be written into the other, as text;
+        `capture` returns a dict that has it as "form". Where it differs, an object is created.
     """
 
     capture: Callable[[Any], Any]
     restore: Callable[[Any, Any], None]
     create: Callable[[Any], Any] | None = None
+    form: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class Adapter:
 
     fields: Callable[[Any], Mapping[str, Any]]
     assign: Callable[[Any, str, Any], None]
-    made: frozenset[str] = frozenset()
+    made: Container[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,12 @@ def register(
     :param create: `create(state)` makes an object where the script has not built one; without it such an
         object is an error on restoring.
     """
-    _slot(cls).entry = Handler(capture, restore, create)
+    register_handler(cls, Handler(capture, restore, create))
+
+
+def register_handler(cls: type | str, handler: Handler) -> None:
+    """Say by which handler objects of a class are taken."""
+    _slot(cls).entry = handler
 
 
 def register_adapter(cls: type | str, adapter: Adapter) -> None:
@@ -257,6 +265,35 @@ def is_native(cls: type) -> bool:
     return cls.__basicsize__ > size or cls.__itemsize__ != 0
 
 
+#: What environments derive from, and what only wraps them.
+_ENVIRONMENTS = frozenset(
+    (
+        "gymnasium.core.Env",
+        "gym.core.Env",
+        "pettingzoo.utils.env.AECEnv",
+        "pettingzoo.utils.env.ParallelEnv",
+        "dm_env._environment.Environment",
+    )
+)
+_WRAPPERS = frozenset(
+    (
+        "gymnasium.core.Wrapper",
+        "gym.core.Wrapper",
+        "pettingzoo.utils.wrappers.base.BaseWrapper",
+        "pettingzoo.utils.wrappers.base_parallel.BaseParallelWrapper",
+        "pettingzoo.utils.conversions.aec_to_parallel_wrapper",
+        "pettingzoo.utils.conversions.turn_based_aec_to_parallel_wrapper",
+        "pettingzoo.utils.conversions.parallel_to_aec_wrapper",
+    )
+)
+
+
+def is_environment(cls: type) -> bool:
+    """Whether objects of a class are environments themselves, and not what is wrapped around one."""
+    own, *names = (f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__)
+    return not _ENVIRONMENTS.isdisjoint(names) and _WRAPPERS.isdisjoint((own, *names))
+
+
 def _builtin_knowledge() -> None:
     for cls, reason in (
         (types.FunctionType, "a function"),
@@ -312,8 +349,6 @@ def _builtin_knowledge() -> None:
         ("rich.console.Console", "a terminal"),
         ("rich.progress.Progress", "a progress bar"),
         ("pygame.time.Clock", "a clock of the display"),
-        ("pygame.surface.Surface", "a picture on the display"),
-        ("pygame.Surface", "a picture on the display"),
         ("wandb.sdk.wandb_run.Run", "a writer of logs"),
     ):
         skip(cls, reason)
@@ -335,12 +370,12 @@ def _builtin_knowledge() -> None:
     )
     refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
     for name in (
-        "gymnasium.core.Env",
         "gymnasium.vector.vector_env.VectorEnv",
         "gymnasium.vector.vector_env.VectorWrapper",
         "stable_baselines3.common.vec_env.base_vec_env.VecEnv",
         "tianshou.env.venvs.BaseVectorEnv",
         "tianshou.env.worker.worker_base.EnvWorker",
+        *_ENVIRONMENTS,
     ):
         structural(name)
     structural(torch.nn.Module)
@@ -360,9 +395,12 @@ def _builtin_knowledge() -> None:
 _builtin_knowledge()
 
 
-def find_class(name: str, modules: Collection[str] = ()) -> type | None:
+def find_class(
+    name: str, modules: Collection[str] = (), packages: Collection[str] = ()
+) -> type | None:
     """The class recorded as `name`, if it was registered as one that can be made anew (or derives from such a
-    one), or if it is a plain class of one of `modules`: those of the script's own objects.
+    one), or if it is a plain class of one of `modules` (those of the script's own objects) or of a module in one
+    of `packages` (those of its environments, whose creatures may live in modules of their own).
 
     That a class is found does not mean that an object of it may be made: `making` decides that.
     Nothing is imported, and no attribute hook runs, because a file says so: only what lies in the
@@ -377,7 +415,8 @@ def find_class(name: str, modules: Collection[str] = ()) -> type | None:
     about = known(found)
     if about.rebuild or isinstance(about.entry, Handler):
         return found
-    return found if module in modules and not issubclass(found, enum.Enum) else None
+    near = module in modules or any(module.startswith(f"{package}.") for package in packages)
+    return found if near and not issubclass(found, enum.Enum) else None
 
 
 def same_class(name: str, cls: type) -> bool:

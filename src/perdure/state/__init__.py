@@ -1,5 +1,6 @@
 """Live objects and their state: capture, restore, compare. Knows no files."""
 
+from perdure.environments import workers as _workers
 from perdure.state import adapters as _adapters
 from perdure.state.capture import capture
 from perdure.state.diff import CLOCKS, Difference, diff
@@ -21,4 +22,4 @@ __all__ = [
     "restore",
     "skip",
 ]
-del _adapters
+del _adapters, _workers

@@ -160,7 +160,11 @@ class Walker:
 
     def _adapted(self, value: Any, path: Path, adapter: Adapter) -> Node:
         def fill(value: Any, node: Object, path: Path) -> None:
-            given = adapter.fields(value)
+            try:
+                given = adapter.fields(value)
+            except CaptureError as error:
+                self._refuse(value, path, str(error))
+                return
             self._alive.append(given)  # it may hold containers made for this walk only
             self._fields(given, known(type(value)).left_out, node.fields, path)
 

@@ -282,6 +282,9 @@ class _Matcher:
                 self._plan.reject(edge, f"the checkpoint has {describe(child)}, the script has nothing")
             else:
                 self._met.append(edge)
+        if isinstance(about.entry, Adapter) and about.entry.check is not None:
+            for below, detail in about.entry.check(live, fields):
+                self._plan.report.mismatched.append((write_path(path) + below, detail))
         for name, value in present.items():
             if name in fields or name in about.left_out or self._leaves_out((path, ".", name), value):
                 continue

@@ -56,11 +56,14 @@ class Adapter:
     :param assign: sets one of them.
     :param made: the fields whose containers `fields` makes anew each time; they are assigned even where they
         are filled in place.
+    :param check: what of the saved fields (as nodes) could not be assigned, as pairs of a path below the object
+        and a detail; for what `fields` does not show. Nothing is changed.
     """
 
     fields: Callable[[Any], Mapping[str, Any]]
     assign: Callable[[Any, str, Any], None]
     made: Container[str] = frozenset()
+    check: Callable[[Any, Mapping[str, Any]], list[tuple[str, str]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,8 +101,8 @@ OPAQUE = (
     "perdure.register({name}, capture=..., restore=...), or leave it out: perdure.skip({name}, 'reason')"
 )
 PROCESS = (
-    "its state lies in another process. Use an environment in this process (gymnasium's SyncVectorEnv, "
-    "DummyVecEnv, DummyVectorEnv)"
+    "its state lies in another process. Gymnasium's AsyncVectorEnv, SubprocVecEnv and Tianshou's SubprocVectorEnv are "
+    "captured as a whole, with perdure.environments.Resumable around each environment"
 )
 
 
@@ -356,8 +359,6 @@ def _builtin_knowledge() -> None:
         BaseProcess,
         "multiprocessing.connection._ConnectionBase",
         "multiprocessing.queues.Queue",
-        "gymnasium.vector.async_vector_env.AsyncVectorEnv",
-        "stable_baselines3.common.vec_env.subproc_vec_env.SubprocVecEnv",
         "tianshou.env.worker.subproc.SubprocEnvWorker",
         "tianshou.env.worker.ray.RayEnvWorker",
     ):

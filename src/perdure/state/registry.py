@@ -164,7 +164,12 @@ def rebuildable(cls: type | str) -> None:
 
 def type_name(cls: type) -> str:
     """The name under which a class is recorded."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+    return f"{module_of(cls)}:{cls.__qualname__}"
+
+
+def module_of(cls: type) -> str:
+    """The name of the module that defines a class; SWIG makes classes that have none."""
+    return getattr(cls, "__module__", None) or "builtins"
 
 
 def known(cls: type) -> _Class:
@@ -173,7 +178,7 @@ def known(cls: type) -> _Class:
     if found is None:
         found = _Class()
         for base in cls.__mro__:
-            for key in (base, f"{base.__module__}.{base.__qualname__}"):
+            for key in (base, f"{module_of(base)}.{base.__qualname__}"):
                 about = _classes.get(key)
                 if about is None:
                     continue
@@ -386,5 +391,5 @@ def same_class(name: str, cls: type) -> bool:
         return True
     module, _, qualname = name.partition(":")
     return (
-        qualname == cls.__qualname__ and module != cls.__module__ and "__main__" in (module, cls.__module__)
+        qualname == cls.__qualname__ and module != module_of(cls) and "__main__" in (module, module_of(cls))
     )

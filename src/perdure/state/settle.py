@@ -9,7 +9,7 @@ from typing import Any
 from perdure import tree
 from perdure.state.capture import LEFT_OUT, write_path
 from perdure.state.describe import describe
-from perdure.state.making import unhashable, unmakeable
+from perdure.state.making import QUOTED, unhashable, unmakeable
 from perdure.state.plan import ABSENT, Edge, Plan
 from perdure.state.registry import known
 from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, Slot, Value
@@ -71,7 +71,8 @@ def _reached(plan: Plan) -> list[Node]:
             _settle_bad(plan, edge, node, reason)
             continue
         reached.append(node)
-        below = list(tree.edges(node))
+        quoted = isinstance(node, Object) and node.type == QUOTED
+        below = [] if quoted else list(tree.edges(node))
         leaf = isinstance(node, Array | Packed) or not below
         if leaf and not isinstance(edge.holder, Packed) and edge.slot != "base":
             plan.report.restored.append(write_path(edge.path))

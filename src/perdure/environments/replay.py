@@ -11,7 +11,7 @@ import gymnasium
 
 from perdure.environments import box2d, spaces
 from perdure.environments.episode import Course, Episode
-from perdure.state import register
+from perdure.state.registry import register_first
 
 #: Wrappers that neither keep nor change what they see.
 _BLIND = (
@@ -142,7 +142,7 @@ def _is_blind(env: Any) -> bool:
     return True
 
 
-register(
+register_first(
     EpisodeReplay,
     capture=lambda env: env._episode.capture(),
     restore=lambda env, saved: env._episode.restore(saved),

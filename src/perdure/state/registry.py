@@ -36,11 +36,13 @@ class Handler:
     :param restore: writes what `capture` returned into an object that is there.
     :param create: makes an object from what `capture` returned, where none is there; None if that cannot be
         done.
+    :param first: restore before anything else is written, not after it.
     """
 
     capture: Callable[[Any], Any]
     restore: Callable[[Any, Any], None]
     create: Callable[[Any], Any] | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,17 @@ def register(
         object is an error on restoring.
     """
     _slot(cls).entry = Handler(capture, restore, create)
+
+
+def register_first(
+    cls: type | str, *, capture: Callable[[Any], Any], restore: Callable[[Any, Any], None]
+) -> None:
+    """Like `register`, for objects that do things while they are restored.
+
+    They go first, because what they do may change arrays that the world holds too: an environment that steps writes
+    into the observation that it gave out before.
+    """
+    _slot(cls).entry = Handler(capture, restore, first=True)
 
 
 def register_adapter(cls: type | str, adapter: Adapter) -> None:

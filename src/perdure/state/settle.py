@@ -71,6 +71,8 @@ def _reached(plan: Plan) -> list[Node]:
             _settle_bad(plan, edge, node, reason)
             continue
         reached.append(node)
+        if isinstance(node, Handled) and getattr(known(type(plan.live(node))).entry, "first", False):
+            plan.first.append(node)
         quoted = isinstance(node, Object) and node.type == QUOTED
         below = [] if quoted else list(tree.edges(node))
         leaf = isinstance(node, Array | Packed) or not below

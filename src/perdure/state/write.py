@@ -55,6 +55,9 @@ class Writer:
 
     def _write(self) -> dict[str, Any]:
         root = self._plan.root
+        for node in self._plan.first:
+            if id(node) not in self._plan.bad:
+                self._complete(partial(self._resolve, node))
         for node in self._plan.eager:
             if id(node) not in self._plan.bad:
                 self._resolve(node)

@@ -107,15 +107,17 @@ class Walker:
             fill(value, node, path)
         return root
 
-    def finish(self) -> None:
-        """Raise what was refused, and find the arrays that are windows onto others."""
-        if self._refused:
+    def finish(self, *, strict: bool = True) -> list[str]:
+        """Raise what was refused, or, unless `strict`, return the paths: it is left out then. And find the arrays
+        that are windows onto others."""
+        if self._refused and strict:
             listed = "\n".join(f"  {path}: {reason}" for path, reason in self._refused[:20])
             more = f"\n  and {len(self._refused) - 20} more" if len(self._refused) > 20 else ""
             raise CaptureError(
                 f"{len(self._refused)} part(s) of the world cannot be captured:\n{listed}{more}"
             )
         memory.find_windows(self._arrays)
+        return [path for path, _ in self._refused]
 
     def node(self, value: Any, path: Path) -> Any:
         """The node that stands for a value; what it holds is filled in later."""
@@ -200,6 +202,12 @@ class Walker:
             node.payload = self.node(payload, path)
 
         return self._later(fill, value, Handled(self._class_name(type(value)), None), path)
+
+    def _quoted(self, value: State, path: Path) -> Node:
+        # What a handler captured at an earlier moment: taken as it is, and given back to the handler as it was.
+        node = Object(self._class_name(State), value.root.fields)
+        self._remember(value, node)
+        return node
 
     # -- containers ------------------------------------------------------------------------------------------
 
@@ -432,6 +440,8 @@ def _taker(cls: type) -> Taker:
             return lambda walker, value, path: walker._handled(value, path, entry)
         case Adapter():
             return lambda walker, value, path: walker._adapted(value, path, entry)
+    if cls is State:
+        return Walker._quoted
     if (written := values.writer(cls)) is not None:
         kind, write = written
         return lambda walker, value, path: walker._value(value, path, kind, write)

@@ -19,7 +19,7 @@ from perdure import tree
 from perdure.state import memory, values
 from perdure.state.capture import ITEMS, LEFT_OUT, Path, Walker, attributes_of, factory_name, write_path
 from perdure.state.describe import describe, short
-from perdure.state.making import NOT_BY_ATTRIBUTES, definition, unassignable, unreadable
+from perdure.state.making import NOT_BY_ATTRIBUTES, QUOTED, definition, unassignable, unreadable
 from perdure.state.patterns import matches
 from perdure.state.plan import ABSENT, CONTAINERS, Edge, Plan
 from perdure.state.registry import Adapter, Handler, Skip, is_part_of_program, known, same_class
@@ -195,6 +195,8 @@ class _Matcher:
         cls = type(live)
         entry = known(cls).entry
         match node:
+            case Object() if node.type == QUOTED:
+                return False
             case Object() | Handled():
                 if not same_class(node.type, cls):
                     return False
@@ -235,6 +237,8 @@ class _Matcher:
 
     def _below(self, node: Node, live: Any, path: Path) -> None:
         """Go on with what a node holds and what lies at the same places of the live value (or nothing)."""
+        if isinstance(node, Object) and node.type == QUOTED:
+            return
         if live is ABSENT:
             for slot, child, kind, name in tree.edges(node):
                 self._met.append(Edge(child, ABSENT, (path, kind, name), node, slot))

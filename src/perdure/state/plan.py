@@ -58,6 +58,7 @@ class Plan:
     :param reverted: attributes that only the live object has, and its class: they had not been set yet.
     :param given: what adapters gave for live objects.
     :param eager: nodes whose objects can only be made when all they hold is there, innermost first.
+    :param first: nodes whose handlers have to restore before anything else is written.
     :param keep: objects whose ids are used here, and that nothing else may keep alive.
     """
 
@@ -73,6 +74,7 @@ class Plan:
     reverted: list[tuple[Any, str]] = field(default_factory=list)
     given: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     eager: list[Node] = field(default_factory=list)
+    first: list[Node] = field(default_factory=list)
     keep: list[Any] = field(default_factory=list)
 
     def live(self, node: Node) -> Any:

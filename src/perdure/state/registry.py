@@ -38,12 +38,14 @@ class Handler:
         done.
     :param form: what two objects must have in common for the state of one to be written into the other, as text;
         `capture` returns a dict that has it as "form". Where it differs, an object is created.
+    :param first: restore before anything else is written, not after it.
     """
 
     capture: Callable[[Any], Any]
     restore: Callable[[Any, Any], None]
     create: Callable[[Any], Any] | None = None
     form: Callable[[Any], str] | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,17 @@ def register_handler(cls: type | str, handler: Handler) -> None:
     _slot(cls).entry = handler
 
 
+def register_first(
+    cls: type | str, *, capture: Callable[[Any], Any], restore: Callable[[Any, Any], None]
+) -> None:
+    """Like `register`, for objects that do things while they are restored.
+
+    They go first, because what they do may change arrays that the world holds too: an environment that steps writes
+    into the observation that it gave out before.
+    """
+    _slot(cls).entry = Handler(capture, restore, first=True)
+
+
 def register_adapter(cls: type | str, adapter: Adapter) -> None:
     """Say by which named fields objects of a class are walked."""
     slot = _slot(cls)
@@ -175,7 +188,12 @@ def rebuildable(cls: type | str) -> None:
 
 def type_name(cls: type) -> str:
     """The name under which a class is recorded."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+    return f"{module_of(cls)}:{cls.__qualname__}"
+
+
+def module_of(cls: type) -> str:
+    """The name of the module that defines a class; SWIG makes classes that have none."""
+    return getattr(cls, "__module__", None) or "builtins"
 
 
 def known(cls: type) -> _Class:
@@ -184,7 +202,7 @@ def known(cls: type) -> _Class:
     if found is None:
         found = _Class()
         for base in cls.__mro__:
-            for key in (base, f"{base.__module__}.{base.__qualname__}"):
+            for key in (base, f"{module_of(base)}.{base.__qualname__}"):
                 about = _classes.get(key)
                 if about is None:
                     continue
@@ -426,5 +444,5 @@ def same_class(name: str, cls: type) -> bool:
         return True
     module, _, qualname = name.partition(":")
     return (
-        qualname == cls.__qualname__ and module != cls.__module__ and "__main__" in (module, cls.__module__)
+        qualname == cls.__qualname__ and module != module_of(cls) and "__main__" in (module, module_of(cls))
     )

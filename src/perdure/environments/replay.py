@@ -1,0 +1,149 @@
+"""Gymnasium environments that cannot be walked, by playing their episode again. Imports gymnasium; knows no files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import gymnasium
+
+from perdure.environments import box2d, spaces
+from perdure.environments.episode import Course, Episode
+from perdure.state.registry import register_first
+
+#: Wrappers that neither keep nor change what they see.
+_BLIND = (
+    gymnasium.wrappers.TimeLimit,
+    gymnasium.wrappers.OrderEnforcing,
+    gymnasium.wrappers.PassiveEnvChecker,
+)
+
+
+class EpisodeReplay(gymnasium.Wrapper):
+    """Makes an environment whose state lies in native code one that can be captured in mid-episode.
+
+        env = EpisodeReplay(gymnasium.make("LunarLander-v3"))
+        env = EpisodeReplay(gymnasium.make("BipedalWalker-v3"), before_reset=fresh_world)
+
+    Put it directly around the environment that `gymnasium.make` gives; other wrappers go around it and are captured as
+    they are. It keeps what Python sees of the environment right before each reset, and every action since. On
+    restoring, that is put back, and the reset and the actions are played again; each observation and each reward must
+    be what it was. So restoring takes as long as the episode took (see `replay_seconds`), and it is exact if the
+    environment, given the same generators and actions, does the same again.
+
+    :param env: the environment. What is inside of it is what is played again.
+    :param before_reset: called with the environment before each reset, in the first course of the run and when it is
+        played again: for what the reset itself does not make anew, such as `fresh_world`. It may draw from the
+        environment's own generator.
+    :param skip: paths of the environment's Python side to leave alone, with `*` and `?` as wildcards: numbers that
+        stand for something in native code and mean nothing in another process ("env*.client_id").
+    :param patience: there is a `SlowReplayWarning` once playing the episode again would take more than this many
+        seconds.
+    :raises ValueError: if the environment is known not to be exact without `before_reset`.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        before_reset: Callable[[Any], None] | None = None,
+        skip: Sequence[str] = (),
+        patience: float = 60.0,
+    ) -> None:
+        super().__init__(env)
+        base = _dotted(type(env.unwrapped))
+        if base in box2d.SHARED_WORLD and before_reset is None:
+            raise ValueError(
+                f"{_name(env)} keeps one physics world for all its episodes, so that none of them can be played again "
+                "without those before it. Use EpisodeReplay(env, before_reset=perdure.environments.fresh_world): each "
+                "episode then has a world of its own (later episodes differ in their last bits from those without it)"
+            )
+        self._before_reset = before_reset
+        blind = _is_blind(env)
+        quick = partial(box2d.without_frames, env) if base == box2d.CAR_RACING and blind else None
+        self._episode = Episode(
+            Course(
+                _name(env),
+                self._parts,
+                lambda seed, options: self._reset(seed, options)[0],
+                self._step,
+                self._check,
+                quick,
+            ),
+            skip,
+            patience,
+        )
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Reset the environment; a new episode begins to be recorded."""
+        if seed is None:
+            # It would be made in mid-reset, from the operating system's entropy.
+            _ = getattr(self.env.unwrapped, "np_random", None)
+        self._episode.begin(seed, options)
+        observation, info = self._reset(seed, options)
+        self._episode.began(observation)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Step the environment, and record it."""
+        episode = self._episode
+        episode.act(action)
+        started = time.perf_counter()
+        result = self.env.step(action)
+        episode.acted(
+            time.perf_counter() - started, result[0], result[1], bool(result[2]) + 2 * bool(result[3])
+        )
+        return result  # type: ignore[no-any-return]
+
+    @property
+    def replay_seconds(self) -> float:
+        """About how many seconds it would take to resume here; the mean time of a step by the number of steps."""
+        return self._episode.replay_seconds
+
+    def _parts(self) -> dict[str, Any]:
+        own = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("env", "_episode", "_before_reset")
+        }
+        return {"env": self.env, "own": own}
+
+    def _reset(self, seed: Any, options: Any) -> tuple[Any, dict[str, Any]]:
+        if self._before_reset is not None:
+            self._before_reset(self.env)
+        return self.env.reset(seed=seed, options=options)  # type: ignore[no-any-return]
+
+    def _step(self, action: Any) -> tuple[Any, float, int]:
+        observation, reward, terminated, truncated, _ = self.env.step(action)
+        return observation, reward, bool(terminated) + 2 * bool(truncated)
+
+    def _check(self, actions: Any) -> None:
+        spaces.check(actions, self.env.action_space)
+
+
+def _dotted(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _name(env: Any) -> str:
+    spec = getattr(env.unwrapped, "spec", None)
+    return str(spec.id) if spec is not None else type(env.unwrapped).__qualname__
+
+
+def _is_blind(env: Any) -> bool:
+    while isinstance(env, gymnasium.Wrapper):
+        if type(env) not in _BLIND:
+            return False
+        env = env.env
+    return True
+
+
+register_first(
+    EpisodeReplay,
+    capture=lambda env: env._episode.capture(),
+    restore=lambda env, saved: env._episode.restore(saved),
+)

@@ -255,11 +255,20 @@ def box2d_replayed(env_id: str, wrapped: bool = False, **kwargs: Any) -> Any:
     return env
 
 
-def _seed_nethack(env: Any) -> None:
-    """NetHack has generators of its own; they are seeded from the environment's, which is captured."""
-    inner = env.unwrapped
-    core, display = (int(each) for each in inner.np_random.integers(1, 2**31, 2))
-    inner.seed(core, display, reseed=False)
+class _SeededNetHack(gym.Wrapper):
+    """NetHack draws from generators of its own, which no reset seeds: they are seeded here, before each game."""
+
+    def __init__(self, env: Any) -> None:
+        super().__init__(env)
+        self.chance = np.random.default_rng(0)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        """Seed a new game and begin it."""
+        if seed is not None:
+            self.chance = np.random.default_rng(seed)
+        core, display = (int(each) for each in self.chance.integers(1, 2**31, 2))
+        self.env.unwrapped.seed(core, display, reseed=False)
+        return self.env.reset(seed=seed, options=options)
 
 
 def nethack_replayed(env_id: str = "NetHackScore-v0") -> Any:
@@ -268,7 +277,7 @@ def nethack_replayed(env_id: str = "NetHackScore-v0") -> Any:
 
     from perdure.environments import EpisodeReplay
 
-    return EpisodeReplay(gym.make(env_id), before_reset=_seed_nethack)
+    return EpisodeReplay(_SeededNetHack(gym.make(env_id, fix_moon_phase=True)))
 
 
 def doom_replayed(env_id: str) -> Any:

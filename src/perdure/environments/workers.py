@@ -34,7 +34,7 @@ class Workers:
     """The workers of one vector environment, and how they are spoken to.
 
     :param pipes: the ends of their pipes on this side.
-    :param processes: of the workers; None where one cannot be had.
+    :param processes: of the workers.
     :param probe: the command that asks whether an environment is wrapped, without harm if it is not.
     :param question: makes a command of the arguments of `Resumable.perdure_answer`.
     :param answer: takes what the library's worker sends back apart: what the environment returned.
@@ -79,22 +79,29 @@ def ask(
             lost[index] = _ended(workers, index, reason)
     until = time.monotonic() + patience
     while waiting:
-        ready = connection.wait(list(waiting), max(0.0, until - time.monotonic()))
+        # Workers hold each other's ends of the pipes where they were forked: that one ended shows in its process alone.
+        ends = {workers.processes[index].sentinel: pipe for pipe, index in waiting.items()}
+        ready = connection.wait([*waiting, *ends], max(0.0, until - time.monotonic()))
         if not ready:
             break
-        for pipe in ready:
+        for pipe in {ends.get(each, each) for each in ready}:
             index = waiting.pop(pipe)
             try:
+                if not pipe.poll():
+                    raise EOFError("nothing was said")
                 answers[index] = workers.answer(pipe.recv())
             except (EOFError, OSError) as reason:
                 lost[index] = _ended(workers, index, reason)
             except _Raised:
                 lost[index] = "its worker ended with an error, which it has printed"
     for index in waiting.values():
-        if workers.processes[index] is not None:
-            workers.processes[index].kill()
+        workers.processes[index].kill()
         lost[index] = f"it gave no answer within {patience:g} s and was ended"
     if lost:
+        for index in lost:
+            # Whoever steps it nevertheless gets an error at once, and waits for nothing.
+            if workers.pipes[index] is not None:
+                workers.pipes[index].close()
         raise error(
             "environments in processes of their own did not answer:"
             + "".join(f"\n    environment {index}: {lost[index]}" for index in sorted(lost))
@@ -109,14 +116,11 @@ class _Raised(Exception):
 
 def _ended(workers: Workers, index: int, reason: Exception) -> str:
     process = workers.processes[index]
-    if process is not None:
-        process.join(1.0)
-        if process.exitcode is not None:
-            how = (
-                f"a signal ({-process.exitcode})" if process.exitcode < 0 else f"exit code {process.exitcode}"
-            )
-            return f"its process has ended, by {how}"
-    return f"its process cannot be reached ({type(reason).__name__}: {reason})"
+    process.join(1.0)
+    if process.exitcode is None:
+        return f"its process cannot be reached ({type(reason).__name__}: {reason})"
+    how = f"a signal ({-process.exitcode})" if process.exitcode < 0 else f"exit code {process.exitcode}"
+    return f"its process has ended, by {how}"
 
 
 _wrapped: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -271,11 +275,14 @@ def _sb3(env: Any) -> Workers:
 _TIANSHOU_OWN = ("action_space", "is_reset", "is_closed")
 
 
-def _tianshou(env: Any) -> Workers | None:
-    """None if the environments live in this process, and are walked like everything else."""
+def _in_processes(env: Any) -> bool:
+    """Whether a Tianshou environment's workers are processes; its wrappers have none, and others live here."""
     own = vars(env).get("workers", ())
-    if not own or not all(hasattr(worker, "parent_remote") for worker in own):
-        return None
+    return bool(own) and all(hasattr(worker, "parent_remote") for worker in own)
+
+
+def _tianshou(env: Any) -> Workers:
+    own = env.workers
     if env.waiting_id:
         raise CaptureError(
             f"environment(s) {_listed(env.waiting_id)} are in the middle of a step that was not waited for; what a "
@@ -295,34 +302,38 @@ def _tianshou(env: Any) -> Workers | None:
 
 
 def _adapter(
-    reach: Callable[[Any], Workers | None], ends: Iterable[str], of_each: tuple[str, ...] = ()
+    reach: Callable[[Any], Workers],
+    ends: Iterable[str],
+    of_each: tuple[str, ...] = (),
+    elsewhere: Callable[[Any], bool] = lambda env: True,
 ) -> Adapter:
     """Walks a vector environment: its own attributes, and the states of the processes.
 
-    :param reach: how to speak to its workers; None if it has none.
+    :param reach: how to speak to its workers.
     :param ends: attributes that are nothing but this side's ends of the connections.
     :param of_each: attributes of each of its `workers`, where it has objects for them.
+    :param elsewhere: whether its environments are in other processes; if not, it is walked like everything else.
     """
-    left = frozenset((*ends, *(("workers",) if of_each else ())))
 
     def fields(env: Any) -> Mapping[str, Any]:
         attributes = attributes_of(env)
-        workers = None if attributes.get("closed") or attributes.get("is_closed") else reach(env)
-        if workers is None and of_each:
+        if not elsewhere(env):
             return attributes
-        found = {name: value for name, value in attributes.items() if name not in left}
+        found = {name: value for name, value in attributes.items() if name not in ends}
         if of_each:
-            found["workers"] = [
-                {name: vars(worker)[name] for name in of_each} for worker in attributes["workers"]
-            ]
-        found[PROCESSES] = [] if workers is None else states(env, workers)
+            own = attributes["workers"]
+            found["workers"] = [{name: vars(worker)[name] for name in of_each} for worker in own]
+        closed = attributes.get("closed") or attributes.get("is_closed")
+        found[PROCESSES] = [] if closed else states(env, reach(env))
         return found
 
     def assign(env: Any, name: str, value: Any) -> None:
-        if name == PROCESSES:
+        if not elsewhere(env):
+            vars(env)[name] = value
+        elif name == PROCESSES:
             if value:
-                restore(env, _reached(reach(env)), value)
-        elif name == "workers" and of_each and value and isinstance(value[0], dict):
+                restore(env, reach(env), value)
+        elif name == "workers":
             for worker, attributes in zip(env.workers, value, strict=True):
                 vars(worker).update((each, attributes[each]) for each in of_each)
         else:
@@ -330,19 +341,15 @@ def _adapter(
 
     def check(env: Any, nodes: Mapping[str, Any]) -> list[tuple[str, str]]:
         node = nodes.get(PROCESSES)
-        workers = reach(env) if isinstance(node, Items) and node.items else None
+        if not elsewhere(env) or not isinstance(node, Items) or not node.items:
+            return []
+        workers = reach(env)
         # Another number of them is an error by itself.
-        if workers is None or len(node.items) != len(workers.pipes):
+        if len(node.items) != len(workers.pipes):
             return []
         return misfits(env, workers, [parcel.of_node(each) for each in node.items])
 
     return Adapter(fields, assign, frozenset({PROCESSES, "workers"}), check)
-
-
-def _reached(workers: Workers | None) -> Workers:
-    if workers is None:
-        raise RestoreError("the checkpoint has environments in processes of their own, the script has not")
-    return workers
 
 
 structural("perdure.parcel.Parcel")
@@ -354,4 +361,6 @@ register_adapter(
     "stable_baselines3.common.vec_env.subproc_vec_env.SubprocVecEnv",
     _adapter(_sb3, ("remotes", "work_remotes", "processes")),
 )
-register_adapter("tianshou.env.venvs.BaseVectorEnv", _adapter(_tianshou, (), _TIANSHOU_OWN))
+register_adapter(
+    "tianshou.env.venvs.BaseVectorEnv", _adapter(_tianshou, (), _TIANSHOU_OWN, _in_processes)
+)

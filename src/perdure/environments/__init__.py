@@ -4,14 +4,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perdure.environments.agents import AECEpisodeReplay, ParallelEpisodeReplay
     from perdure.environments.box2d import fresh_world
+    from perdure.environments.nethack import seeded_game
     from perdure.environments.replay import EpisodeReplay
 
-__all__ = ["EpisodeReplay", "fresh_world"]
+__all__ = ["AECEpisodeReplay", "EpisodeReplay", "ParallelEpisodeReplay", "fresh_world", "seeded_game"]
 
 _HOME = {
+    "AECEpisodeReplay": "agents",
     "EpisodeReplay": "replay",
+    "ParallelEpisodeReplay": "agents",
     "fresh_world": "box2d",
+    "seeded_game": "nethack",
 }
 
 

@@ -92,6 +92,34 @@ def bullet(own_world):
     return make
 
 
+def pool(env_id, barrier=None):
+    def make():
+        import envpool
+
+        from perdure.environments import PoolReplay
+
+        return PoolReplay(
+            lambda seed: envpool.make(env_id, env_type="gymnasium", num_envs=3, seed=seed, num_threads=2),
+            seed=5,
+            barrier=barrier,
+        )
+
+    return make
+
+
+def atari(game, barrier=None):
+    def make():
+        from ale_py.vector_env import AtariVectorEnv
+
+        from perdure.environments import PoolReplay
+
+        return PoolReplay(
+            lambda seed: AtariVectorEnv(game, num_envs=3, num_threads=2), seed=5, barrier=barrier
+        )
+
+    return make
+
+
 #: How to make it; at which (episode, step) there are checkpoints; how many steps follow each.
 CASES = {
     "lunar": (replayed("LunarLander-v3"), [(0, 0), (2, 45), (5, 1), (7, 60)], 500),
@@ -108,6 +136,13 @@ CASES = {
     "doom_center": (doom("DefendCenter"), [(2, 50)], 500),
     "doom_home": (doom("MyWayHome"), [(2, 50)], 500),
     "nethack": (nethack, [(1, 50), (3, 77)], 500),
+    "pool_cartpole": (pool("CartPole-v1"), [(0, 230)], 500),
+    "pool_cartpole_barrier": (pool("CartPole-v1", 100), [(0, 230), (0, 400), (0, 555)], 500),
+    "pool_pong": (pool("Pong-v5"), [(0, 120)], 500),
+    "pool_cheetah": (pool("HalfCheetah-v4", 300), [(0, 300), (0, 650)], 500),
+    "pool_lunar": (pool("LunarLander-v3"), [(0, 230)], 500),
+    "atari_breakout": (atari("breakout"), [(0, 150)], 500),
+    "atari_pong_barrier": (atari("pong", 100), [(0, 150), (0, 299)], 500),
     "racing": (with_a_world_of_its_own("CarRacing-v3", 40), [(1, 30)], 60),
     "racing_long": (with_a_world_of_its_own("CarRacing-v3", 200), [(1, 100), (3, 150)], 500),
     "racing_discrete": (with_a_world_of_its_own("CarRacing-v3", 150, continuous=False), [(4, 140)], 500),
@@ -195,7 +230,28 @@ class Together:
         return seen(actions, *result, *self.env.reset())
 
 
+class Pool:
+    """Acts at random in all environments of a pool, by the generator of a single one's space."""
+
+    def __init__(self, env, seed):
+        self.env = env
+        self.episode, self.step = 0, 0
+        env.single_action_space.seed(seed)
+        self.last = env.reset()[0]
+
+    def act(self):
+        self.step += 1
+        space = self.env.single_action_space
+        actions = np.array([space.sample() for _ in range(self.env.num_envs)])
+        actions = actions.astype(np.int32 if actions.dtype.kind == "i" else np.float64)
+        result = self.env.step(actions)
+        self.last = result[0]
+        return seen(actions, *result)
+
+
 def play(env, seed):
+    if isinstance(env, gym.vector.VectorEnv):
+        return Pool(env, seed)
     if not hasattr(env, "possible_agents"):
         return Agent(env, seed)
     return (Turns if hasattr(env, "last") else Together)(env, seed)

@@ -7,14 +7,23 @@ if TYPE_CHECKING:
     from perdure.environments.agents import AECEpisodeReplay, ParallelEpisodeReplay
     from perdure.environments.box2d import fresh_world
     from perdure.environments.nethack import seeded_game
+    from perdure.environments.pools import PoolReplay
     from perdure.environments.replay import EpisodeReplay
 
-__all__ = ["AECEpisodeReplay", "EpisodeReplay", "ParallelEpisodeReplay", "fresh_world", "seeded_game"]
+__all__ = [
+    "AECEpisodeReplay",
+    "EpisodeReplay",
+    "ParallelEpisodeReplay",
+    "PoolReplay",
+    "fresh_world",
+    "seeded_game",
+]
 
 _HOME = {
     "AECEpisodeReplay": "agents",
     "EpisodeReplay": "replay",
     "ParallelEpisodeReplay": "agents",
+    "PoolReplay": "pools",
     "fresh_world": "box2d",
     "seeded_game": "nethack",
 }

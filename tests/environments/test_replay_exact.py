@@ -39,7 +39,9 @@ def goes_on(case, directory):
     for at in recorded["at"]:
         following = resumed[str(at)]
         expected = recorded["seen"][at : at + len(following)]
-        first = next((n for n, pair in enumerate(zip(following, expected, strict=True)) if len(set(pair)) > 1), None)
+        first = next(
+            (n for n, pair in enumerate(zip(following, expected, strict=True)) if len(set(pair)) > 1), None
+        )
         assert first is None, f"resumed at step {at}, another course from step {first} on"
     last = [str(each) for each in diff(state(directory / f"{case}-end"), state(directory / f"{case}-resumed-end"),
                                        ignore=(*CLOCKS, "*episode_start_time"))]  # fmt: skip

@@ -39,6 +39,7 @@ class Course:
     :param reset: from a seed and options to the first observation.
     :param step: from an action to the observation, the reward, and a number that says whether the episode ended.
     :param check: raises ValueError where recorded actions are not of the action space.
+    :param advice: what to do where that takes too long.
     :param quick: what may be left out while many steps are played whose observations nobody sees, or None.
     """
 
@@ -48,6 +49,7 @@ class Course:
     step: Callable[[Any], tuple[Any, float, int]]
     check: Callable[[Actions], None]
     quick: Callable[[], contextlib.AbstractContextManager[None]] | None = None
+    advice: str = "shorter episodes take less"
 
 
 class Episode:
@@ -73,6 +75,9 @@ class Episode:
         self._episodes = 0
         self._watched = 0
         self._generators: dict[str, Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
 
     # -- recording -------------------------------------------------------------------------------------------
 
@@ -119,8 +124,8 @@ class Episode:
     def _warn_of_cost(self) -> None:
         warnings.warn(
             f"{self._course.name}: {len(self._actions)} steps have been taken since the last reset; to resume here "
-            f"would take about {self.replay_seconds:.0f} s, because they are played again (shorter episodes take "
-            "less; patience=... says how long is too long)",
+            f"would take about {self.replay_seconds:.0f} s, because they are played again ({self._course.advice}; "
+            "patience=... says how long is too long)",
             SlowReplayWarning,
             stacklevel=4,
         )

@@ -9,16 +9,38 @@ from typing import Any
 
 import gymnasium
 
-from perdure.environments import box2d, spaces
+from perdure.environments import box2d, engines, nethack, spaces
 from perdure.environments.episode import Course, Episode
 from perdure.state.registry import register_first
 
+_OURS = ("env", "_episode", "_before_reset", "_engines")
 #: Wrappers that neither keep nor change what they see.
 _BLIND = (
     gymnasium.wrappers.TimeLimit,
     gymnasium.wrappers.OrderEnforcing,
     gymnasium.wrappers.PassiveEnvChecker,
 )
+
+
+#: Environments none of whose episodes can be played again by itself: why, and what helps.
+_DEPENDENT = {
+    **dict.fromkeys(
+        box2d.SHARED_WORLD,
+        (
+            "keeps one physics world for all its episodes, so that none of them can be played again without those "
+            "before it",
+            "fresh_world",
+            "each episode then has a world of its own (later episodes differ in their last bits from those without it)",
+        ),
+    ),
+    nethack.NLE: (
+        "seeds each game from the operating system's entropy",
+        "seeded_game",
+        "each game is then seeded from the environment's own generator",
+    ),
+}
+#: Engines that outlive their trainer, by the module of their environments: the names of their processes.
+_ENGINES = {"vizdoom": ("vizdoom",)}
 
 
 class EpisodeReplay(gymnasium.Wrapper):
@@ -36,7 +58,7 @@ class EpisodeReplay(gymnasium.Wrapper):
     :param env: the environment. What is inside of it is what is played again.
     :param before_reset: called with the environment before each reset, in the first course of the run and when it is
         played again: for what the reset itself does not make anew, such as `fresh_world`. It may draw from the
-        environment's own generator.
+        environment's own generator (`env.unwrapped.np_random`), which has been given the reset's seed by then.
     :param skip: paths of the environment's Python side to leave alone, with `*` and `?` as wildcards: numbers that
         stand for something in native code and mean nothing in another process ("env*.client_id").
     :param patience: there is a `SlowReplayWarning` once playing the episode again would take more than this many
@@ -53,16 +75,21 @@ class EpisodeReplay(gymnasium.Wrapper):
         patience: float = 60.0,
     ) -> None:
         super().__init__(env)
-        base = _dotted(type(env.unwrapped))
-        if base in box2d.SHARED_WORLD and before_reset is None:
-            raise ValueError(
-                f"{_name(env)} keeps one physics world for all its episodes, so that none of them can be played again "
-                "without those before it. Use EpisodeReplay(env, before_reset=perdure.environments.fresh_world): each "
-                "episode then has a world of its own (later episodes differ in their last bits from those without it)"
-            )
+        known = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(env.unwrapped).__mro__}
+        for dependent in known & _DEPENDENT.keys():
+            if before_reset is None:
+                why, remedy, effect = _DEPENDENT[dependent]
+                raise ValueError(
+                    f"{_name(env)} {why}. Use EpisodeReplay(env, before_reset=perdure.environments.{remedy}): {effect}"
+                )
         self._before_reset = before_reset
-        blind = _is_blind(env)
-        quick = partial(box2d.without_frames, env) if base == box2d.CAR_RACING and blind else None
+        self._engines = next(
+            (_ENGINES[name] for cls in known if (name := cls.partition(".")[0]) in _ENGINES), ()
+        )
+        if self._engines:
+            engines.end_strays(self._engines)
+            engines.note(self._engines)
+        quick = partial(box2d.without_frames, env) if box2d.CAR_RACING in known and _is_blind(env) else None
         self._episode = Episode(
             Course(
                 _name(env),
@@ -114,6 +141,8 @@ class EpisodeReplay(gymnasium.Wrapper):
 
     def _reset(self, seed: Any, options: Any) -> tuple[Any, dict[str, Any]]:
         if self._before_reset is not None:
+            if seed is not None:
+                self.env.unwrapped.np_random = gymnasium.utils.seeding.np_random(seed)[0]
             self._before_reset(self.env)
         return self.env.reset(seed=seed, options=options)  # type: ignore[no-any-return]
 
@@ -123,10 +152,6 @@ class EpisodeReplay(gymnasium.Wrapper):
 
     def _check(self, actions: Any) -> None:
         spaces.check(actions, self.env.action_space)
-
-
-def _dotted(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _name(env: Any) -> str:

@@ -14,15 +14,27 @@ from gymnasium import spaces
 from perdure.environments.recording import Actions, Kind, Leaf, Nothing, Tuple
 
 
-def check(actions: Actions, space: Any, *, none: bool = False) -> None:
+def fits(kind: Kind, space: Any) -> bool:
+    """Whether all actions of a kind are of a space."""
+    return _problem(kind, space) is None
+
+
+def expect(action: Any, space: Any) -> None:
+    """Check one action.
+
+    :raises ValueError: if it is not of the space.
+    """
+    actions = Actions()
+    actions.append(action)
+    check(actions, space)
+
+
+def check(actions: Actions, space: Any) -> None:
     """Check every action; how far a `Box` reaches is not asked: agents go beyond, and environments clip.
 
-    :param none: whether None is an action.
     :raises ValueError: if one is not of the space; it says which and what was expected.
     """
     for kind in actions.kinds:
-        if isinstance(kind, Nothing) and none:
-            continue
         if (reason := _problem(kind, space)) is not None:
             raise ValueError(f"expected actions of {space}, found {reason}")
 

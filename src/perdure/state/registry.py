@@ -362,6 +362,7 @@ def _builtin_knowledge() -> None:
         (weakref.WeakValueDictionary, "weak references"),
         (weakref.WeakSet, "weak references"),
         (weakref.ProxyType, "a weak reference"),
+        ("tempfile.TemporaryDirectory", "a directory of this process"),
         (re.Pattern, "a regular expression"),
         ("torch.utils.hooks.RemovableHandle", "a hook"),
         ("torch.utils.tensorboard.writer.SummaryWriter", "a writer of logs"),

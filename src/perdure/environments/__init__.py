@@ -9,20 +9,38 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perdure.environments.agents import AECEpisodeReplay, ParallelEpisodeReplay
     from perdure.environments.box2d import fresh_world
     from perdure.environments.checking import CheckReport, assert_exact, check
+    from perdure.environments.nethack import seeded_game
+    from perdure.environments.pools import PoolReplay
     from perdure.environments.replay import EpisodeReplay
     from perdure.environments.resumable import Resumable
 
-__all__ = ["CheckReport", "EpisodeReplay", "Resumable", "assert_exact", "check", "fresh_world"]
+__all__ = [
+    "AECEpisodeReplay",
+    "CheckReport",
+    "EpisodeReplay",
+    "ParallelEpisodeReplay",
+    "PoolReplay",
+    "Resumable",
+    "assert_exact",
+    "check",
+    "fresh_world",
+    "seeded_game",
+]
 
 _HOME = {
+    "AECEpisodeReplay": "agents",
     "CheckReport": "checking",
     "EpisodeReplay": "replay",
+    "ParallelEpisodeReplay": "agents",
+    "PoolReplay": "pools",
     "Resumable": "resumable",
     "assert_exact": "checking",
     "check": "checking",
     "fresh_world": "box2d",
+    "seeded_game": "nethack",
 }
 
 

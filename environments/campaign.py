@@ -75,7 +75,6 @@ def check_case(name: str) -> None:
         steps=case.steps,
         cut=case.cut,
         ignore=case.ignore,
-        barrier=case.barrier,
         timeout=PROCESS_SECONDS,
     )
     keep(name, report)

@@ -29,7 +29,6 @@ class Case:
     steps: int = 500
     cut: int = 200
     ignore: tuple[str, ...] = ()
-    barrier: bool = False
     expect: str = "exact"
     note: str = ""
 
@@ -118,7 +117,9 @@ _add("butterfly", "knights_archers_zombies_v11 parallel", "pettingzoo.butterfly.
 _add("butterfly", "knights_archers_zombies_v11 in turns", "pettingzoo.butterfly.knights_archers_zombies_v11")
 _add("SISL", "pursuit_v5 parallel", "pettingzoo.sisl.pursuit_v5", kwargs={"parallel": True, "max_cycles": 100})
 _add("SISL", "multiwalker_v9 parallel", "pettingzoo.sisl.multiwalker_v9", kwargs={"parallel": True, "max_cycles": 100},
-     expect="refused", note="Box2D")
+     expect="refused", note="Box2D, without replay")
+for _name, _kwargs in (("in turns", {"max_cycles": 100}), ("parallel", {"parallel": True, "max_cycles": 100})):
+    _add("SISL", f"multiwalker_v9 {_name}, replayed", "pettingzoo.sisl.multiwalker_v9", kwargs=_kwargs, replay=True)
 
 # -- driving, physics, games ---------------------------------------------------------------------------------
 
@@ -166,9 +167,16 @@ for _kind in ("dummy", "subproc", "shmem"):
         _made("Tianshou vectors", f"{_kind} of {_id}, VectorEnvNormObs", "tianshou_vector",
               kwargs={"kind": _kind, "env_id": _id})
 for _game in ("breakout", "pong"):
-    _made("pools in native code", f"AtariVectorEnv {_game}", "atari_vector", kwargs={"game": _game}, expect="refused")
+    _made("pools in native code", f"AtariVectorEnv {_game} replayed", "atari_vector_replayed", kwargs={"game": _game})
+_made("pools in native code", "AtariVectorEnv breakout with a barrier", "atari_vector_replayed",
+      kwargs={"game": "breakout", "barrier": 150})
+_made("pools in native code", "AtariVectorEnv breakout", "atari_vector", kwargs={"game": "breakout"}, expect="refused",
+      note="without replay")
 for _id in ("CartPole-v1", "Pong-v5", "HalfCheetah-v4", "LunarLander-v2"):
-    _add("pools in native code", f"envpool {_id}", f"envpool/{_id}", expect="refused")
+    _add("pools in native code", f"EnvPool {_id} replayed", f"envpool/{_id}", replay=True)
+_add("pools in native code", "EnvPool CartPole-v1 with a barrier", "envpool/CartPole-v1", replay=True,
+     kwargs={"barrier": 150})
+_add("pools in native code", "EnvPool CartPole-v1", "envpool/CartPole-v1", expect="refused", note="without replay")
 
 #: What is not checked, and why.
 UNREACHED = (

@@ -93,6 +93,15 @@ def atari_vector(game: str) -> Any:
     return AtariVectorEnv(game, num_envs=3)
 
 
+def atari_vector_replayed(game: str, barrier: int | None = None) -> Any:
+    """ALE's own vector, played again."""
+    from ale_py.vector_env import AtariVectorEnv
+
+    from perdure.environments import PoolReplay
+
+    return PoolReplay(lambda seed: AtariVectorEnv(game, num_envs=3), 1, barrier=barrier)
+
+
 def minigrid(env_id: str) -> Any:
     """As images, in MiniGrid's own wrapper."""
     from minigrid.wrappers import ImgObsWrapper
@@ -255,29 +264,13 @@ def box2d_replayed(env_id: str, wrapped: bool = False, **kwargs: Any) -> Any:
     return env
 
 
-class _SeededNetHack(gym.Wrapper):
-    """NetHack draws from generators of its own, which no reset seeds: they are seeded here, before each game."""
-
-    def __init__(self, env: Any) -> None:
-        super().__init__(env)
-        self.chance = np.random.default_rng(0)
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        """Seed a new game and begin it."""
-        if seed is not None:
-            self.chance = np.random.default_rng(seed)
-        core, display = (int(each) for each in self.chance.integers(1, 2**31, 2))
-        self.env.unwrapped.seed(core, display, reseed=False)
-        return self.env.reset(seed=seed, options=options)
-
-
 def nethack_replayed(env_id: str = "NetHackScore-v0") -> Any:
     """NetHack, its games played again."""
     import nle  # noqa: F401 - registers it
 
-    from perdure.environments import EpisodeReplay
+    from perdure.environments import EpisodeReplay, seeded_game
 
-    return EpisodeReplay(_SeededNetHack(gym.make(env_id, fix_moon_phase=True)))
+    return EpisodeReplay(gym.make(env_id, fix_moon_phase=True), before_reset=seeded_game)
 
 
 def doom_replayed(env_id: str) -> Any:

@@ -190,9 +190,8 @@ Examples:
     help="Reset an episode after so many steps, so that resets are met where episodes are long.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 2), default=1, show_default=True)
-@click.option("--replay", is_flag=True, help="Wrap it in perdure.environments.EpisodeReplay.")
 @click.option(
-    "--barrier", is_flag=True, help="A capture is known to change it, in the same way in every such run."
+    "--replay", is_flag=True, help="Have episodes played again (perdure.environments.EpisodeReplay and its like)."
 )
 @click.option(
     "--vector",

@@ -16,7 +16,7 @@ from perdure import tree
 from perdure.errors import CaptureError, FormatError
 from perdure.state import memory, rng, values
 from perdure.state.patterns import matches
-from perdure.state.registry import Adapter, Handler, Refuse, Skip, known, on_change, slots, type_name
+from perdure.state.registry import Adapter, Handler, Refuse, Skip, known, on_change, shared_spaces, slots, type_name
 from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, State, Value
 
 #: The path of a node while it is walked: the parent's path, and the step from there (see `tree.step_path`).
@@ -373,8 +373,8 @@ class Walker:
 
 
 def attributes_of(value: Any) -> dict[Any, Any]:
-    """All attributes an object holds itself, in its `__dict__` and its slots. No attribute hook of its class
-    runs."""
+    """All attributes an object holds itself, in its `__dict__` and its slots, and the spaces of its class. No attribute
+    hook of its class runs."""
     try:
         found = dict(object.__getattribute__(value, "__dict__"))
     except (AttributeError, TypeError):
@@ -384,6 +384,8 @@ def attributes_of(value: Any) -> dict[Any, Any]:
             found[name] = slot.__get__(value)
         except AttributeError:
             continue
+    for name, space in shared_spaces(type(value)).items():
+        found.setdefault(name, space)
     return found
 
 

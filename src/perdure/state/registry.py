@@ -270,6 +270,24 @@ def slots(cls: type) -> dict[str, Any]:
     return found
 
 
+_SPACE = "gymnasium.spaces.space.Space"
+_shared_spaces: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def shared_spaces(cls: type) -> dict[str, Any]:
+    """The spaces that a class keeps for all its objects, by name (`action_space = Discrete(3)` in the class's body): they
+    draw from generators of their own, so they are state that an environment has."""
+    found = _shared_spaces.get(cls)
+    if found is None:
+        defined = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+        found = _shared_spaces[cls] = {
+            name: value
+            for name, value in defined.items()
+            if any(f"{getattr(base, '__module__', '')}.{base.__qualname__}" == _SPACE for base in type(value).__mro__)
+        }
+    return found
+
+
 def is_native(cls: type) -> bool:
     """Whether instances hold memory beyond their attributes, as CPython finds out before it pickles by
     attributes."""

@@ -51,7 +51,6 @@ def check(
     wrappers: Sequence[str | Callable[..., Any] | tuple[str | Callable[..., Any], Mapping[str, Any]]] = (),
     imports: Sequence[str] = (),
     replay: bool = False,
-    barrier: bool = False,
     vector: str = "",
     cut: int = _CUT,
     ignore: Sequence[str] = (),
@@ -68,8 +67,8 @@ def check(
     :param wrappers: wrapper classes, or "module:Class", or a pair of that and its keyword arguments; the innermost
         first.
     :param imports: modules to import first in each process; those that register handlers, say.
-    :param replay: wrap it in :class:`perdure.environments.EpisodeReplay`.
-    :param barrier: a capture is known to change it, the same way in every run that captures at the same steps.
+    :param replay: have its episodes played again: wrap it in :class:`perdure.environments.EpisodeReplay`, or what there is
+        instead of it for PettingZoo and for pools.
     :param vector: run several in one of Gymnasium's vectors, or another library's: "sync:3", "async:3", "sb3-dummy",
         "sb3-subproc", "tianshou-dummy", "tianshou-subproc", "tianshou-shmem".
     :param cut: reset an episode after so many steps, so that resets are met in environments of long episodes.
@@ -80,9 +79,7 @@ def check(
     what = subject(
         env, kwargs=kwargs, wrappers=wrappers, imports=imports, replay=replay, vector=vector
     )
-    return check_subject(
-        what, steps=steps, seed=seed, cut=cut, ignore=ignore, timeout=timeout, barrier=barrier
-    )
+    return check_subject(what, steps=steps, seed=seed, cut=cut, ignore=ignore, timeout=timeout)
 
 
 def assert_exact(env: str | Callable[..., Any], **options: Any) -> CheckReport:
@@ -104,16 +101,15 @@ def check_subject(
     cut: int = _CUT,
     ignore: Sequence[str] = (),
     timeout: float = 300.0,
-    barrier: bool = False,
     tell: Callable[[str], None] = lambda message: None,
 ) -> CheckReport:
     """As `check`, of a subject. `tell` is called with what is being done."""
     begun = time.monotonic()
     directory = tempfile.mkdtemp(prefix="perdure-check-")
     job = {"subject": what.document(), "seed": seed, "steps": steps, "cut": cut, "ignore": list(ignore)}
-    job |= {"end": None, "final": not barrier, "repeat": not barrier, "wander": 0}
+    job |= {"end": None, "final": True, "wander": 0}
     try:
-        report = _Check(what, job, directory, timeout, barrier, tell).run()
+        report = _Check(what, job, directory, timeout, tell).run()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     report.seconds = round(time.monotonic() - begun, 1)
@@ -127,7 +123,6 @@ class _Check:
         job: dict[str, Any],
         directory: str,
         timeout: float,
-        barrier: bool,
         tell: Callable[[str], None],
     ) -> None:
         self.report = CheckReport(what.name)
@@ -135,7 +130,6 @@ class _Check:
         self.job = job
         self.directory = directory
         self.timeout = timeout
-        self.barrier = barrier
         self.tell = tell
 
     def process(self, role: str, name: str, **more: Any) -> Record:
@@ -167,9 +161,6 @@ class _Check:
         self._measure(captured)
         if captured.failure:
             return self._capture_failed(captured)
-        if self.barrier:
-            reference, first = captured, self.process("captured", "captured again", points=points)
-            captured = first
         if (finding := compare("while being captured", reference, captured)) is not None:
             return self._before_any_restoring(finding, reference)
         report.way = self._way(captured)
@@ -181,11 +172,9 @@ class _Check:
         return report
 
     def _way(self, captured: Record) -> str:
-        if self.barrier:
-            return "barrier"
         line = captured.lines["captured"][-1]
-        if any("replay" in name.lower() for name in (*line["classes"], *line["handled"])):
-            return "replay"
+        if any(name.startswith("perdure.") and name.endswith("Replay") for name in line["handled"]):
+            return "barrier" if line["barrier"] else "replay"
         return "handler" if line["handled"] else "walk"
 
     def _measure(self, captured: Record) -> None:
@@ -210,9 +199,6 @@ class _Check:
 
     def _before_any_restoring(self, finding: Finding, reference: Record) -> CheckReport:
         """The captured run is not the reference: because it was captured, or because no two runs are alike?"""
-        if self.barrier:
-            self.report.finding = finding
-            return self.fail(NOT_REPRODUCIBLE, *reasons.not_reproducible(self._alike_if()))
         again = self.process("reference", "reference again")
         between = compare("in a second run", reference, again)
         self.report.finding = between or finding
@@ -263,7 +249,7 @@ class _Check:
             report.steps = len(restored.steps) if not report.steps else min(report.steps, len(restored.steps))
             return True
         report.finding = finding
-        explained = self.process("explain", f"explain {point}", **more) if not self.barrier else Record()
+        explained = self.process("explain", f"explain {point}", **more)
         self.fail(DIFFERENT, *reasons.different(finding, end, explained, captured, self.what))
         return False
 

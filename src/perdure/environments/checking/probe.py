@@ -101,7 +101,7 @@ class _Probe:
                     begun = time.perf_counter()
                     state = capture(World(env=driver.env))
                     times = [time.perf_counter() - begun]
-                    while times[0] < _QUICK and len(times) <= _AGAIN and self.job["repeat"]:
+                    while times[0] < _QUICK and len(times) <= _AGAIN:
                         begun = time.perf_counter()
                         state = capture(World(env=driver.env))
                         times.append(time.perf_counter() - begun)
@@ -116,6 +116,7 @@ class _Probe:
                         capture_ms=1000 * statistics.median(times),
                         commit_ms=1000 * (time.perf_counter() - begun),
                         bytes=_size(directory) - size,
+                        barrier=_has_barrier(driver.env),
                         **_inventory(state),
                     )
                     del state
@@ -243,8 +244,17 @@ def _size(directory: str) -> int:
     return sum(os.path.getsize(os.path.join(where, name)) for where, _, names in os.walk(directory) for name in names)
 
 
+def _has_barrier(env: Any) -> bool:
+    """Whether a pool in it is replaced by a new one now and then."""
+    while env is not None:
+        if vars(env).get("barrier"):
+            return True
+        env = vars(env).get("env")
+    return False
+
+
 #: What is taken by a handler in every environment; that one is says nothing of the way.
-_GENERAL = ("numpy", "random", "torch", "gymnasium.spaces", "perdure")
+_GENERAL = ("numpy", "random", "torch", "gymnasium.spaces", "builtins", "perdure.state")
 
 
 def _inventory(state: Any) -> dict[str, Any]:

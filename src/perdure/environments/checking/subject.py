@@ -48,7 +48,8 @@ class Subject:
     :param kwargs: what the factory is called with; JSON.
     :param wrappers: wrapper classes as `module:Class`, the innermost first, each with its keyword arguments.
     :param imports: modules to import first; they register environments or handlers.
-    :param replay: whether each environment is wrapped in :class:`perdure.environments.EpisodeReplay`.
+    :param replay: whether its episodes are to be played again: each environment is wrapped in
+        :class:`perdure.environments.EpisodeReplay` or its like, inside of all other wrappers.
     :param vector: one of `VECTORS` and a number, as in "async:3"; empty for one environment by itself.
     """
 
@@ -95,12 +96,10 @@ class Subject:
     def make_one(self, seed: int) -> Any:
         """One environment, in its wrappers."""
         env = self._bare(seed)
+        if self.replay:
+            env = _replayed(env)
         for name, kwargs in self.wrappers:
             env = find(name)(env, **kwargs)
-        if self.replay:
-            from perdure.environments import EpisodeReplay
-
-            env = EpisodeReplay(env)
         return env
 
     def _bare(self, seed: int) -> Any:
@@ -114,7 +113,15 @@ class Subject:
         if prefix == "envpool" and rest:
             import envpool
 
-            return envpool.make_gymnasium(rest, **{"num_envs": 3, "seed": seed, **kwargs})
+            def pool(seed: int) -> Any:
+                return envpool.make_gymnasium(rest, **{"num_envs": 3, "seed": seed, **kwargs})
+
+            if not self.replay:
+                return pool(seed)
+            from perdure.environments import PoolReplay
+
+            barrier = kwargs.pop("barrier", None)
+            return PoolReplay(pool, seed, barrier=barrier)
         if is_factory(self.target):
             return find(self.target, self.file)(**kwargs)
         if _is_module(self.target):
@@ -280,6 +287,29 @@ def _named(made: Callable[..., Any]) -> tuple[str, str]:
         name = os.path.splitext(os.path.basename(file or ""))[0]
         name = re.sub(r"\W", "_", name)
     return f"{name}:{qualname}", os.path.abspath(file) if file and file.endswith(".py") else ""
+
+
+# -- environments that are played again ----------------------------------------------------------------------
+
+
+def _replayed(env: Any) -> Any:
+    import perdure.environments as ours
+    from perdure.environments import box2d, nethack
+
+    names = {f"{base.__module__}.{base.__qualname__}" for base in type(env).__mro__}
+    if f"{ours.__name__}.pools.PoolReplay" in names:
+        return env
+    if "pettingzoo.utils.env.AECEnv" in names:
+        return ours.AECEpisodeReplay(env)
+    if "pettingzoo.utils.env.ParallelEnv" in names:
+        return ours.ParallelEpisodeReplay(env)
+    inner = type(getattr(env, "unwrapped", env))
+    within = {f"{base.__module__}.{base.__qualname__}" for base in inner.__mro__}
+    if within & set(box2d.SHARED_WORLD):
+        return ours.EpisodeReplay(env, before_reset=ours.fresh_world)
+    if nethack.NLE in within:
+        return ours.EpisodeReplay(env, before_reset=ours.seeded_game)
+    return ours.EpisodeReplay(env)
 
 
 # -- environments that run together ------------------------------------------------------------------------

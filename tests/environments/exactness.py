@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from environment_cases import CASES
 
 import perdure
-from environment_cases import CASES
 
 STEPS = int(os.environ.get("EXACTNESS_STEPS", "500"))
 
@@ -148,9 +148,6 @@ def advance(it: Driver) -> None:
             break
     for _ in it.actions(7):
         pass
-
-
-
 
 
 def digests(it: Driver) -> list[str]:

@@ -5,11 +5,13 @@ Each entry says how objects of a class are taken; the code that does it imports 
 
 from __future__ import annotations
 
-from perdure.environments import atari, mujoco, pygame, tables
+from perdure.environments import atari, handles, hooks, mujoco, pygame, tables
 from perdure.state.registry import (
     Adapter,
     Handler,
+    finders,
     leave_out,
+    refuse,
     register,
     register_adapter,
     register_handler,
@@ -39,9 +41,7 @@ def _mujoco() -> None:
     for name in ("egl.GLContext", "glfw.GLContext", "osmesa.GLContext", "cgl.GLContext", "renderer.Renderer"):
         skip(f"mujoco.{name}", DRAWN_ANEW)
     skip("mujoco._specs.MjSpec", "a description that models are made from")
-    leave_out(
-        "gymnasium.envs.mujoco.mujoco_rendering.MujocoRenderer", ("viewer", "_viewers"), DRAWN_ANEW
-    )
+    leave_out("gymnasium.envs.mujoco.mujoco_rendering.MujocoRenderer", ("viewer", "_viewers"), DRAWN_ANEW)
     # Arrays by the names of their rows, all of them windows onto the data and the model.
     leave_out("dm_control.mujoco.engine.Physics", ("_named", "_contexts"), "windows onto the simulation")
 
@@ -73,9 +73,7 @@ def _pygame() -> None:
         ("color", "Color", pygame.restore_colour),
     ):
         for name in (f"pygame.{module}.{cls}", f"pygame.{cls}"):
-            register(
-                name, capture=pygame.capture_numbers, restore=restore, create=pygame.create_numbers(cls)
-            )
+            register(name, capture=pygame.capture_numbers, restore=restore, create=pygame.create_numbers(cls))
     for name, reason in (
         ("pygame.font.Font", "a typeface"),
         ("pygame.ftfont.Font", "a typeface"),
@@ -99,7 +97,12 @@ def _screens() -> None:
         "gymnasium.envs.classic_control.continuous_mountain_car.Continuous_MountainCarEnv",
     ):
         leave_out(name, ("screen", "screens", "surf"), DRAWN_ANEW)
-    toys = ("frozen_lake.FrozenLakeEnv", "cliffwalking.CliffWalkingEnv", "taxi.TaxiEnv", "blackjack.BlackjackEnv")
+    toys = (
+        "frozen_lake.FrozenLakeEnv",
+        "cliffwalking.CliffWalkingEnv",
+        "taxi.TaxiEnv",
+        "blackjack.BlackjackEnv",
+    )
     for name in toys:
         leave_out(f"gymnasium.envs.toy_text.{name}", ("window", "window_surface", "screen"), DRAWN_ANEW)
     for name in toys[:3]:
@@ -112,7 +115,18 @@ def _screens() -> None:
     leave_out("highway_env.envs.common.abstract.AbstractEnv", ("viewer",), DRAWN_ANEW)
 
 
+def _handles() -> None:
+    refuse(handles.Simulation, handles.REMEDY.format(library="pybullet"))
+    for name in (
+        "pybullet_utils.bullet_client.BulletClient",
+        "pybullet_envs.bullet.bullet_client.BulletClient",
+    ):
+        refuse(name, handles.REMEDY.format(library="pybullet"))
+
+
 _mujoco()
 _atari()
 _pygame()
 _screens()
+_handles()
+finders += (hooks.find, handles.find)

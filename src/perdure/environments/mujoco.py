@@ -83,9 +83,7 @@ def _spread(flat: np.ndarray[Any, Any], arrays: Any) -> None:
 
 def _expect(flat: Any, dtype: Any, size: int, what: str) -> np.ndarray[Any, Any]:
     if not (isinstance(flat, np.ndarray) and flat.dtype == dtype and flat.shape == (size,)):
-        found = (
-            f"{flat.dtype} of shape {flat.shape}" if isinstance(flat, np.ndarray) else type(flat).__name__
-        )
+        found = f"{flat.dtype} of shape {flat.shape}" if isinstance(flat, np.ndarray) else type(flat).__name__
         raise ValueError(
             f"expected {what}: {size} numbers of type {np.dtype(dtype)}, found {found}. Was the checkpoint "
             "written with another model or another version of MuJoCo?"
@@ -157,9 +155,11 @@ def _settings(model: Any) -> Iterator[tuple[Any, str, Any]]:
         holder, physical = holders.pop(0)
         for name in dir(type(holder)):
             value = None if name.startswith("_") else getattr(holder, name)
-            if isinstance(value, np.ndarray):
-                yield holder, name, value
-            elif type(value) is float or (type(value) is int and physical and name in _OPTIONS):
+            if (
+                isinstance(value, np.ndarray)
+                or type(value) is float
+                or (type(value) is int and physical and name in _OPTIONS)
+            ):
                 yield holder, name, value
             elif value is not None and hasattr(type(value), "__module__") and not callable(value):
                 if type(value).__module__ == type(holder).__module__:
@@ -175,7 +175,7 @@ def model_fields(model: Any) -> dict[str, Any]:
     parts = _parts(model)
     structure = xxhash.xxh3_64(parts.layout.encode())
     for array in parts.arrays(model, "address"):
-        structure.update(array)
+        structure.update(memoryview(array))
     made_of = structure.hexdigest()
     fields: dict[str, Any] = {}
     for kind, dtype in _DTYPES.items():

@@ -107,7 +107,9 @@ def create_surface(saved: Mapping[str, Any]) -> Any:
     ):
         raise ValueError(f"expected the format of a picture, found {saved['format']!r:.80}")
     masks = [mask & 0xFFFFFFFF for mask in masks]
-    surface = pygame.Surface((width, height), flags & _kept_flags(), bits, masks if bits > 8 else (0, 0, 0, 0))
+    surface = pygame.Surface(
+        (width, height), flags & _kept_flags(), bits, masks if bits > 8 else (0, 0, 0, 0)
+    )
     restore_surface(surface, saved)
     return surface
 

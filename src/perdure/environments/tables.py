@@ -52,7 +52,9 @@ def assign(env: Any, name: str, value: Any) -> None:
         return
     first = next(outcome for actions in own[_NAME].values() for each in actions.values() for outcome in each)
     kinds = [type(number) for number in first]
-    table: dict[int, dict[int, list[Any]]] = {state: {a: [] for a in actions} for state, actions in own[_NAME].items()}
+    table: dict[int, dict[int, list[Any]]] = {
+        state: {a: [] for a in actions} for state, actions in own[_NAME].items()
+    }
     for state, action, *outcome in value.tolist():
         made = tuple(kind(number) for kind, number in zip(kinds, outcome, strict=True))
         table.setdefault(int(state), {}).setdefault(int(action), []).append(made)

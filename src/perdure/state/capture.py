@@ -94,6 +94,8 @@ class Walker:
         self._alive: list[Any] = []
         self._unfilled: collections.deque[tuple[Callable[..., None], Any, Any, Path]] = collections.deque()
         self._refused: list[tuple[str, str]] = []
+        #: Paths (by their ids) below which something else stands for what cannot be captured.
+        self._covered: dict[int, Path] = {}
         self._arrays: list[Array] = []
         self.classes: dict[str, type] = {}
 
@@ -144,6 +146,11 @@ class Walker:
         return node
 
     def _refuse(self, value: Any, path: Path, reason: str) -> Node:
+        above = path if self._covered else None
+        while above is not None:
+            if id(above) in self._covered:
+                return Skipped("what the state that its environment tells stands for")
+            above = above[0]
         self._refused.append((write_path(path), f"{type(value).__qualname__}: {reason}"))
         return Skipped(reason)
 
@@ -168,6 +175,8 @@ class Walker:
                 self._refuse(value, path, str(error))
                 return
             self._alive.append(given)  # it may hold containers made for this walk only
+            if adapter.covers is not None and given[adapter.covers] is not None:
+                self._covered[id(path)] = path
             self._fields(given, known(type(value)).left_out, node.fields, path)
 
         return self._later(fill, value, Object(self._class_name(type(value)), {}), path)

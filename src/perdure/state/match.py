@@ -203,7 +203,9 @@ class _Matcher:
                 if isinstance(entry, Handler):
                     alike = isinstance(node, Handled)
                     if alike and entry.form is not None and _form(node) != (form := entry.form(live)):
-                        other = f"a {short(node.type)} of another form ({_form(node):.100}; expected {form:.100})"
+                        other = (
+                            f"a {short(node.type)} of another form ({_form(node):.100}; expected {form:.100})"
+                        )
                         return other if entry.create is None else False
                 else:
                     by_attributes = entry is None or isinstance(entry, Adapter)

@@ -60,12 +60,14 @@ class Adapter:
         are filled in place.
     :param check: what of the saved fields (as nodes) could not be assigned, as pairs of a path below the object
         and a detail; for what `fields` does not show. Nothing is changed.
+    :param covers: the field that stands for whatever cannot be captured below the object, unless it is None.
     """
 
     fields: Callable[[Any], Mapping[str, Any]]
     assign: Callable[[Any, str, Any], None]
     made: Container[str] = frozenset()
     check: Callable[[Any, Mapping[str, Any]], list[tuple[str, str]]] | None = None
+    covers: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,8 @@ PROCESS = (
 )
 
 
+#: Asked about a class that nothing is registered about.
+finders: list[Callable[[type], Entry | None]] = []
 #: Called whenever something is registered, for what others remember about classes.
 on_change: list[Callable[[], None]] = []
 
@@ -210,6 +214,8 @@ def known(cls: type) -> _Class:
                 found.left_out = {**about.left_out, **found.left_out}
                 found.structural = found.structural or about.structural
                 found.rebuild = about.rebuild if found.rebuild is None else found.rebuild
+        if found.entry is None:
+            found.entry = next((entry for find in finders if (entry := find(cls)) is not None), None)
         if found.entry is None and is_native(cls):
             found.entry = Refuse(OPAQUE.format(name=cls.__qualname__))
         _cache[cls] = found
@@ -433,9 +439,7 @@ def _builtin_knowledge() -> None:
 _builtin_knowledge()
 
 
-def find_class(
-    name: str, modules: Collection[str] = (), packages: Collection[str] = ()
-) -> type | None:
+def find_class(name: str, modules: Collection[str] = (), packages: Collection[str] = ()) -> type | None:
     """The class recorded as `name`, if it was registered as one that can be made anew (or derives from such a
     one), or if it is a plain class of one of `modules` (those of the script's own objects) or of a module in one
     of `packages` (those of its environments, whose creatures may live in modules of their own).

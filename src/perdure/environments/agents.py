@@ -11,7 +11,7 @@ from pettingzoo.utils.wrappers import BaseParallelWrapper, BaseWrapper
 
 from perdure.environments import spaces
 from perdure.environments.episode import Course, Episode
-from perdure.environments.recording import Actions, Nothing, Tuple
+from perdure.environments.recording import Actions, Group, Nothing
 from perdure.state.registry import register_first
 
 _OURS = ("env", "_episode", "_before_reset")
@@ -147,7 +147,7 @@ class ParallelEpisodeReplay(BaseParallelWrapper):
     def _check(self, actions: Actions) -> None:
         possible = self.env.possible_agents
         for kind in actions.kinds:
-            keys = kind.keys if isinstance(kind, Tuple) and kind.of == "dict" else [None]
+            keys = kind.keys if isinstance(kind, Group) and kind.of == "dict" else [None]
             known = set(keys) <= set(possible)
             if not known or not spaces.fits(kind, Dict({key: self.env.action_space(key) for key in keys})):
                 raise ValueError(f"expected an action for each of {possible}, found others")

@@ -77,7 +77,7 @@ class Episode:
         self._generators: dict[str, Any] | None = None
 
     def __len__(self) -> int:
-        return len(self._outcomes)
+        return self._outcomes.count
 
     # -- recording -------------------------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Episode:
         """
         if self._problem is not None:
             raise ValueError(self._problem)
-        if len(self._actions) != len(self._outcomes):
+        if len(self._actions) != self._outcomes.count:
             raise ValueError("its last step raised an error. Reset it first")
         self._course.check(self._actions)
         now, _ = snapshot.take(self._course.parts(), self._skip)

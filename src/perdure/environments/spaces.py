@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from perdure.environments.recording import Actions, Kind, Leaf, Nothing, Tuple
+from perdure.environments.recording import Actions, Group, Kind, Leaf, Nothing
 
 
 def fits(kind: Kind, space: Any) -> bool:
@@ -42,12 +42,12 @@ def check(actions: Actions, space: Any) -> None:
 def _problem(kind: Kind, space: Any) -> str | None:
     match space:
         case spaces.Dict():
-            if not isinstance(kind, Tuple) or kind.of != "dict" or set(kind.keys) != set(space.spaces):
+            if not isinstance(kind, Group) or kind.of != "dict" or set(kind.keys) != set(space.spaces):
                 return _named(kind)
             parts = zip(kind.kinds, (space.spaces[key] for key in kind.keys), strict=True)
             return next((reason for part, inner in parts if (reason := _problem(part, inner))), None)
         case spaces.Tuple():
-            if not isinstance(kind, Tuple) or kind.of == "dict" or len(kind.kinds) != len(space.spaces):
+            if not isinstance(kind, Group) or kind.of == "dict" or len(kind.kinds) != len(space.spaces):
                 return _named(kind)
             parts = zip(kind.kinds, space.spaces, strict=True)
             return next((reason for part, inner in parts if (reason := _problem(part, inner))), None)
@@ -76,7 +76,7 @@ def _numbers(kind: Kind, size: int, shape: tuple[int, ...] | None, of: str) -> s
         fits = kind.shape == shape or (size == 1 and math.prod(kind.shape) == 1)
     else:
         fits = (
-            isinstance(kind, Tuple)
+            isinstance(kind, Group)
             and kind.of != "dict"
             and sum(math.prod(leaf.shape) for leaf in leaves) == size
         )
@@ -86,7 +86,7 @@ def _numbers(kind: Kind, size: int, shape: tuple[int, ...] | None, of: str) -> s
 def _bounded(kind: Kind, size: int, low: Any, high: Any, shape: tuple[int, ...] | None = None) -> str | None:
     if (reason := _numbers(kind, size, shape, "biu")) is not None:
         return reason
-    rows = [leaf.column.rows.reshape(leaf.column.count, -1) for leaf in kind.leaves()]
+    rows = [rows.reshape(len(rows), -1) for leaf in kind.leaves() for rows in [leaf.column.rows]]
     values = np.concatenate(rows, axis=1) if rows else np.empty((0, 0))
     wrong = (values < low) | (values >= high)
     return f"{values[wrong][0]}" if wrong.any() else None

@@ -289,7 +289,7 @@ def shared_spaces(cls: type) -> dict[str, Any]:
         found = _shared_spaces[cls] = {
             name: value
             for name, value in defined.items()
-            if any(f"{getattr(base, '__module__', '')}.{base.__qualname__}" == _SPACE for base in type(value).__mro__)
+            if any(f"{module_of(base)}.{base.__qualname__}" == _SPACE for base in type(value).__mro__)
         }
     return found
 

@@ -22,6 +22,7 @@ from typing import Any
 from environments import venvs
 from environments.cases import CASES, Case
 from perdure.environments.checking import CheckReport, check_subject, subject
+from perdure.errors import PerdureError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = venvs.CACHE / "results"
@@ -126,8 +127,11 @@ def run(
             keep(name, CheckReport(name, reasons=[f"the packages of {venv!r} cannot be installed: {python}"]))
         else:
             try:
-                _in_process(name, python)
-            except subprocess.SubprocessError as error:
+                if venv == "main":
+                    check_case(name)
+                else:
+                    _in_process(name, python)
+            except (subprocess.SubprocessError, PerdureError, OSError) as error:
                 keep(name, CheckReport(name, reasons=[f"{type(error).__name__}: {error}"]))
         tell(name, load(name))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import time
 
 import gymnasium as gym
@@ -33,13 +32,13 @@ class Toy(gym.Env):
 
 
 class Plain(Toy):
-    """As it should be."""
+    """As it should be: it counts, and draws from its own generator, a child of that and NumPy's global one."""
 
     count = 0
 
     def next(self):
         self.count += 1
-        return self.count
+        return self.count + self.np_random.random() + self.np_random.spawn(1)[0].random() + np.random.random()
 
 
 class Closing(Toy):
@@ -79,6 +78,16 @@ class InAGlobal(Toy):
         return _steps
 
 
+class Scattered(Toy):
+    """In all three places."""
+
+    def __init__(self):
+        self.parts = [in_a_closure(), InItsClass(), InAGlobal()]
+
+    def next(self):
+        return sum(part.next() for part in self.parts)
+
+
 _worlds = []
 
 
@@ -110,25 +119,6 @@ class BehindAPointer(Toy):
         return number.value
 
 
-class Spawning(Toy):
-    """Each step's generator is a child of the environment's own."""
-
-    def next(self):
-        return self.np_random.spawn(1)[0].random()
-
-
-class Global(Toy):
-    """Draws from NumPy's global generator, which belongs to the process."""
-
-    def next(self):
-        return np.random.random()
-
-
-class Thing:
-    def __init__(self, name):
-        self.name = name
-
-
 class InASet(Toy):
     """Iterates over a set of strings, whose order differs from process to process."""
 
@@ -139,11 +129,6 @@ class InASet(Toy):
     def next(self):
         self.count += 1
         return list(self.names).index(f"agent {self.count % 12}")
-
-
-class Random(Toy):
-    def next(self):
-        return float(int.from_bytes(os.urandom(4), "big"))
 
 
 class Counted:

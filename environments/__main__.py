@@ -20,12 +20,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m environments", description=__doc__)
     parser.add_argument("patterns", nargs="*", default=["*"], help="which cases ('MuJoCo/*'); all by default")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--minutes", type=float, default=180, help="begin no further case after so many minutes")
+    parser.add_argument(
+        "--minutes", type=float, default=180, help="begin no further case after so many minutes"
+    )
     parser.add_argument("--again", action="store_true", help="also those that are done")
     parser.add_argument(
         "--keep", action="store_true", help="keep what is as expected, though the source has changed since"
     )
-    parser.add_argument("--table", action="store_true", help="run nothing, write the table from what is there")
+    parser.add_argument(
+        "--table", action="store_true", help="run nothing, write the table from what is there"
+    )
     parser.add_argument("--one", metavar="CASE", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -36,7 +40,10 @@ def main() -> int:
     if not names:
         parser.error(f"no case is called that; the cases are: {', '.join(CASES)}")
     # From each family in turn: what is there if the time runs out is a bit of everything.
-    places = {name: sum(other.startswith(name.partition("/")[0] + "/") for other in names[:index]) for index, name in enumerate(names)}
+    places = {
+        name: sum(other.startswith(name.partition("/")[0] + "/") for other in names[:index])
+        for index, name in enumerate(names)
+    }
     names.sort(key=places.__getitem__)
     if not given.table:
         _run([name for name in names if given.again or not _done(name, given.keep)], given)
@@ -56,7 +63,10 @@ def _done(name: str, keep: bool) -> bool:
 
 
 def _run(names: list[str], given: argparse.Namespace) -> None:
-    print(f"{len(names)} of {len(CASES)} cases to check, {given.workers} at a time; results in {campaign.RESULTS}", flush=True)
+    print(
+        f"{len(names)} of {len(CASES)} cases to check, {given.workers} at a time; results in {campaign.RESULTS}",
+        flush=True,
+    )
     lock = threading.Lock()
     count = 0
 
@@ -69,7 +79,10 @@ def _run(names: list[str], given: argparse.Namespace) -> None:
                 return
             report = result["report"]
             mark = "" if campaign.as_expected(name, result) else "   <-- not expected"
-            print(f"[{count}/{len(names)}] {name}: {report['verdict']} ({report['seconds']:.0f} s){mark}", flush=True)
+            print(
+                f"[{count}/{len(names)}] {name}: {report['verdict']} ({report['seconds']:.0f} s){mark}",
+                flush=True,
+            )
 
     campaign.run(names, given.workers, time.monotonic() + 60 * given.minutes, tell)
 

@@ -31,7 +31,18 @@ PROCESS_SECONDS = 240.0
 CASE_SECONDS = 900.0
 #: Whose versions the results depend on.
 _LIBRARIES = (
-    *("gymnasium", "numpy", "torch", "mujoco", "ale-py", "box2d", "minigrid", "pettingzoo", "mpe2", "highway-env"),
+    *(
+        "gymnasium",
+        "numpy",
+        "torch",
+        "mujoco",
+        "ale-py",
+        "box2d",
+        "minigrid",
+        "pettingzoo",
+        "mpe2",
+        "highway-env",
+    ),
     *("dm-control", "vizdoom", "nle", "envpool", "pybullet", "crafter", "stable-baselines3", "tianshou"),
 )
 

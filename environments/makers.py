@@ -49,7 +49,9 @@ def discretized() -> Any:
 
 def rendered() -> Any:
     """Observations with a picture in them, drawn in mid-episode."""
-    return gym.wrappers.AddRenderObservation(gym.make("CartPole-v1", render_mode="rgb_array"), render_only=False)
+    return gym.wrappers.AddRenderObservation(
+        gym.make("CartPole-v1", render_mode="rgb_array"), render_only=False
+    )
 
 
 def atari(game: str, sticky: float = 0.25, **kwargs: Any) -> Any:
@@ -115,7 +117,9 @@ def two_vector_wrappers(mode: str) -> Any:
 
     from perdure.environments import Resumable
 
-    makers = [lambda cut=cut: Resumable(gym.wrappers.TimeLimit(gym.make("Hopper-v5"), cut)) for cut in (41, 55, 69)]
+    makers = [
+        lambda cut=cut: Resumable(gym.wrappers.TimeLimit(gym.make("Hopper-v5"), cut)) for cut in (41, 55, 69)
+    ]
     env = (AsyncVectorEnv if mode == "async" else SyncVectorEnv)(makers)
     env = gym.wrappers.vector.RecordEpisodeStatistics(env)
     return gym.wrappers.vector.NormalizeReward(gym.wrappers.vector.NormalizeObservation(env))
@@ -127,7 +131,9 @@ def vector(mode: str, autoreset: str, env_id: str = "CartPole-v1", shared: bool 
 
     from perdure.environments import Resumable
 
-    makers = [lambda cut=cut: Resumable(gym.wrappers.TimeLimit(gym.make(env_id), cut)) for cut in (41, 55, 69)]
+    makers = [
+        lambda cut=cut: Resumable(gym.wrappers.TimeLimit(gym.make(env_id), cut)) for cut in (41, 55, 69)
+    ]
     if mode == "sync":
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode[autoreset])
     return AsyncVectorEnv(makers, autoreset_mode=AutoresetMode[autoreset], shared_memory=shared)
@@ -154,7 +160,9 @@ def stable_baselines_vector(kind: str, env_id: str = "CartPole-v1") -> Any:
 
     from perdure.environments import Resumable
 
-    makers = [lambda cut=cut: Resumable(gym.wrappers.TimeLimit(gym.make(env_id), cut)) for cut in (41, 55, 69)]
+    makers = [
+        lambda cut=cut: Resumable(gym.wrappers.TimeLimit(gym.make(env_id), cut)) for cut in (41, 55, 69)
+    ]
     env = DummyVecEnv(makers) if kind == "dummy" else SubprocVecEnv(makers, start_method="fork")
     return VecNormalize(VecFrameStack(VecMonitor(env), 2))
 
@@ -166,7 +174,9 @@ def tianshou_vector(kind: str, env_id: str = "CartPole-v1") -> Any:
     from perdure.environments import Resumable
 
     kinds = {"dummy": DummyVectorEnv, "subproc": SubprocVectorEnv, "shmem": ShmemVectorEnv}
-    makers = [lambda cut=cut: Resumable(gym.wrappers.TimeLimit(gym.make(env_id), cut)) for cut in (41, 55, 69)]
+    makers = [
+        lambda cut=cut: Resumable(gym.wrappers.TimeLimit(gym.make(env_id), cut)) for cut in (41, 55, 69)
+    ]
     return VectorEnvNormObs(kinds[kind](makers))
 
 
@@ -260,7 +270,9 @@ def box2d_replayed(env_id: str, wrapped: bool = False, **kwargs: Any) -> Any:
     shares = env_id.startswith(("BipedalWalker", "CarRacing"))
     env: Any = EpisodeReplay(gym.make(env_id, **kwargs), before_reset=fresh_world if shares else None)
     if wrapped:
-        env = gym.wrappers.NormalizeReward(gym.wrappers.FrameStackObservation(gym.wrappers.NormalizeObservation(env), 3))
+        env = gym.wrappers.NormalizeReward(
+            gym.wrappers.FrameStackObservation(gym.wrappers.NormalizeObservation(env), 3)
+        )
     return env
 
 

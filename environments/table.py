@@ -38,15 +38,18 @@ def write() -> str:
     exact = [name for name, each in results.items() if each["report"]["exact"]]
     families = {name.partition("/")[0] for name in exact}
     many = sum(results[name]["report"]["steps"] >= 500 for name in exact)
-    total = (
-        f"**{len(exact)} of {len(results)} set-ups are exact**, of {len(families)} families; {many} of them over 500 steps or more."
-    )
+    total = f"**{len(exact)} of {len(results)} set-ups are exact**, of {len(families)} families; {many} of them over 500 steps or more."
     lines += [total, ""]
     for family in dict.fromkeys(name.partition("/")[0] for name in CASES):
         rows = [(name, results[name]) for name in CASES if name.startswith(f"{family}/") and name in results]
         if not rows:
             continue
-        lines += [f"## {family}", "", _row(*_COLUMNS), _row(*("---" if c in _LEFT else "--:" for c in _COLUMNS))]
+        lines += [
+            f"## {family}",
+            "",
+            _row(*_COLUMNS),
+            _row(*("---" if c in _LEFT else "--:" for c in _COLUMNS)),
+        ]
         lines += [_row(*_cells(name.partition("/")[2], each)) for name, each in rows]
         lines += _remarks(rows) + [""]
     missing = [name for name in CASES if name not in results]
@@ -98,7 +101,11 @@ def _remarks(rows: list[tuple[str, dict[str, Any]]]) -> list[str]:
         report = result["report"]
         if not report["exact"]:
             why = " ".join(report["reasons"][:1]).splitlines()
-            reason = f"{report['verdict']}: {' '.join(each.strip() for each in why[:3])}"[:400] if why else report["verdict"]
+            reason = (
+                f"{report['verdict']}: {' '.join(each.strip() for each in why[:3])}"[:400]
+                if why
+                else report["verdict"]
+            )
             found.setdefault(reason, []).append(short)
     return [""] * bool(found) + [f"- {', '.join(names)}: {text}" for text, names in found.items()]
 

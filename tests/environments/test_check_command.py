@@ -30,7 +30,17 @@ class Mine(gym.Env):
 
 def test_an_exact_one_in_wrappers_and_a_vector():
     wrapper = 'gymnasium.wrappers:FrameStackObservation={"stack_size": 3}'
-    arguments = ["check-env", "CartPole-v1", "--wrapper", wrapper, "--vector", "sync:2", "--steps", "30", "--json"]
+    arguments = [
+        "check-env",
+        "CartPole-v1",
+        "--wrapper",
+        wrapper,
+        "--vector",
+        "sync:2",
+        "--steps",
+        "30",
+        "--json",
+    ]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     report = json.loads(done.stdout)

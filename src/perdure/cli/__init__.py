@@ -181,7 +181,9 @@ Examples:
 )
 @click.option("--kwargs", metavar="JSON", help="What to make it with.")
 @click.option("--import", "imports", multiple=True, metavar="MODULE", help="Import this first.")
-@click.option("--steps", type=click.IntRange(1, 10**7), default=500, show_default=True, help="How far to go on.")
+@click.option(
+    "--steps", type=click.IntRange(1, 10**7), default=500, show_default=True, help="How far to go on."
+)
 @click.option(
     "--cut",
     type=click.IntRange(1, 10**7),
@@ -191,7 +193,9 @@ Examples:
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 2), default=1, show_default=True)
 @click.option(
-    "--replay", is_flag=True, help="Have episodes played again (perdure.environments.EpisodeReplay and its like)."
+    "--replay",
+    is_flag=True,
+    help="Have episodes played again (perdure.environments.EpisodeReplay and its like).",
 )
 @click.option(
     "--vector",

@@ -75,5 +75,7 @@ def _arguments(given: str | None, option: str) -> dict[str, Any]:
     except ValueError as error:
         raise SubjectError(f"{option}: expected JSON, found {given!r}: {error}") from error
     if not isinstance(found, dict):
-        raise SubjectError(f'{option}: expected a JSON object, as in \'{{"map_name": "8x8"}}\', found {given!r}')
+        raise SubjectError(
+            f'{option}: expected a JSON object, as in \'{{"map_name": "8x8"}}\', found {given!r}'
+        )
     return found

@@ -36,7 +36,16 @@ from perdure.environments.checking.report import (
 )
 from perdure.environments.checking.subject import Subject, SubjectError, subject
 
-__all__ = ["CheckReport", "Finding", "Subject", "SubjectError", "assert_exact", "check", "check_subject", "subject"]
+__all__ = [
+    "CheckReport",
+    "Finding",
+    "Subject",
+    "SubjectError",
+    "assert_exact",
+    "check",
+    "check_subject",
+    "subject",
+]
 
 _CUT = 200
 _WANDER = 3
@@ -76,9 +85,7 @@ def check(
     :param timeout: how long each process may take, in seconds.
     :raises SubjectError: if fresh processes could not find the environment.
     """
-    what = subject(
-        env, kwargs=kwargs, wrappers=wrappers, imports=imports, replay=replay, vector=vector
-    )
+    what = subject(env, kwargs=kwargs, wrappers=wrappers, imports=imports, replay=replay, vector=vector)
     return check_subject(what, steps=steps, seed=seed, cut=cut, ignore=ignore, timeout=timeout)
 
 
@@ -219,12 +226,16 @@ class _Check:
                 return condition
         return ""
 
-    def _restored(self, line: dict[str, Any], reference: Record, captured: Record, plan: dict[str, Any]) -> bool:
+    def _restored(
+        self, line: dict[str, Any], reference: Record, captured: Record, plan: dict[str, Any]
+    ) -> bool:
         """Restore one of the captures and go on; whether that was exact."""
         report = self.report
         point, at = line["point"], line["position"]
         if point == "middle":
-            where = f"in mid-episode, {at['steps']:,} steps into episode {at['episode'] + 1:,} (step {at['t']:,})"
+            where = (
+                f"in mid-episode, {at['steps']:,} steps into episode {at['episode'] + 1:,} (step {at['t']:,})"
+            )
         else:
             where = f"right after the end of episode {at['episode'] + 1:,} (step {at['t']:,})"
         more = {

@@ -301,7 +301,9 @@ class _Turns(Driver):
 
     def draw(self) -> Fields:
         agents = self.env.possible_agents
-        drawn: Fields = {f"action_space({agent}).sample()": self.env.action_space(agent).sample() for agent in agents}
+        drawn: Fields = {
+            f"action_space({agent}).sample()": self.env.action_space(agent).sample() for agent in agents
+        }
         own = getattr(self.env.unwrapped, "np_random", None)
         if isinstance(own, np.random.Generator | np.random.RandomState):
             drawn["np_random"] = own.bytes(24).hex()
@@ -342,7 +344,9 @@ class _DeepMind(Driver):
     def step(self) -> Fields:
         spec = self._spec
         chance = np.random.Generator(np.random.PCG64(_mixed(self._seed, self.t, 0)))
-        low, high = (np.broadcast_to(np.clip(bound, -1e3, 1e3), spec.shape) for bound in (spec.minimum, spec.maximum))
+        low, high = (
+            np.broadcast_to(np.clip(bound, -1e3, 1e3), spec.shape) for bound in (spec.minimum, spec.maximum)
+        )
         if np.issubdtype(spec.dtype, np.integer):
             action = chance.integers(low, high, endpoint=True).astype(spec.dtype)
         else:

@@ -23,7 +23,18 @@ _MOST_OBJECTS = 20_000
 _MOST_SECONDS = 2.0
 #: Packages that keep no environment's state in such places, or too much of other things.
 _KNOWN = frozenset(
-    {"builtins", "numpy", "torch", "gymnasium", "perdure", "collections", "abc", "typing", "pygame", "matplotlib"}
+    {
+        "builtins",
+        "numpy",
+        "torch",
+        "gymnasium",
+        "perdure",
+        "collections",
+        "abc",
+        "typing",
+        "pygame",
+        "matplotlib",
+    }
     | {"mujoco", "ale_py", "scipy", "PIL", "cv2", "stable_baselines3", "tianshou", "enum", "functools"}
 ) | frozenset(sys.stdlib_module_names)
 
@@ -46,7 +57,9 @@ def places(env: Any) -> Places:
 
 def changed(before: Places, after: Places) -> list[str]:
     """The places that changed."""
-    return [name for name, seen in after.items() if before.get(name, seen if name in before else None) != seen]
+    return [
+        name for name, seen in after.items() if before.get(name, seen if name in before else None) != seen
+    ]
 
 
 def _fingerprint(value: Any, inside: Mapping[int, Any]) -> int | None:
@@ -77,7 +90,9 @@ class _Search:
             if isinstance(value, types.FunctionType):
                 self._function(value)
                 continue
-            if id(value) in self.objects or isinstance(value, type | types.ModuleType | str | bytes | int | float):
+            if id(value) in self.objects or isinstance(
+                value, type | types.ModuleType | str | bytes | int | float
+            ):
                 continue
             self.objects[id(value)] = value
             todo.extend(self._inside(value))
@@ -133,7 +148,9 @@ class _Search:
                 if _is_data(name, content) and not hasattr(type(content), "__get__"):
                     yield f"the class attribute {cls.__module__}.{cls.__qualname__}.{name}", content
         for name in modules:
-            for variable, content in list(vars(sys.modules.get(name) or object()).items() if name in sys.modules else ()):
+            for variable, content in list(
+                vars(sys.modules.get(name) or object()).items() if name in sys.modules else ()
+            ):
                 if _is_data(variable, content):
                     yield f"the module global {name}.{variable}", content
 

@@ -79,7 +79,9 @@ class _Probe:
         early = max(first, middle - 10) if middle > first else max(0, first - 1)
         # Not before where it is by now: all processes end at the same step.
         end = max(now, max(middle, done) + int(self.job["steps"]))
-        self.write("plan", early=early, middle=middle, done=done, end=end, natural=any(e[2] for e in episodes))
+        self.write(
+            "plan", early=early, middle=middle, done=done, end=end, natural=any(e[2] for e in episodes)
+        )
         return end
 
     def _captured(self) -> None:
@@ -241,7 +243,9 @@ def _draw_process() -> dict[str, Any]:
 
 
 def _size(directory: str) -> int:
-    return sum(os.path.getsize(os.path.join(where, name)) for where, _, names in os.walk(directory) for name in names)
+    return sum(
+        os.path.getsize(os.path.join(where, name)) for where, _, names in os.walk(directory) for name in names
+    )
 
 
 def _has_barrier(env: Any) -> bool:

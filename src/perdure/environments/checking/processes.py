@@ -61,7 +61,12 @@ def run(job: dict[str, Any], directory: str, name: str, timeout: float) -> Recor
     command = [*_launcher(job), sys.executable, "-m", _PROBE, f"{place}.job"]
     # What is printed by an environment is not for the terminal, and there is nobody to answer it.
     quiet = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
-    environment = {**quiet, **os.environ, **job.get("environment", {}), "PYTHONPATH": os.pathsep.join(job["path"])}
+    environment = {
+        **quiet,
+        **os.environ,
+        **job.get("environment", {}),
+        "PYTHONPATH": os.pathsep.join(job["path"]),
+    }
     with open(f"{place}.log", "wb") as log:
         process = subprocess.Popen(
             command,

@@ -67,7 +67,9 @@ def different(
     why = []
     if finding is None:
         paths = "\n".join(f"  {each}" for each in end["differences"][:_SHOWN])
-        why.append(f"all it returned is the same, but not the state it ended with ({end['count']} paths):\n{paths}")
+        why.append(
+            f"all it returned is the same, but not the state it ended with ({end['count']} paths):\n{paths}"
+        )
     told = explained.first("explained")
     if told is not None and told["count"]:
         paths = "\n".join(f"  {each}" for each in told["differences"][:_SHOWN])

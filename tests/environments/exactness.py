@@ -218,11 +218,13 @@ def go_on(name: str, directory: pathlib.Path) -> dict[str, Any]:
 def main(verb: str, directory: str, *names: str) -> None:
     root = pathlib.Path(directory)
     for name in names:
+        begun = time.process_time()
         try:
             found = (save if verb == "save" else go_on)(name, root)
         except Exception as error:
             traceback.print_exc()
             found = {"error": f"{type(error).__name__}: {error}"}
+        found["cpu_s"] = round(time.process_time() - begun, 2)
         where = root / f"{verb} {name.replace('/', '-')}.json"
         where.write_text(json.dumps(found))
 

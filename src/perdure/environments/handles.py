@@ -29,7 +29,7 @@ class Simulation:
 
 
 def find(cls: type) -> Adapter | None:
-    """How an environment that uses such a library is walked: with the simulation as one more field, which is refused."""
+    """How an environment that uses such a library is walked: with its simulation as one more field, a refused one."""
     if not is_environment(cls) or hooks.pair(cls) is not None:
         return None
     for base in cls.__mro__:

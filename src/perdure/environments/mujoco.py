@@ -17,6 +17,7 @@ MuJoCo uses as an address is written at all.
 from __future__ import annotations
 
 import contextlib
+import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -144,26 +145,26 @@ def _parts(model: Any) -> _Parts:
 _DTYPES: Mapping[str, Any] = {"double": np.float64, "single": np.float32, "switch": bool, "setting": np.int32}
 
 
-def _scalars(model: Any, kind: type) -> list[tuple[Any, str]]:
-    """The numbers of one type that the options, statistics and visual settings hold by themselves."""
-    return [(holder, name) for holder, name, value in _settings(model) if type(value) is kind]
+@functools.cache
+def _settings() -> tuple[_Names, _Names]:
+    """What the options, statistics and visual settings of a model hold by themselves: the paths of numbers and arrays
+    of numbers, and those of choices."""
+    import mujoco
 
-
-def _settings(model: Any) -> Iterator[tuple[Any, str, Any]]:
-    holders = [(model.opt, True), (model.stat, True), (model.vis, False)]
+    model = mujoco.MjModel.from_xml_string("<mujoco/>")
+    numbers, choices = [], []
+    holders = [("opt", model.opt), ("stat", model.stat), ("vis", model.vis)]
     while holders:
-        holder, physical = holders.pop(0)
+        path, holder = holders.pop(0)
         for name in dir(type(holder)):
             value = None if name.startswith("_") else getattr(holder, name)
-            if (
-                isinstance(value, np.ndarray)
-                or type(value) is float
-                or (type(value) is int and physical and name in _OPTIONS)
-            ):
-                yield holder, name, value
-            elif value is not None and hasattr(type(value), "__module__") and not callable(value):
-                if type(value).__module__ == type(holder).__module__:
-                    holders.append((value, False))
+            if isinstance(value, np.ndarray | float):
+                numbers.append(f"{path}.{name}")
+            elif type(value) is int and path == "opt" and name in _OPTIONS:
+                choices.append(f"{path}.{name}")
+            elif type(value).__module__ == type(holder).__module__ and not callable(value):
+                holders.append((f"{path}.{name}", value))
+    return tuple(numbers), tuple(choices)
 
 
 def model_fields(model: Any) -> dict[str, Any]:
@@ -175,18 +176,16 @@ def model_fields(model: Any) -> dict[str, Any]:
     parts = _parts(model)
     structure = xxhash.xxh3_64(parts.layout.encode())
     for array in parts.arrays(model, "address"):
-        structure.update(memoryview(array))
+        structure.update(array.data)
     made_of = structure.hexdigest()
     fields: dict[str, Any] = {}
     for kind, dtype in _DTYPES.items():
         arrays = parts.arrays(model, kind)
         if arrays:
             fields[f"{kind} numbers of model {made_of}"] = _joined(arrays, dtype)
-    settings = list(_settings(model))
-    fields["options"] = np.concatenate(
-        [np.ravel(value).astype(np.float64) for _, _, value in settings if type(value) is not int]
-    )
-    fields["choices"] = np.array([value for _, _, value in settings if type(value) is int], np.int64)
+    numbers, choices = (_getter(paths)(model) for paths in _settings())
+    fields["options"] = np.hstack(numbers).astype(np.float64)
+    fields["choices"] = np.array(choices, np.int64)
     for name in parts.large:
         fields[name] = getattr(model, name)
     return fields
@@ -202,16 +201,7 @@ def model_assign(model: Any, name: str, value: Any) -> None:
     if name == "choices":
         _assign_choices(model, value)
     elif name == "options":
-        held = [(holder, key, old) for holder, key, old in _settings(model) if type(old) is not int]
-        _expect(value, np.float64, sum(np.size(old) for *_, old in held), "the model's options")
-        position = 0
-        for holder, key, old in held:
-            new = value[position : position + np.size(old)]
-            position += np.size(old)
-            if isinstance(old, np.ndarray):
-                old[...] = new.reshape(old.shape)
-            elif float(new[0]) != old:
-                setattr(holder, key, float(new[0]))
+        _assign_options(model, value)
     elif kind in _DTYPES:
         arrays = parts.arrays(model, kind)
         _expect(value, _DTYPES[kind], sum(array.size for array in arrays), f"the model's {kind} numbers")
@@ -237,14 +227,34 @@ def _check_settings(model: Any, flat: np.ndarray[Any, Any], parts: _Parts) -> No
             raise ValueError(f"expected one of {allowed} as {name}, found {found}")
 
 
+def _assign_options(model: Any, value: Any) -> None:
+    paths = _settings()[0]
+    held = _getter(paths)(model)
+    _expect(value, np.float64, sum(np.size(old) for old in held), "the model's options")
+    position = 0
+    for path, old in zip(paths, held, strict=True):
+        new = value[position : position + np.size(old)]
+        position += np.size(old)
+        if isinstance(old, np.ndarray):
+            old[...] = new.reshape(old.shape)
+        elif float(new[0]) != old:
+            _put(model, path, float(new[0]))
+
+
 def _assign_choices(model: Any, value: Any) -> None:
-    held = [(holder, key, old) for holder, key, old in _settings(model) if type(old) is int]
-    _expect(value, np.int64, len(held), "the model's choices")
-    for (holder, key, old), new in zip(held, value.tolist(), strict=True):
-        if not 0 <= new <= _OPTIONS[key]:
-            raise ValueError(f"expected a number from 0 to {_OPTIONS[key]} as opt.{key}, found {new}")
+    paths = _settings()[1]
+    _expect(value, np.int64, len(paths), "the model's choices")
+    for path, old, new in zip(paths, _getter(paths)(model), value.tolist(), strict=True):
+        most = _OPTIONS[path.removeprefix("opt.")]
+        if not 0 <= new <= most:
+            raise ValueError(f"expected a number from 0 to {most} as {path}, found {new}")
         if new != old:
-            setattr(holder, key, new)
+            _put(model, path, new)
+
+
+def _put(model: Any, path: str, value: Any) -> None:
+    holder, _, name = path.rpartition(".")
+    setattr(operator.attrgetter(holder)(model), name, value)
 
 
 # -- the data ------------------------------------------------------------------------------------------------
@@ -270,6 +280,7 @@ def data_assign(data: Any, name: str, value: Any) -> None:
         raise ValueError("expected the model that the simulation was made with, found another one")
 
 
+_LONGEST_WAKE = -1_000
 #: The first arrays of MuJoCo's buffer, in order; some of them may be empty.
 _FIRST = ("qpos", "qvel", "act", "mocap_pos", "ctrl", "qfrc_applied", "xfrc_applied", "xpos")
 _known_arrays: dict[tuple[int, ...], tuple[_Names, str]] = {}
@@ -320,15 +331,9 @@ def capture_simulation(simulation: Simulation) -> dict[str, Any]:
         "state": state,
         "derived": _joined(_getter(names)(data), np.float64),
     }
-    asleep = _asleep(data)
-    if asleep is not None and (asleep >= 0).any():
-        saved["asleep"] = asleep.copy()
+    if _sleeps(mujoco, model):
+        saved["sleep"] = np.concatenate([_awake_counts(data), *(getattr(data, name) for name in _SLEEP)])
     return saved
-
-
-def _asleep(data: Any) -> np.ndarray[Any, Any] | None:
-    found: np.ndarray[Any, Any] | None = getattr(data, "tree_asleep", None)
-    return found if found is not None and found.size else None
 
 
 def restore_simulation(simulation: Simulation, saved: Mapping[str, Any]) -> None:
@@ -347,28 +352,66 @@ def restore_simulation(simulation: Simulation, saved: Mapping[str, Any]) -> None
         saved["derived"], np.float64, sum(array.size for array in arrays), "what follows from a state"
     )
     _check_history(model, data, state, signature)
-    asleep = _asleep(data)
-    if asleep is not None:
-        _restore_sleep(data, asleep, saved.get("asleep"))
-    mujoco.mj_setState(model, data, state, signature)
+    sleep = _checked_sleep(data, saved.get("sleep")) if _sleeps(mujoco, model) else None
     # The sizes of everything in the arena follow from the state; only then may arrays be written.
     with _no_callbacks(mujoco):
+        if sleep is not None:
+            # What sleeps is not computed: once with all awake, as far as the model lets them be.
+            mujoco.mj_resetData(model, data)
+            mujoco.mj_setState(model, data, state, signature)
+            mujoco.mj_step1(model, data)
+            _put_to_sleep(data, sleep)
+        mujoco.mj_setState(model, data, state, signature)
         mujoco.mj_step1(model, data)
     mujoco.mj_setState(model, data, state, signature)
+    if sleep is not None:
+        _put_to_sleep(data, sleep)
     _spread(derived, arrays)
 
 
-def _restore_sleep(data: Any, live: np.ndarray[Any, Any], saved: Any) -> None:
-    if saved is None:
-        live[live >= 0] = -1
-        return
-    _expect(saved, live.dtype, live.size, "which trees sleep")
+# Which trees of bodies sleep, for how long the others have been quiet, and lists of what is awake with their lengths.
+_COUNTS = {"body": "nbody_awake", "parent": "nparent_awake", "tree": "ntree_awake", "dof": "nv_awake"}
+_SLEEP = ("tree_asleep", "tree_awake", "body_awake", "body_awake_ind", "parent_awake_ind", "dof_awake_ind")
+
+
+def _sleeps(mujoco: Any, model: Any) -> bool:
+    flag = int(getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", 0))
+    return bool(model.opt.enableflags & flag) and model.ntree > 0
+
+
+def _awake_counts(data: Any) -> np.ndarray[Any, Any]:
+    return np.array([getattr(data, name) for name in _COUNTS.values()], np.int32)
+
+
+def _checked_sleep(data: Any, saved: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """The saved lists by name, once it is sure that MuJoCo will look nowhere else than into its own memory."""
+    sizes = {name: getattr(data, name).size for name in _SLEEP}
+    saved = _expect(saved, np.int32, len(_COUNTS) + sum(sizes.values()), "which bodies sleep")
+    bounds = np.cumsum([len(_COUNTS), *sizes.values()])[:-1]
+    counts, *lists = np.split(saved, bounds)
+    found = dict(zip(_SLEEP, lists, strict=True))
+    limits = [sizes[name] for name in ("body_awake_ind", "parent_awake_ind", "tree_awake", "dof_awake_ind")]
+    asleep = found["tree_asleep"]
     # A tree that sleeps names the next one of its circle.
-    sleeping = saved[saved >= 0]
-    closed = sorted(sleeping.tolist()) == np.flatnonzero(saved >= 0).tolist()
-    if not closed or saved.min() < -1_000:
-        raise ValueError("expected circles of sleeping trees, found numbers that form none")
-    live[...] = saved
+    fine = sorted(asleep[asleep >= 0].tolist()) == np.flatnonzero(asleep >= 0).tolist()
+    fine &= bool(asleep.min() >= _LONGEST_WAKE and (counts >= 0).all() and (counts <= limits).all())
+    fine &= set(found["tree_awake"].tolist()) <= {0, 1} and set(found["body_awake"].tolist()) <= {-1, 0, 1}
+    for name, count in zip(
+        ("body_awake_ind", "parent_awake_ind", "dof_awake_ind"), counts[[0, 1, 3]], strict=True
+    ):
+        inside = found[name][:count]
+        fine &= bool(((inside >= 0) & (inside < sizes[name])).all())
+        found[name][count:] = 0
+    if not fine:
+        raise ValueError("expected lists of what sleeps and what is awake, found numbers that are none")
+    return {**found, "": counts}
+
+
+def _put_to_sleep(data: Any, sleep: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    for name in _SLEEP:
+        getattr(data, name)[...] = sleep[name]
+    for name, count in zip(_COUNTS.values(), sleep[""].tolist(), strict=True):
+        setattr(data, name, count)
 
 
 def _check_history(model: Any, data: Any, state: np.ndarray[Any, Any], signature: int) -> None:

@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perdure import errors, integrations, persistence, state
+    from perdure import environments, errors, integrations, persistence, state
     from perdure.policy import load_policy
     from perdure.run import Run
     from perdure.signals import Preempted
@@ -26,6 +26,7 @@ __all__ = [
     "Preempted",
     "Run",
     "World",
+    "environments",
     "errors",
     "integrations",
     "load_policy",
@@ -35,7 +36,7 @@ __all__ = [
     "state",
 ]
 
-_MODULES = ("errors", "integrations", "persistence", "state")
+_MODULES = ("environments", "errors", "integrations", "persistence", "state")
 _HOME = {
     "Preempted": "signals",
     "Run": "run",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import gymnasium as gym
@@ -204,6 +206,26 @@ def test_tianshou_steps_that_are_not_waited_for_are_refused(opened):
     envs.step(np.zeros(3, np.int64))
     with pytest.raises(CaptureError, match="wait_num"):
         capture({"envs": envs})
+
+
+def test_workers_do_not_outlive_a_trainer_that_was_killed():
+    # Forked, these hold each other's pipes open, and would wait for ever.
+    script = (
+        "import os, signal, test_workers as t; from perdure.state import capture\n"
+        "envs = t.sb3(n=3); envs.reset(); capture({'envs': envs})\n"
+        "print(*(p.pid for p in envs.processes), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": ":".join([os.path.dirname(__file__), *filter(None, sys.path)])},
+    )
+    # They have the pipe too, which has an end once all of them have left.
+    assert found.returncode == -signal.SIGKILL
+    assert len(found.stdout.split()) == 3
 
 
 class Slow(gym.Env):

@@ -6,9 +6,12 @@ bytes. It knows no files, and of the libraries whose workers it lives in only ho
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,9 +77,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         :param calls: how many steps or resets after this one serve to set the loop's variables.
         """
         try:
-            # The terminal sends Ctrl-C to every process of the group; when to leave is the trainer's to say.
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
+            _live_as_the_trainer_does()
             # Only here: a worker that is never asked need not import them.
             from perdure import parcel, state
 
@@ -116,6 +117,28 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
             f"expected a worker's loop that keeps {', '.join(names)} and has this wrapper as its environment, found "
             "none. Put Resumable outermost, and use the library's own worker function"
         )
+
+
+_watched = False
+
+
+def _live_as_the_trainer_does() -> None:
+    """Leave when the training process does: not before it, and not long after."""
+    global _watched
+    if _watched or multiprocessing.parent_process() is None:
+        return
+    _watched = True
+    # The terminal sends Ctrl-C to every process of the group; when to leave is the trainer's to say.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Forked workers may hold each other's pipes open: then none of them hears that the trainer was killed.
+    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True, name="perdure").start()
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
 
 
 class _Settling:

@@ -1,7 +1,7 @@
 """Environments that are played again, in processes of their own.
 
-`python replay_cases.py record CASE DIRECTORY` plays an environment and takes checkpoints on the way;
-`python replay_cases.py resume CASE DIRECTORY` goes on from each of them. Both print what was observed, as JSON.
+`python replay_cases.py record CASE,… DIRECTORY` plays environments and takes checkpoints on the way;
+`python replay_cases.py resume CASE,… DIRECTORY` goes on from each of them. Both print what was observed, as JSON.
 """
 
 import hashlib
@@ -120,6 +120,12 @@ def atari(game, barrier=None):
     return make
 
 
+def pool_sync(barrier=None):
+    from perdure.environments import PoolReplay
+
+    return PoolReplay(lambda seed: gym.make_vec("CartPole-v1", 3, "sync"), seed=5, barrier=barrier)
+
+
 #: How to make it; at which (episode, step) there are checkpoints; how many steps follow each.
 CASES = {
     "lunar": (replayed("LunarLander-v3"), [(0, 0), (2, 45), (5, 1), (7, 60)], 500),
@@ -136,6 +142,8 @@ CASES = {
     "doom_center": (doom("DefendCenter"), [(2, 50)], 500),
     "doom_home": (doom("MyWayHome"), [(2, 50)], 500),
     "nethack": (nethack, [(1, 50), (3, 77)], 500),
+    "pool_sync": (pool_sync, [(0, 130)], 500),
+    "pool_sync_barrier": (lambda: pool_sync(100), [(0, 130), (0, 200), (0, 299)], 500),
     "pool_cartpole": (pool("CartPole-v1"), [(0, 230)], 500),
     "pool_cartpole_barrier": (pool("CartPole-v1", 100), [(0, 230), (0, 400), (0, 555)], 500),
     "pool_pong": (pool("Pong-v5"), [(0, 120)], 500),
@@ -296,5 +304,5 @@ def resume(name, directory):
 
 
 if __name__ == "__main__":
-    what, case, where = sys.argv[1:]
-    print(json.dumps({"record": record, "resume": resume}[what](case, Path(where))))
+    what, cases, where = sys.argv[1:]
+    print(json.dumps({case: globals()[what](case, Path(where)) for case in cases.split(",")}))

@@ -1,4 +1,7 @@
-"""What cannot be walked is played again: in a fresh process, in mid-episode, it goes on bit for bit."""
+"""What cannot be walked is played again: in a fresh process, in mid-episode, it goes on bit for bit.
+
+The tests marked `environments` take long or need packages that only they need: `pytest -m environments` runs them.
+"""
 
 import importlib.util
 import json
@@ -13,15 +16,30 @@ from perdure.state import CLOCKS, diff
 from perdure.store import Store
 
 HERE = Path(__file__).parent
+QUICK = ("lunar", "wrapped", "wraps", "bipedal", "racing", "pool_sync", "pool_sync_barrier")
+#: What each of the others needs.
+LONG = {
+    **dict.fromkeys(
+        ("lunar_wind", "lunar_continuous", "hardcore", "racing_long", "racing_discrete"), ("Box2D", "pygame")
+    ),
+    **dict.fromkeys(("multiwalker", "multiwalker_parallel"), ("Box2D", "pettingzoo", "pygame")),
+    "bullet": ("pybullet",),
+    **dict.fromkeys(("doom_basic", "doom_center", "doom_home"), ("vizdoom",)),
+    "nethack": ("nle",),
+    **dict.fromkeys(
+        ("pool_cartpole", "pool_cartpole_barrier", "pool_pong", "pool_cheetah", "pool_lunar"), ("envpool",)
+    ),
+    **dict.fromkeys(("atari_breakout", "atari_pong_barrier"), ("ale_py",)),
+}
 
 
-def process(what, case, directory):
+def process(what, cases, directory):
     done = subprocess.run(
-        [sys.executable, str(HERE / "replay_cases.py"), what, case, str(directory)],
+        [sys.executable, str(HERE / "replay_cases.py"), what, ",".join(cases), str(directory)],
         env={**os.environ, "PYTHONHASHSEED": "1" if what == "record" else "2"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=580,
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return json.loads(done.stdout.splitlines()[-1])
@@ -32,23 +50,39 @@ def state(directory):
         return store.latest().state
 
 
-def goes_on(case, directory):
-    recorded = process("record", case, directory)
-    resumed = process("resume", case, directory)
+def expect_the_same(case, recorded, resumed, directory):
     assert list(resumed) == [str(at) for at in recorded["at"]]
     for at in recorded["at"]:
         following = resumed[str(at)]
         expected = recorded["seen"][at : at + len(following)]
-        first = next(
-            (n for n, pair in enumerate(zip(following, expected, strict=True)) if len(set(pair)) > 1), None
-        )
+        pairs = enumerate(zip(following, expected, strict=True))
+        first = next((number for number, pair in pairs if len(set(pair)) > 1), None)
         assert first is None, f"resumed at step {at}, another course from step {first} on"
-    last = [str(each) for each in diff(state(directory / f"{case}-end"), state(directory / f"{case}-resumed-end"),
-                                       ignore=(*CLOCKS, "*episode_start_time"))]  # fmt: skip
-    assert last == []
+    ends = (state(directory / f"{case}-end"), state(directory / f"{case}-resumed-end"))
+    assert [str(each) for each in diff(*ends, ignore=(*CLOCKS, "*episode_start_time"))] == []
 
 
-@pytest.mark.skipif(importlib.util.find_spec("Box2D") is None, reason="needs box2d")
-@pytest.mark.parametrize("case", ["lunar", "wrapped", "wraps", "bipedal", "racing"])
-def test_box2d(case, tmp_path):
-    goes_on(case, tmp_path)
+@pytest.fixture(scope="module")
+def courses(tmp_path_factory):
+    """All quick environments, in two processes."""
+    directory = tmp_path_factory.mktemp("replay")
+    return directory, process("record", QUICK, directory), process("resume", QUICK, directory)
+
+
+@pytest.mark.parametrize("case", QUICK)
+def test_it_goes_on_bit_for_bit(case, courses):
+    directory, recorded, resumed = courses
+    assert len(next(iter(resumed[case].values()))) >= (60 if case == "racing" else 500)
+    expect_the_same(case, recorded[case], resumed[case], directory)
+
+
+@pytest.mark.environments
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("case", LONG)
+def test_every_environment_goes_on_bit_for_bit(case, tmp_path):
+    absent = [name for name in LONG[case] if importlib.util.find_spec(name) is None]
+    if absent:
+        pytest.skip(f"{', '.join(absent)} is not installed")
+    recorded = process("record", [case], tmp_path)
+    resumed = process("resume", [case], tmp_path)
+    expect_the_same(case, recorded[case], resumed[case], tmp_path)

@@ -13,20 +13,24 @@ DOCUMENT = ROOT / "docs" / "environments.md"
 
 _HEAD = """# Environments
 
-Which environments go on exactly when a killed run is resumed, found out by doing it. Written by `make environments`; do not edit.
+Which environments go on exactly when a killed run is resumed, found out by doing it. Written by `make
+environments`; do not edit.
 
-Each row is `perdure check-env`: the environment is run in fresh processes with the same seed and the same actions; captured in
-mid-episode of a later episode and right after an end; restored in a fresh process for each capture, into an environment that was
-seeded otherwise; and taken on for the number of steps in the table, across resets (episodes are cut after 200 steps). **Exact** means
-that every observation, reward, end and info (less the wall clock), what all generators and spaces draw at the end, and all
-state that is captured at the end, are the same bits as without any interruption. The table also has what is not exact: it says so
-before a run is lost, not after.
+Each row is `perdure check-env`: the environment is run in fresh processes with the same seed and the same actions;
+captured in mid-episode of a later episode and right after an end; restored in a fresh process for each capture,
+into an environment that was seeded otherwise; and taken on for the number of steps in the table, across resets
+(episodes are cut after 200 steps). **Exact** means that every observation, reward, end and info (less the wall
+clock), what all generators and spaces draw at the end, and all state that is captured at the end, are the same bits
+as without any interruption. What is not exact is in the table too: the check says so before a run is lost, not
+after.
 
-- *walk*: the state lies in Python and is found unasked. *handler*: a handler of Perdure takes what lies in native code. *replay*: the
-  episode's actions are played again (`perdure.environments.EpisodeReplay`). *barrier*: a pool in native code is made anew at each
-  checkpoint.
+- *walk*: the state lies in Python and is found unasked. *handler*: a handler of Perdure takes what lies in native
+  code. *replay*: the episode's actions are played again (`perdure.environments.EpisodeReplay` and its like).
+  *barrier*: as replay, of a pool that is replaced by a new one now and then.
 - *bytes*: what a second checkpoint writes, committed through the store (manifest and all).
-- *ms*: to capture, and to restore for the first time in a process; on a machine that did other things at the same time.
+- *ms*: to capture, and to restore for the first time in a process; on a machine that did other things at the same
+  time.
+
 
 """
 
@@ -38,7 +42,8 @@ def write() -> str:
     exact = [name for name, each in results.items() if each["report"]["exact"]]
     families = {name.partition("/")[0] for name in exact}
     many = sum(results[name]["report"]["steps"] >= 500 for name in exact)
-    total = f"**{len(exact)} of {len(results)} set-ups are exact**, of {len(families)} families; {many} of them over 500 steps or more."
+    total = f"**{len(exact)} of {len(results)} set-ups are exact**, of {len(families)} families"
+    total += f"; {many} of them over 500 steps or more."
     lines += [total, ""]
     for family in dict.fromkeys(name.partition("/")[0] for name in CASES):
         rows = [(name, results[name]) for name in CASES if name.startswith(f"{family}/") and name in results]
@@ -51,7 +56,7 @@ def write() -> str:
             _row(*("---" if c in _LEFT else "--:" for c in _COLUMNS)),
         ]
         lines += [_row(*_cells(name.partition("/")[2], each)) for name, each in rows]
-        lines += _remarks(rows) + [""]
+        lines += [*_remarks(rows), ""]
     missing = [name for name in CASES if name not in results]
     if missing:
         lines += ["## Not run", "", "There was no time for: " + ", ".join(missing) + ".", ""]

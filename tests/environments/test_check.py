@@ -79,7 +79,7 @@ def test_what_a_fresh_process_cannot_find_is_an_error_that_says_what_to_do():
     for env, what in ((lambda: toys.Plain(), "a lambda"), (local, "a function inside of another one")):
         with pytest.raises(SubjectError, match=f"{what}.*top level of a module"):
             check(env)
-    with pytest.raises(SubjectError, match="test_check.py"):
+    with pytest.raises(SubjectError, match=r"test_check\.py"):
         check(local)
     with pytest.raises(SubjectError, match="by name"):
         check(functools.partial(toys.Closing, print))

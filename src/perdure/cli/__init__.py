@@ -214,10 +214,10 @@ Examples:
 def check_env(env: str, **options: Any) -> int:
     """Find out whether the environment ENV goes on exactly, restored in a fresh process.
 
-    ENV is a Gymnasium id, `module:factory` or `file.py:factory`, a module of PettingZoo or MPE2, dm_control/domain-task, or
-    envpool/id. It is run in several fresh processes with the same seed and actions, captured in mid-episode and right
-    after an end, restored elsewhere, and taken on across resets; everything it returns and all its state is compared bit
-    by bit.
+    ENV is a Gymnasium id, `module:factory` or `file.py:factory`, a module of PettingZoo or MPE2,
+    dm_control/domain-task, or envpool/id. It is run in several fresh processes with the same seed and actions,
+    captured in mid-episode and right after an end, restored elsewhere, and taken on across resets; everything it
+    returns and all its state is compared bit by bit.
     """
     from perdure.cli.environments import check_environment
 

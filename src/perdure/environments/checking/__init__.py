@@ -68,16 +68,16 @@ def check(
     """Find out whether an environment goes on exactly, restored in a fresh process.
 
     :param env: a Gymnasium id ("CartPole-v1"); a function or class that makes the environment, which fresh processes
-        must find by its name (no lambda, no local function), or its name as "module:factory"; a module of PettingZoo or MPE2
-        ("pettingzoo.classic.chess_v6", with `kwargs={"parallel": True}` for its parallel form);
+        must find by its name (no lambda, no local function), or its name as "module:factory"; a module of PettingZoo
+        or MPE2 ("pettingzoo.classic.chess_v6", with `kwargs={"parallel": True}` for its parallel form);
         "dm_control/cheetah-run"; "envpool/Pong-v5".
     :param steps: how many steps to make after the captures, across resets.
     :param kwargs: what to make it with; JSON.
     :param wrappers: wrapper classes, or "module:Class", or a pair of that and its keyword arguments; the innermost
         first.
     :param imports: modules to import first in each process; those that register handlers, say.
-    :param replay: have its episodes played again: wrap it in :class:`perdure.environments.EpisodeReplay`, or what there is
-        instead of it for PettingZoo and for pools.
+    :param replay: have its episodes played again: wrap it in :class:`perdure.environments.EpisodeReplay`, or in what
+        there is instead of it for PettingZoo and for pools.
     :param vector: run several in one of Gymnasium's vectors, or another library's: "sync:3", "async:3", "sb3-dummy",
         "sb3-subproc", "tianshou-dummy", "tianshou-subproc", "tianshou-shmem".
     :param cut: reset an episode after so many steps, so that resets are met in environments of long episodes.
@@ -201,7 +201,7 @@ class _Check:
         if captured.crashed:
             return self.fail(CRASHED, *reasons.crashed("capturing it", captured))
         if failed is not None and failed["error"] == "CaptureError":
-            return self.fail(REFUSED, failed["message"], reasons.instead(self.what))
+            return self.fail(REFUSED, failed["message"], reasons.instead(self.what, captured))
         return self.fail(CRASHED, *reasons.crashed("capturing it", captured))
 
     def _before_any_restoring(self, finding: Finding, reference: Record) -> CheckReport:
@@ -252,7 +252,7 @@ class _Check:
             report.restore_ms = round(done["restore_ms"], 3)
         finding = compare(f"restored {where}", reference, restored, after=at["t"])
         if restored.failure and finding is None:
-            self._restoring_failed(restored, where)
+            self._restoring_failed(restored, where, captured)
             return False
         end = restored.first("finished") or {}
         if finding is None and not end.get("count"):
@@ -264,13 +264,13 @@ class _Check:
         self.fail(DIFFERENT, *reasons.different(finding, end, explained, captured, self.what))
         return False
 
-    def _restoring_failed(self, restored: Record, where: str) -> None:
+    def _restoring_failed(self, restored: Record, where: str, captured: Record) -> None:
         failed = restored.first("failed")
         was_restored = restored.first("restored") is not None
         if restored.timed_out:
             self.fail(UNCHECKED, *reasons.could_not_run(restored))
         elif failed is not None and not was_restored:
-            self.fail(REFUSED, f"restored {where}: {failed['message']}", reasons.instead(self.what))
+            self.fail(REFUSED, f"restored {where}: {failed['message']}", reasons.instead(self.what, captured))
         else:
             doing = f"step {restored.steps[-1]['t']:,}" if restored.steps else "restoring"
             self.fail(CRASHED, *reasons.crashed(f"{doing}, restored {where}", restored))

@@ -69,7 +69,7 @@ class Driver(ABC):
         """What its generators draw next: the spaces, and the environment's own."""
         drawn: Fields = {}
         for name in ("action_space", "observation_space"):
-            space = getattr(self.env, name, None)
+            space: Any = getattr(self.env, name, None)
             if hasattr(space, "sample"):
                 drawn[f"{name}.sample()"] = space.sample()
         own = self.generator()
@@ -85,7 +85,7 @@ class Driver(ABC):
     def seed(self, seed: int) -> None:
         """Seed what no reset seeds: the spaces."""
         for name in ("action_space", "observation_space"):
-            space = getattr(self.env, name, None)
+            space: Any = getattr(self.env, name, None)
             if hasattr(space, "seed"):
                 space.seed(seed)
 

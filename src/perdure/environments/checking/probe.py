@@ -1,4 +1,4 @@
-"""What a fresh process does for a check: build the environment, go so far, capture or restore, and write down all it saw.
+"""What a fresh process does for a check: build the environment, go so far, capture or restore, write down all it saw.
 
 `python -m perdure.environments.checking.probe JOB` reads a job (JSON) and writes a record, one line of JSON for each
 thing that happened, at once: what was written before the process died tells how far it came.
@@ -30,7 +30,7 @@ _MOST_PATHS = 12
 class _Probe:
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
-        self.file = open(job["record"], "w")
+        self.file = open(job["record"], "w")  # noqa: SIM115 - open for as long as the process lives
         self.subject = Subject.load(job["subject"])
         self.seed: int = job["seed"]
 

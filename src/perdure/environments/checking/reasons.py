@@ -29,9 +29,10 @@ def crashed(doing: str, record: Record) -> list[str]:
     return [f"{doing}: {record.failure}", trace or _printed(record)]
 
 
-def instead(what: Subject) -> str:
+def instead(what: Subject, captured: Record) -> str:
     """What else to try with what is refused."""
-    if what.replay:
+    lines = captured.lines.get("captured", [])
+    if what.replay or any(name.endswith("Replay") for line in lines for name in line["handled"]):
         return ""
     return (
         "Episodes can be played again instead: wrap it in perdure.environments.EpisodeReplay "
@@ -45,8 +46,8 @@ def not_reproducible(alike_if: str) -> list[str]:
     match alike_if:
         case "hashes":
             return [
-                f"{general} They are alike with PYTHONHASHSEED=0: it iterates over a set of strings, whose order differs "
-                "from process to process. Set PYTHONHASHSEED for training, or let it iterate over sorted(...)"
+                f"{general} They are alike with PYTHONHASHSEED=0: it iterates over a set of strings, whose order "
+                "differs from process to process. Set PYTHONHASHSEED for training, or let it iterate over sorted(...)"
             ]
         case "addresses":
             return [
@@ -78,15 +79,15 @@ def different(
     if hidden is not None and hidden["changed"]:
         places = "\n".join(f"  {each}" for each in hidden["changed"][:_SHOWN])
         why.append(
-            f"this changed while it ran, and no checkpoint holds it, because it belongs to none of its objects:\n{places}\n"
-            "Keep it in an attribute of the environment"
+            "this changed while it ran, and no checkpoint holds it, because it belongs to none of its objects:\n"
+            f"{places}\nKeep it in an attribute of the environment"
         )
     elif told is not None and not told["count"]:
         why.append(
-            "all that was captured was brought back, so what is missing lies where Python cannot see it: in native code "
-            "behind a number or a handle, or in another process. Register how to take it (perdure.register)"
+            "all that was captured was brought back, so what is missing lies where Python cannot see it: in native "
+            "code behind a number or a handle, or in another process. Register how to take it (perdure.register)"
         )
-        why.append(instead(what))
+        why.append(instead(what, captured))
     return why
 
 

@@ -5,6 +5,7 @@ It knows how environments are named and made, and nothing of checkpoints.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
@@ -258,10 +259,8 @@ def _named(made: Callable[..., Any]) -> tuple[str, str]:
     qualname = getattr(made, "__qualname__", "")
     module = sys.modules.get(getattr(made, "__module__", None) or "")
     where = ""
-    try:
+    with contextlib.suppress(TypeError, OSError):
         where = f"{inspect.getsourcefile(made)}:{inspect.getsourcelines(made)[1]}"
-    except (TypeError, OSError):
-        pass
     remedy = "Define it at the top level of a module or script, without arguments, and give that"
     if not qualname or module is None:
         raise SubjectError(

@@ -27,8 +27,8 @@ from perdure.errors import PerdureError
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = venvs.CACHE / "results"
 #: What one process of a check may take, and all of them together, in seconds.
-PROCESS_SECONDS = 240.0
-CASE_SECONDS = 900.0
+PROCESS_SECONDS = 600.0
+CASE_SECONDS = 2_400.0
 #: Whose versions the results depend on.
 _LIBRARIES = (
     *(

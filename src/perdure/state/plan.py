@@ -60,6 +60,8 @@ class Plan:
     :param eager: nodes whose objects can only be made when all they hold is there, innermost first.
     :param first: nodes whose handlers have to restore before anything else is written.
     :param keep: objects whose ids are used here, and that nothing else may keep alive.
+    :param content: what holds the bytes of an array (by its id) once they are read: the live array itself, or a
+        new one in the order of the node's memory.
     """
 
     root: Object
@@ -76,6 +78,7 @@ class Plan:
     eager: list[Node] = field(default_factory=list)
     first: list[Node] = field(default_factory=list)
     keep: list[Any] = field(default_factory=list)
+    content: dict[int, Any] = field(default_factory=dict)
 
     def live(self, node: Node) -> Any:
         """The live object that stands for a node, or ABSENT."""

@@ -15,22 +15,15 @@ HERE = pathlib.Path(__file__).parent
 QUICK = (
     "classic/CartPole-v1",
     "toy-text/FrozenLake-v1",
-    "toy-text/Blackjack-v1",
     "mujoco/HalfCheetah-v5 cleanrl",
     "mujoco/Ant-v5",
     "mujoco/Humanoid-v5",
     "atari/Breakout cleanrl",
-    "atari/Breakout sb3",
     "atari/SpaceInvaders frameskip 2 to 5",
-    "atari/Pong preprocessed",
     "minigrid/MiniGrid-Dynamic-Obstacles-8x8-v0",
-    "minigrid/BabyAI-GoToRedBall-v0",
-    "pettingzoo classic/chess_v6",
     "pettingzoo classic/leduc_holdem_v4",
     "mpe/simple_spread_v3",
-    "butterfly/knights_archers_zombies pictures",
-    "sisl/pursuit",
-    "highway/merge-v0",
+    "butterfly/knights_archers_zombies",
 )
 
 
@@ -42,7 +35,7 @@ def directory(tmp_path_factory):
         subprocess.run(
             [sys.executable, "-W", "ignore", HERE / "exactness.py", verb, where, *QUICK],
             check=True,
-            timeout=240,
+            timeout=280,
             env={**os.environ, "EXACTNESS_STEPS": os.environ.get("EXACTNESS_STEPS", "500")},
         )
     return where

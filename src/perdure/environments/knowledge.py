@@ -111,6 +111,11 @@ def _screens() -> None:
         )
     for name in ("mpe2._mpe_utils.simple_env.SimpleEnv", "pettingzoo.mpe._mpe_utils.simple_env.SimpleEnv"):
         leave_out(name, ("screen", "viewer"), DRAWN_ANEW)
+    for name in (
+        "gymnasium.wrappers.rendering.RecordVideo",
+        "gymnasium.wrappers.vector.rendering.RecordVideo",
+    ):
+        leave_out(name, ("recorded_frames",), "frames of a film")
     leave_out("minigrid.minigrid_env.MiniGridEnv", ("window",), DRAWN_ANEW)
     leave_out("highway_env.envs.common.abstract.AbstractEnv", ("viewer",), DRAWN_ANEW)
 

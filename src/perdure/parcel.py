@@ -58,13 +58,21 @@ def pack(state: State) -> bytes:
     nodes = [_opened(entry, taken) for entry in document["nodes"]]
     form = {"root": document["root"], "nodes": nodes, "blobs": [blob.nbytes for blob in blobs]}
     # Nothing that JSON writes holds a zero byte.
-    small = [_json(taken), b"\0", *(blob.buffer() for blob in blobs if blob.nbytes < _LARGE)]
-    parts = [_json(form), b"".join(small), *(blob.buffer() for blob in blobs if blob.nbytes >= _LARGE)]
+    small: list[Any] = [_json(taken), b"\0", *(blob.buffer() for blob in blobs if blob.nbytes < _LARGE)]
+    parts: list[Any] = [
+        _json(form),
+        b"".join(small),
+        *(blob.buffer() for blob in blobs if blob.nbytes >= _LARGE),
+    ]
     return _sealed(parts)
 
 
-def _sealed(parts: Sequence[bytes | memoryview]) -> bytes:
+def _sealed(parts: Sequence[Any]) -> bytes:
     return b"".join([_COUNT.pack(len(parts)), *(_LENGTH.pack(len(part)) for part in parts), *parts])
+
+
+def _view(part: Any) -> memoryview:
+    return memoryview(part)
 
 
 def received(content: bytes) -> Parcel:
@@ -102,7 +110,7 @@ def sent(parcel: Any) -> bytes:
     parts = [parcel["form"], parcel["values"], *(large if isinstance(large, list) else [large])]
     if any(not isinstance(part, np.ndarray) or part.dtype != np.uint8 or part.ndim != 1 for part in parts):
         raise FormatError("expected the packed state of a process to consist of arrays of uint8")
-    return _sealed([memoryview(np.ascontiguousarray(part)) for part in parts])
+    return _sealed([_view(np.ascontiguousarray(part)) for part in parts])
 
 
 def of_node(node: Any) -> Parcel:
@@ -129,7 +137,7 @@ def _read(node: Any) -> np.ndarray[Any, Any]:
         return node.data
     found = np.empty(node.shape, np.uint8)
     if found.nbytes and not isinstance(node.data, torch.Tensor):
-        node.data.read_into(memoryview(found))
+        node.data.read_into(_view(found))
     return found
 
 
@@ -157,7 +165,7 @@ def _sources(sizes: Any, small: memoryview, large: Sequence[np.ndarray[Any, Any]
     at, alone = 0, iter(large)
     for size in sizes:
         if size >= _LARGE:
-            yield _Source(memoryview(next(alone)))
+            yield _Source(_view(next(alone)))
         else:
             yield _Source(small[at : at + size])
             at += size
@@ -168,7 +176,7 @@ def share(parcels: Sequence[Parcel]) -> None:
     known: dict[bytes, np.ndarray[Any, Any]] = {}
 
     def one(part: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return known.setdefault(xxhash.xxh3_128_digest(part), part)
+        return known.setdefault(xxhash.xxh3_128_digest(_view(part)), part)
 
     for parcel in parcels:
         parcel["form"] = one(parcel["form"])

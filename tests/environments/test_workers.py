@@ -67,7 +67,9 @@ def step(envs, times=1):
 def test_unwrapped_environments_are_refused_with_the_line_that_helps(make, opened):
     envs = opened(make(wrap=lambda env: env))
     envs.reset()
-    with pytest.raises(CaptureError, match=r"envs: .*environment\(s\) 0, 1 of 2 .*perdure\.environments\.Resumable\("):
+    with pytest.raises(
+        CaptureError, match=r"envs: .*environment\(s\) 0, 1 of 2 .*perdure\.environments\.Resumable\("
+    ):
         capture({"envs": envs})
     step(envs, 3)
     with pytest.raises(CaptureError, match="Resumable"):
@@ -78,7 +80,7 @@ def test_unwrapped_environments_are_refused_with_the_line_that_helps(make, opene
 def test_the_wrapper_must_be_the_outermost(make, opened):
     envs = opened(make(wrap=lambda env: gym.wrappers.RecordEpisodeStatistics(Resumable(env))))
     envs.reset()
-    with pytest.raises(CaptureError, match="environment 1: .*outermost"):
+    with pytest.raises(CaptureError, match=r"environment 1: .*outermost"):
         capture({"envs": envs})
     step(envs, 3)
 
@@ -100,7 +102,9 @@ def test_a_worker_that_hangs_is_named_and_ended(make, opened, monkeypatch):
     capture({"envs": envs})
     monkeypatch.setattr(workers, "PATIENCE", 0.5)
     os.kill(processes(envs)[1].pid, signal.SIGSTOP)
-    with pytest.raises(CaptureError, match=r"environment 1: it gave no answer within 0\.5 s and was ended") as found:
+    with pytest.raises(
+        CaptureError, match=r"environment 1: it gave no answer within 0\.5 s and was ended"
+    ) as found:
         capture({"envs": envs})
     assert "environment 0" not in str(found.value)
     # What it might have answered later is never taken for the answer to another question.
@@ -143,7 +147,9 @@ def test_another_environment_is_refused_before_anything_is_changed(make, opened)
         each.reset()
         step(each, 5)
     saved, before = capture({"envs": envs}), capture({"envs": fresh})
-    with pytest.raises(RestoreError, match=r"nothing was changed:\n(.*\n)*.*envs\.processes\[1\]\.env\.env.*CartPole"):
+    with pytest.raises(
+        RestoreError, match=r"nothing was changed:\n(.*\n)*.*envs\.processes\[1\]\.env\.env.*CartPole"
+    ):
         restore(saved, {"envs": fresh})
     assert diff(before, capture({"envs": fresh}), ignore=()) == []
     step(fresh, 5)
@@ -169,9 +175,7 @@ def test_what_fits_is_restored_where_that_is_asked_for(opened):
     report = restore(capture({"envs": envs}), {"envs": fresh}, strict=False)
     assert not report.exact
     assert any(path.startswith("envs.processes[0].env.env") for path, _ in report.mismatched)
-    random = [
-        node for path, node in capture({"envs": fresh}).leaves() if path.startswith("envs.processes")
-    ]
+    random = [node for path, node in capture({"envs": fresh}).leaves() if path.startswith("envs.processes")]
     assert random
     step(fresh, 5)
 
@@ -266,7 +270,9 @@ def test_the_wrapper_does_no_harm_in_this_process(opened):
         env.reset(seed=1)
         env.action_space.seed(1)
     for _ in range(8):
-        assert np.array_equal(plain.step(plain.action_space.sample())[0], wrapped.step(wrapped.action_space.sample())[0])
+        assert np.array_equal(
+            plain.step(plain.action_space.sample())[0], wrapped.step(wrapped.action_space.sample())[0]
+        )
     assert signal.getsignal(signal.SIGINT) is before
     fresh = Resumable(gym.make("CartPole-v1"))
     fresh.reset(seed=2)

@@ -18,7 +18,7 @@ from perdure import tree
 from perdure.environments import Resumable
 from perdure.state import capture, restore
 
-BEFORE, AFTER = 90, 300
+BEFORE, AFTER = 60, 300
 LIMITS = (11, 17, 23)
 
 
@@ -146,9 +146,7 @@ class Tianshou:
         elif kind == "shmem":
             self.envs = env.ShmemVectorEnv(factories(name))
         else:
-            self.envs = env.SubprocVectorEnv(
-                factories(name), share_memory="shared" in more, context="fork"
-            )
+            self.envs = env.SubprocVectorEnv(factories(name), share_memory="shared" in more, context="fork")
         if "wrapped" in more:
             self.envs = env.VectorEnvNormObs(self.envs)
         self.done = np.zeros(3, bool)

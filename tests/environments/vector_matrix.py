@@ -3,8 +3,15 @@
 Too much for every run of the tests, which take a part of it (test_vector_environments.py).
 """
 
+import sys
+from pathlib import Path
+
 import pytest
 from test_vector_environments import goes_on
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "survival"))
+
+from harness import UNSEEDED, differences, killed, uninterrupted  # noqa: E402
 
 #: Everything with everything, and workers that are started afresh and import what they need by themselves.
 NAMES = ("CartPole-v1", "Pendulum-v1", "Pair")
@@ -36,3 +43,15 @@ FULL = [
 @pytest.mark.parametrize("kinds", FULL, ids=lambda kinds: f"{kinds[0]} and {len(kinds) - 1} more")
 def test_every_kind_goes_on_in_a_fresh_process(kinds, tmp_path):
     goes_on(tmp_path, kinds)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [("sb3_cases", "subproc"), ("tianshou_cases", "subproc"), ("tianshou_cases", "experiment_subproc"),
+     ("loop_cases", "asynchronous")],
+)  # fmt: skip
+def test_trainings_that_are_killed_again_and_again_end_as_uninterrupted(script, name, tmp_path):
+    steps = uninterrupted(script, name, tmp_path / "whole")
+    killed(script, name, tmp_path / "killed", steps, kills=4)
+    assert differences(tmp_path / "whole", tmp_path / "killed", ignore=UNSEEDED) == []

@@ -20,8 +20,7 @@ def test_killed_and_resumed_ends_as_uninterrupted(script, name, tmp_path):
 
 @pytest.mark.parametrize(
     ("script", "name"),
-    [("sb3_cases", "subproc"), ("tianshou_cases", "subproc"), ("tianshou_cases", "experiment_subproc"),
-     ("loop_cases", "asynchronous")],
+    [("sb3_cases", "subproc"), ("tianshou_cases", "experiment_subproc"), ("loop_cases", "asynchronous")],
     ids=lambda part: part.removesuffix("_cases"),
 )  # fmt: skip
 def test_so_does_one_whose_environments_are_in_processes_of_their_own(script, name, tmp_path):

@@ -44,13 +44,13 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         """As the environment does."""
         if self._settling is not None:
             return self._settle().as_step()
-        return self.env.step(action)
+        return self.env.step(action)  # type: ignore[no-any-return]
 
     def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
         """As the environment does."""
         if self._settling is not None:
             return self._settle().as_reset()
-        return self.env.reset(**given)
+        return self.env.reset(**given)  # type: ignore[no-any-return]
 
     def render(self, **question: Any) -> Any:
         """As the environment does. With arguments it is how Tianshou's workers pass on a question."""
@@ -64,7 +64,12 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         return True
 
     def perdure_answer(
-        self, request: str, content: bytes = b"", variables: Sequence[str] = (), last: Any = None, calls: int = 0
+        self,
+        request: str,
+        content: bytes = b"",
+        variables: Sequence[str] = (),
+        last: Any = None,
+        calls: int = 0,
     ) -> tuple[str, Any]:
         """Answer the training process: what it asked for, or why that cannot be had. It raises nothing, so that the
         worker goes on and its pipe stays in step.
@@ -81,7 +86,8 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
             # Only here: a worker that is never asked need not import them.
             from perdure import parcel, state
 
-            world = {"env": self, "loop": self._variables_of_loop(variables)}
+            loop = self._variables_of_loop(variables)
+            world = {"env": self, "loop": loop}
             if request == "capture":
                 return DONE, parcel.pack(state.capture(world))
             saved = parcel.unpack(parcel.received(content))
@@ -90,7 +96,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
             # What does not fit has been said when it was checked.
             report = state.restore(saved, world, strict=False)
             if calls:
-                self._settling = _Settling(calls, last, **world["loop"])
+                self._settling = _Settling(calls, last, **loop)
             return DONE, _problems(report)
         except Exception as error:
             return FAILED, f"{type(error).__name__}: {error}"
@@ -167,4 +173,6 @@ class _Settling:
 
 def _problems(report: Any) -> list[tuple[str, str]]:
     found = [*report.mismatched, *report.unexpected]
-    return found + [(path, "the script has it, the checkpoint knows nothing of it") for path in report.missing]
+    return found + [
+        (path, "the script has it, the checkpoint knows nothing of it") for path in report.missing
+    ]

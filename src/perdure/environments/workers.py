@@ -222,7 +222,7 @@ def _gymnasium(env: Any) -> Workers:
         )
     if env.worker is not None:
         raise CaptureError(
-            "its workers run a function of the script's (worker=...), whose variables cannot be seen. Use Gymnasium's own"
+            "its workers run a function of the script's (worker=...), whose variables cannot be seen. Use Gymnasium's"
         )
     last = None
     if env.shared_memory:
@@ -361,6 +361,4 @@ register_adapter(
     "stable_baselines3.common.vec_env.subproc_vec_env.SubprocVecEnv",
     _adapter(_sb3, ("remotes", "work_remotes", "processes")),
 )
-register_adapter(
-    "tianshou.env.venvs.BaseVectorEnv", _adapter(_tianshou, (), _TIANSHOU_OWN, _in_processes)
-)
+register_adapter("tianshou.env.venvs.BaseVectorEnv", _adapter(_tianshou, (), _TIANSHOU_OWN, _in_processes))

@@ -87,7 +87,7 @@ def _read(path: Path) -> tuple[list[str], list[int], list[list[int]]] | None:
         if not all(len(pair) == 2 and all(type(each) is int for each in pair) for pair in numbers):
             return None
         return world, owner, engines
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

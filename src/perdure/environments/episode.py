@@ -266,21 +266,28 @@ def _drawn(before: Any, after: Any) -> list[str]:
 
 
 def _shown(steps: Iterator[Any], count: int, name: str) -> Iterator[Any]:
-    """The steps, with a progress bar once they have taken a while."""
+    """The steps, with a progress bar once they have taken a while; one line where nobody watches a terminal."""
     started = time.monotonic()
     bar: Any = None
+    quiet = not _is_main()
     try:
         for number, step in enumerate(steps):
             yield step
-            if number % 16:
-                continue
-            if bar is None and time.monotonic() - started > _SHOWN_AFTER and _is_main():
+            passed = time.monotonic() - started
+            if bar is None and not quiet and passed > _SHOWN_AFTER:
                 from rich.console import Console
                 from rich.progress import Progress
 
-                bar = Progress(console=Console(file=sys.stderr), transient=True)
-                bar.start()
-                task = bar.add_task(f"{name}: playing {count} steps again", total=count)
+                what = f"perdure: {name}: playing {count} steps again"
+                console = Console(file=sys.stderr)
+                if console.is_terminal:
+                    bar = Progress(console=console, transient=True)
+                    task = bar.add_task(what, total=count)
+                    bar.start()
+                else:
+                    left = passed / (number + 1) * (count - number - 1)
+                    print(f"{what}, about {left:.0f} s more", file=sys.stderr, flush=True)
+                    quiet = True
             if bar is not None:
                 bar.update(task, completed=number + 1)
     finally:

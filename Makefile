@@ -35,6 +35,8 @@ bench: $(VENV)/.installed
 environments: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,campaign]'
 	$(BIN)/python -m environments --workers $(WORKERS)
+	$(BIN)/python -m pytest -m environments tests/environments
+	$(BIN)/python -m pytest tests/environments/vector_matrix.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -335,7 +335,7 @@ _WRAPPERS = frozenset(
 
 def is_environment(cls: type) -> bool:
     """Whether objects of a class are environments themselves, and not what is wrapped around one."""
-    own, *names = (f"{base.__module__}.{base.__qualname__}" for base in cls.__mro__)
+    own, *names = (f"{module_of(base)}.{base.__qualname__}" for base in cls.__mro__)
     return not _ENVIRONMENTS.isdisjoint(names) and _WRAPPERS.isdisjoint((own, *names))
 
 

@@ -17,7 +17,17 @@ from perdure import tree
 from perdure.errors import CaptureError, FormatError
 from perdure.state import memory, rng, values
 from perdure.state.patterns import matches
-from perdure.state.registry import Adapter, Handler, Refuse, Skip, known, on_change, shared_spaces, slots, type_name
+from perdure.state.registry import (
+    Adapter,
+    Handler,
+    Refuse,
+    Skip,
+    known,
+    on_change,
+    shared_spaces,
+    slots,
+    type_name,
+)
 from perdure.state.rows import Rows, writer_of
 from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, State, Value
 

@@ -281,8 +281,9 @@ _shared_spaces: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKe
 
 
 def shared_spaces(cls: type) -> dict[str, Any]:
-    """The spaces that a class keeps for all its objects, by name (`action_space = Discrete(3)` in the class's body): they
-    draw from generators of their own, so they are state that an environment has."""
+    """The spaces that a class keeps for all its objects, by name (`action_space = Discrete(3)` in the class's body).
+
+    They draw from generators of their own, so they are state that an environment has."""
     found = _shared_spaces.get(cls)
     if found is None:
         defined = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}

@@ -13,6 +13,7 @@ import numpy as np
 import xxhash
 
 _MOST_PIXELS = 1 << 28
+_ON_DISPLAY = "on display"
 
 
 def _is_display(surface: Any) -> bool:
@@ -48,13 +49,15 @@ def _settings(surface: Any) -> dict[str, Any]:
 
 def surface_form(surface: Any) -> str:
     """What a picture must be like for another's state to be written into it; by content where it is not on display."""
-    if _is_display(surface):
-        return f"on display: {_format(surface)}"
-    parent = surface.get_parent()
-    if parent is not None:
+    if surface.get_parent() is not None:
         return f"part of another: {surface.get_offset()} {surface.get_size()}"
-    content = xxhash.xxh3_128_hexdigest(surface.get_buffer().raw)
-    return f"{_format(surface)} {_settings(surface)} {content}"
+    return _form(surface, None if _is_display(surface) else surface.get_buffer().raw)
+
+
+def _form(surface: Any, content: bytes | None) -> str:
+    if content is None:
+        return f"{_ON_DISPLAY}: {_format(surface)}"
+    return f"{_format(surface)} {_settings(surface)} {xxhash.xxh3_128_hexdigest(content)}"
 
 
 def capture_surface(surface: Any) -> dict[str, Any]:
@@ -63,11 +66,12 @@ def capture_surface(surface: Any) -> dict[str, Any]:
     if parent is not None:
         place = [*surface.get_offset(), *surface.get_size()]
         return {"form": surface_form(surface), "parent": parent, "place": place}
+    content = surface.get_buffer().raw
     return {
-        "form": surface_form(surface),
+        "form": _form(surface, None if _is_display(surface) else content),
         "format": _format(surface),
         "settings": _settings(surface),
-        "pixels": np.frombuffer(surface.get_buffer().raw, np.uint8),
+        "pixels": np.frombuffer(content, np.uint8),
     }
 
 
@@ -99,7 +103,7 @@ def create_surface(saved: Mapping[str, Any]) -> Any:
 
     if "parent" in saved:
         return saved["parent"].subsurface(saved["place"])
-    if str(saved["form"]).startswith("on display"):
+    if str(saved["form"]).startswith(_ON_DISPLAY):
         return None
     width, height, bits, flags, *masks = saved["format"]
     if any(type(each) is not int for each in saved["format"]) or not (

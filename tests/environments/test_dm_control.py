@@ -17,7 +17,9 @@ suite = pytest.importorskip("dm_control.suite", exc_type=Exception)
 
 def load(domain, task, **options):
     try:
-        env = suite.load(domain, task, task_kwargs={"random": 5, "time_limit": 0.6}, environment_kwargs=options)
+        env = suite.load(
+            domain, task, task_kwargs={"random": 5, "time_limit": 0.6}, environment_kwargs=options
+        )
     except AttributeError as error:
         pytest.skip(f"this MuJoCo is too new for this dm_control: {error}")
     env.reset()

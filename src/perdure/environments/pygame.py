@@ -22,6 +22,12 @@ def _is_display(surface: Any) -> bool:
     return bool(pygame.display.get_init()) and pygame.display.get_surface() is surface
 
 
+def _is_opengl(surface: Any) -> bool:
+    import pygame
+
+    return bool(surface.get_flags() & pygame.OPENGL)
+
+
 def _kept_flags() -> int:
     import pygame
 
@@ -56,7 +62,7 @@ def surface_form(surface: Any) -> str:
 
 def _form(surface: Any, content: bytes | None) -> str:
     if content is None:
-        return f"{_ON_DISPLAY}: {_format(surface)}"
+        return f"{_ON_DISPLAY}: {_format(surface)}{' of OpenGL' * _is_opengl(surface)}"
     return f"{_format(surface)} {_settings(surface)} {xxhash.xxh3_128_hexdigest(content)}"
 
 
@@ -66,6 +72,8 @@ def capture_surface(surface: Any) -> dict[str, Any]:
     if parent is not None:
         place = [*surface.get_offset(), *surface.get_size()]
         return {"form": surface_form(surface), "parent": parent, "place": place}
+    if _is_opengl(surface):
+        return {"form": surface_form(surface)}  # its pixels are the graphics card's, and drawn anew
     content = surface.get_buffer().raw
     return {
         "form": _form(surface, None if _is_display(surface) else content),
@@ -83,6 +91,8 @@ def restore_surface(surface: Any, saved: Mapping[str, Any]) -> None:
     if "parent" in saved:
         if surface.get_parent() is not saved["parent"]:
             raise ValueError("expected a part of the same picture, found one of another")
+        return
+    if _is_opengl(surface):
         return
     buffer, pixels = surface.get_buffer(), saved["pixels"]
     if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape == (buffer.length,)):

@@ -165,6 +165,24 @@ def test_several_simulations_of_one_model():
     assert [one.step() for _ in range(50)] == [other.step() for _ in range(50)]
 
 
+def test_windows_onto_a_simulation_stay_windows():
+    class Looking(Simulated):
+        def __init__(self):
+            super().__init__()
+            self.place = self.data.qpos[:3]
+            self.whole = self.data.qpos
+            self.mass = self.model.body_mass
+
+    one, other = Looking(), Looking()
+    one.mass[1] = 7
+    one.step(33)
+    restore(transported(capture({"sim": one})), {"sim": other})
+    assert other.whole.tobytes() == other.data.qpos.tobytes() == one.data.qpos.tobytes()
+    assert [one.step() for _ in range(40)] == [other.step() for _ in range(40)]
+    assert other.place.tolist() == other.data.qpos[:3].tolist()
+    assert other.model.body_mass[1] == 7
+
+
 def test_callbacks_of_the_program_are_not_called():
     calls = []
     one, other = Simulated(), Simulated()

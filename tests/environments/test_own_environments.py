@@ -13,7 +13,7 @@ import pytest
 from environment_support import transported
 
 import perdure
-from perdure.errors import CaptureError, NotCapturedWarning
+from perdure.errors import CaptureError, NotCapturedWarning, RestoreError
 from perdure.state import capture, restore
 
 
@@ -306,3 +306,61 @@ def test_pybullet_is_refused_with_the_remedy(bullet, monkeypatch):
 def test_a_program_without_pybullet_is_not_refused(monkeypatch):
     monkeypatch.delitem(sys.modules, "pybullet", raising=False)
     capture({"env": Plain()})
+
+
+# -- creatures that only came into being while the episode ran -----------------------------------------------
+
+GAME = """
+import gymnasium as gym
+class World(gym.Env):
+    def __init__(self):
+        self.creatures = []
+"""
+CREATURES = """
+class Zombie:
+    def __init__(self, place):
+        self.place = place
+"""
+
+
+@pytest.fixture
+def game(monkeypatch):
+    found = {}
+    for name, text in {
+        "game": "",
+        "game.world": GAME,
+        "game.src.creatures": CREATURES,
+        "games": CREATURES,
+    }.items():
+        found[name] = types.ModuleType(name)
+        monkeypatch.setitem(sys.modules, name, found[name])
+        exec(text, vars(found[name]))
+    return found
+
+
+def test_creatures_of_the_environments_package_are_made_again(game):
+    env, fresh = game["game.world"].World(), game["game.world"].World()
+    env.creatures = [game["game.src.creatures"].Zombie(n) for n in range(3)]
+    restore(transported(capture({"env": env})), {"env": fresh})
+    assert [(type(each), each.place) for each in fresh.creatures] == [
+        (type(env.creatures[0]), n) for n in range(3)
+    ]
+
+
+def test_creatures_of_other_packages_are_not(game):
+    env, fresh = game["game.world"].World(), game["game.world"].World()
+    env.creatures = [game["games"].Zombie(1)]
+    with pytest.raises(RestoreError, match="Zombie that was created while running"):
+        restore(transported(capture({"env": env})), {"env": fresh})
+    assert fresh.creatures == []
+
+
+def test_creatures_beside_what_is_no_environment_are_not(game):
+    class Thing:
+        pass
+
+    Thing.__module__ = "game.world"
+    env, fresh = Thing(), Thing()
+    env.creatures, fresh.creatures = [game["game.src.creatures"].Zombie(1)], []
+    with pytest.raises(RestoreError, match="Zombie that was created while running"):
+        restore(transported(capture({"env": env})), {"env": fresh})

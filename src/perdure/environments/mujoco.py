@@ -128,12 +128,26 @@ def _getter(names: _Names) -> Callable[[Any], tuple[Any, ...]]:
     return operator.attrgetter(*names)
 
 
-#: By the model's own signature and sizes, which decide what it is made of.
-_known_parts: dict[Any, _Parts] = {}
+#: By the model's sizes, which decide which arrays it has.
+_known_parts: dict[tuple[int, ...], _Parts] = {}
+
+
+@functools.cache
+def _size_names() -> _Names:
+    import mujoco
+
+    model = mujoco.MjModel.from_xml_string("<mujoco/>")
+    names = [name for name in dir(type(model)) if name.startswith("n") or name == "signature"]
+    return tuple(name for name in names if type(getattr(model, name)) is int)
+
+
+def _sizes(model: Any) -> tuple[int, ...]:
+    found: tuple[int, ...] = _getter(_size_names())(model)
+    return found
 
 
 def _parts(model: Any) -> _Parts:
-    key = (int(model.nbuffer), int(getattr(model, "signature", 0)), tuple(np.asarray(model._sizes).tolist()))
+    key = _sizes(model)
     found = _known_parts.get(key)
     if found is None:
         if len(_known_parts) > 256:
@@ -292,7 +306,7 @@ def _address(array: np.ndarray[Any, Any]) -> int:
 
 def _derived(data: Any) -> tuple[_Names, str]:
     """The names of all arrays of fixed size that hold real numbers, and what they are called together."""
-    key = (int(data.nbuffer), *np.asarray(data.model._sizes).tolist())
+    key = (int(data.nbuffer), *_sizes(data.model))
     found = _known_arrays.get(key)
     if found is None:
         start = min(_address(array) for name in _FIRST if (array := getattr(data, name)).size)

@@ -13,12 +13,19 @@ import numpy as np
 import xxhash
 
 _MOST_PIXELS = 1 << 28
+_ON_DISPLAY = "on display"
 
 
 def _is_display(surface: Any) -> bool:
     import pygame
 
     return bool(pygame.display.get_init()) and pygame.display.get_surface() is surface
+
+
+def _is_opengl(surface: Any) -> bool:
+    import pygame
+
+    return bool(surface.get_flags() & pygame.OPENGL)
 
 
 def _kept_flags() -> int:
@@ -48,13 +55,15 @@ def _settings(surface: Any) -> dict[str, Any]:
 
 def surface_form(surface: Any) -> str:
     """What a picture must be like for another's state to be written into it; by content where it is not on display."""
-    if _is_display(surface):
-        return f"on display: {_format(surface)}"
-    parent = surface.get_parent()
-    if parent is not None:
+    if surface.get_parent() is not None:
         return f"part of another: {surface.get_offset()} {surface.get_size()}"
-    content = xxhash.xxh3_128_hexdigest(surface.get_buffer().raw)
-    return f"{_format(surface)} {_settings(surface)} {content}"
+    return _form(surface, None if _is_display(surface) else surface.get_buffer().raw)
+
+
+def _form(surface: Any, content: bytes | None) -> str:
+    if content is None:
+        return f"{_ON_DISPLAY}: {_format(surface)}{' of OpenGL' * _is_opengl(surface)}"
+    return f"{_format(surface)} {_settings(surface)} {xxhash.xxh3_128_hexdigest(content)}"
 
 
 def capture_surface(surface: Any) -> dict[str, Any]:
@@ -63,11 +72,14 @@ def capture_surface(surface: Any) -> dict[str, Any]:
     if parent is not None:
         place = [*surface.get_offset(), *surface.get_size()]
         return {"form": surface_form(surface), "parent": parent, "place": place}
+    if _is_opengl(surface):
+        return {"form": surface_form(surface)}  # its pixels are the graphics card's, and drawn anew
+    content = surface.get_buffer().raw
     return {
-        "form": surface_form(surface),
+        "form": _form(surface, None if _is_display(surface) else content),
         "format": _format(surface),
         "settings": _settings(surface),
-        "pixels": np.frombuffer(surface.get_buffer().raw, np.uint8),
+        "pixels": np.frombuffer(content, np.uint8),
     }
 
 
@@ -79,6 +91,8 @@ def restore_surface(surface: Any, saved: Mapping[str, Any]) -> None:
     if "parent" in saved:
         if surface.get_parent() is not saved["parent"]:
             raise ValueError("expected a part of the same picture, found one of another")
+        return
+    if _is_opengl(surface):
         return
     buffer, pixels = surface.get_buffer(), saved["pixels"]
     if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape == (buffer.length,)):
@@ -99,7 +113,7 @@ def create_surface(saved: Mapping[str, Any]) -> Any:
 
     if "parent" in saved:
         return saved["parent"].subsurface(saved["place"])
-    if str(saved["form"]).startswith("on display"):
+    if str(saved["form"]).startswith(_ON_DISPLAY):
         return None
     width, height, bits, flags, *masks = saved["format"]
     if any(type(each) is not int for each in saved["format"]) or not (

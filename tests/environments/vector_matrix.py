@@ -11,7 +11,7 @@ from test_vector_environments import goes_on
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "survival"))
 
-from harness import UNSEEDED, differences, killed, uninterrupted  # noqa: E402
+from harness import UNSEEDED, differences, killed, uninterrupted
 
 #: Everything with everything, and workers that are started afresh and import what they need by themselves.
 NAMES = ("CartPole-v1", "Pendulum-v1", "Pair")

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).with_name("vector_cases.py")
 
 #: In one process, which costs more to start than any of them to run.
@@ -31,7 +33,7 @@ def run(job, directory, kinds):
         capture_output=True,
         text=True,
         check=False,
-        timeout=280,
+        timeout=580,
         env={
             **os.environ,
             "PYTHONPATH": ":".join(filter(None, sys.path)),
@@ -56,5 +58,6 @@ def goes_on(directory, kinds):
             ]) == (kind, where, [])  # fmt: skip
 
 
+@pytest.mark.timeout(600)
 def test_they_go_on_in_a_fresh_process(tmp_path):
     goes_on(tmp_path, KINDS)

@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from perdure import parcel
@@ -24,6 +24,8 @@ from perdure.state.registry import Adapter, register_adapter, structural
 #: How long a worker may take to answer, in seconds, before it counts as hung; restoring may replay an episode.
 PATIENCE = 120.0
 PATIENCE_RESTORING = 3600.0
+#: How often to look whether a worker that does not answer is still there.
+_GLANCE = 0.2
 
 #: The field under which the states of the processes stand beside the vector environment's own attributes.
 PROCESSES = "processes"
@@ -69,34 +71,30 @@ def ask(
     :raises PerdureError: of class `error`, if a worker died or hangs; it says which.
     """
     lost: dict[int, str] = {}
-    waiting: dict[Any, int] = {}
     answers: list[Any] = [None] * len(commands)
+    written: dict[int, Any] = {}
     for index, (pipe, command) in enumerate(zip(workers.pipes, commands, strict=True)):
+        if id(command) not in written:
+            # As the pipe would write it, but what is asked of all only once.
+            written[id(command)] = ForkingPickler.dumps(command)
         try:
-            pipe.send(command)
-            waiting[pipe] = index
+            pipe.send_bytes(written[id(command)])
         except (OSError, ValueError, AttributeError) as reason:  # None where the library gave the worker up
             lost[index] = _ended(workers, index, reason)
     until = time.monotonic() + patience
-    while waiting:
-        # Workers hold each other's ends of the pipes where they were forked: that one ended shows in its process alone.
-        ends = {workers.processes[index].sentinel: pipe for pipe, index in waiting.items()}
-        ready = connection.wait([*waiting, *ends], max(0.0, until - time.monotonic()))
-        if not ready:
-            break
-        for pipe in {ends.get(each, each) for each in ready}:
-            index = waiting.pop(pipe)
-            try:
-                if not pipe.poll():
-                    raise EOFError("nothing was said")
+    for index, pipe in enumerate(workers.pipes):
+        if index in lost:
+            continue
+        try:
+            if _has_answered(pipe, workers.processes[index], until):
                 answers[index] = workers.answer(pipe.recv())
-            except (EOFError, OSError) as reason:
-                lost[index] = _ended(workers, index, reason)
-            except _Raised:
-                lost[index] = "its worker ended with an error, which it has printed"
-    for index in waiting.values():
-        workers.processes[index].kill()
-        lost[index] = f"it gave no answer within {patience:g} s and was ended"
+            else:
+                workers.processes[index].kill()
+                lost[index] = f"it gave no answer within {patience:g} s and was ended"
+        except (EOFError, OSError) as reason:
+            lost[index] = _ended(workers, index, reason)
+        except _Raised:
+            lost[index] = "its worker ended with an error, which it has printed"
     if lost:
         for index in lost:
             # Whoever steps it nevertheless gets an error at once, and waits for nothing.
@@ -108,6 +106,20 @@ def ask(
             + "\n  Start the script again: it goes on from its last checkpoint"
         )
     return answers
+
+
+def _has_answered(pipe: Any, process: Any, until: float) -> bool:
+    """Wait for a worker; whether it said something in time.
+
+    :raises EOFError: if it ended without saying anything.
+    """
+    while not pipe.poll(max(0.0, min(_GLANCE, until - time.monotonic()))):
+        # Workers hold each other's ends of the pipes where they were forked: that one ended may show nowhere else.
+        if process.exitcode is not None and not pipe.poll():
+            raise EOFError("nothing was said")
+        if time.monotonic() >= until:
+            return False
+    return True
 
 
 class _Raised(Exception):
@@ -143,7 +155,8 @@ def _questions(
                 f"for their state. Wrap them where they are made: {workers.remedy}"
             )
         _wrapped.add(env)
-    answers = ask(workers, [workers.question(each) for each in questions], patience, error)
+    commands = {id(each): workers.question(each) for each in questions}
+    answers = ask(workers, [commands[id(each)] for each in questions], patience, error)
     failed = [(index, said) for index, (status, said) in enumerate(answers) if status != "done"]
     if failed:
         raise error(

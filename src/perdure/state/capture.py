@@ -107,17 +107,15 @@ class Walker:
             fill(value, node, path)
         return root
 
-    def finish(self, *, strict: bool = True) -> list[str]:
-        """Raise what was refused, or, unless `strict`, return the paths: it is left out then. And find the arrays
-        that are windows onto others."""
-        if self._refused and strict:
+    def finish(self) -> None:
+        """Raise what was refused, and find the arrays that are windows onto others."""
+        if self._refused:
             listed = "\n".join(f"  {path}: {reason}" for path, reason in self._refused[:20])
             more = f"\n  and {len(self._refused) - 20} more" if len(self._refused) > 20 else ""
             raise CaptureError(
                 f"{len(self._refused)} part(s) of the world cannot be captured:\n{listed}{more}"
             )
         memory.find_windows(self._arrays)
-        return [path for path, _ in self._refused]
 
     def node(self, value: Any, path: Path) -> Any:
         """The node that stands for a value; what it holds is filled in later."""

@@ -242,7 +242,7 @@ for _name, _kwargs in (
 
 # -- driving, physics, games ---------------------------------------------------------------------------------
 
-_UNSEEDED = ("reset info['action']*", "action_space.sample()*")
+_UNSEEDED = ("reset info*", "action_space.sample()*")
 for _id in (
     "highway-v0",
     "merge-v0",
@@ -258,8 +258,8 @@ for _id in (
         _id,
         imports=("highway_env",),
         ignore=_UNSEEDED,
-        steps=200 if _id != "parking-v0" else 500,
-        note="its reset draws an unseeded action for the info, which is not compared",
+        steps=100,
+        note="its reset draws an action from an unseeded space, for its info: neither is compared",
     )
 
 for _domain, _task in (

@@ -11,7 +11,7 @@ from perdure import tree
 from perdure.environments import EpisodeReplay, PoolReplay, fresh_world
 from perdure.environments.recording import Actions, Unrecordable
 from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning
-from perdure.state import capture, diff, restore
+from perdure.state import capture, diff, register, restore
 from perdure.state.registry import refuse
 
 HIDDEN = {"level": 0}
@@ -220,6 +220,15 @@ def test_other_wrappers_and_a_vector_go_around():
     assert course(fresh, 100) == course(envs, 100)
 
 
+def test_one_inside_the_other():
+    def make():
+        return EpisodeReplay(gym.wrappers.TimeLimit(EpisodeReplay(Game()), 40))
+
+    env, fresh = played(make, 100), played(make, 10, seed=5)
+    assert restore(capture({"env": env}), {"env": fresh}).exact
+    assert run(fresh, 100) == run(env, 100)
+
+
 # -- what is noticed -----------------------------------------------------------------------------------------
 
 
@@ -262,6 +271,37 @@ def test_after_an_error_in_a_step_nothing_is_captured_until_the_next_reset():
     with pytest.raises(OSError, match="no display"):
         env.step(0)
     with pytest.raises(CaptureError, match="Reset it first"):
+        capture({"env": env})
+    env.reset()
+    capture({"env": env})
+
+
+def test_options_that_cannot_be_kept_are_an_error_at_the_checkpoint():
+    env = played(lambda: EpisodeReplay(Game()), options={"engine": Engine()})
+    with pytest.raises(CaptureError, match="options of its last reset"):
+        capture({"env": env})
+    env.reset()
+    capture({"env": env})
+
+
+def test_a_handler_that_fails_is_an_error_at_the_checkpoint():
+    class Part:
+        broken = True
+
+    def take(part):
+        if Part.broken:
+            raise OSError("not now")
+        return 1
+
+    register(Part, capture=take, restore=lambda part, saved: None)
+    env = EpisodeReplay(Game())
+    env.unwrapped.part = Part()
+    env.reset(seed=1)
+    env.step(1)
+    with pytest.raises(CaptureError, match="not now"):
+        capture({"env": env})
+    Part.broken = False
+    with pytest.raises(CaptureError, match="not now"):  # as it was at the reset
         capture({"env": env})
     env.reset()
     capture({"env": env})

@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from perdure.state.registry import leave_out
+
 
 def fresh_world(env: Any) -> None:
     """Give a Box2D environment a physics world of its own for the episode that begins.
@@ -37,6 +39,14 @@ SHARED_WORLD = (
     "gymnasium.envs.box2d.bipedal_walker.BipedalWalker",
     "gymnasium.envs.box2d.car_racing.CarRacing",
 )
+
+# Large, and nothing that outlives a reset.
+leave_out(
+    SHARED_WORLD[0],
+    ("terrain", "terrain_poly", "terrain_x", "terrain_y", "cloud_poly", "drawlist"),
+    "each reset makes it anew",
+)
+leave_out(SHARED_WORLD[1], ("track", "road", "road_poly"), "each reset makes it anew")
 
 CAR_RACING = "gymnasium.envs.box2d.car_racing.CarRacing"
 

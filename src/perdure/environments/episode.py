@@ -21,8 +21,9 @@ import torch
 
 from perdure.environments import snapshot
 from perdure.environments.recording import Actions, Outcomes, Unrecordable, digest
-from perdure.errors import NotCapturedWarning, RestoreError, SlowReplayWarning
+from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning
 from perdure.state import rng
+from perdure.state.capture import write_path
 from perdure.tree import Object, State
 
 _SHOWN_AFTER = 1.0
@@ -84,9 +85,14 @@ class Episode:
     def begin(self, seed: Any, options: Any) -> None:
         """A reset follows."""
         parts = {**self._course.parts(), "call": {"seed": seed, "options": options}}
-        self._before, left = snapshot.take(parts, self._skip, generators=True)
-        wrong = [path for path in left if path.startswith("call")]
-        self._problem = f"the options of its last reset cannot be kept ({wrong[0]})" if wrong else None
+        self._before, self._problem = None, None
+        try:
+            self._before, left = snapshot.take(parts, self._skip, generators=True)
+            wrong = [path for path in map(write_path, left) if path.startswith("call")]
+            if wrong:
+                self._problem = f"the options of its last reset cannot be kept ({wrong[0]})"
+        except CaptureError as error:
+            self._problem = str(error)
         self._actions, self._outcomes = Actions(), Outcomes()
         self._episodes += 1
         self._watched = 0 if self._episodes <= _WATCHED_EPISODES else _WATCHED_STEPS

@@ -88,7 +88,6 @@ class EpisodeReplay(gymnasium.Wrapper):
         )
         if self._engines:
             engines.end_strays(self._engines)
-            engines.note(self._engines)
         quick = partial(box2d.without_frames, env) if box2d.CAR_RACING in known and _is_blind(env) else None
         self._episode = Episode(
             Course(
@@ -144,7 +143,11 @@ class EpisodeReplay(gymnasium.Wrapper):
             if seed is not None:
                 self.env.unwrapped.np_random = gymnasium.utils.seeding.np_random(seed)[0]
             self._before_reset(self.env)
-        return self.env.reset(seed=seed, options=options)  # type: ignore[no-any-return]
+        result = self.env.reset(seed=seed, options=options)
+        if self._engines:
+            # Not before: the first reset is what starts one.
+            engines.note(self._engines)
+        return result  # type: ignore[no-any-return]
 
     def _step(self, action: Any) -> tuple[Any, float, int]:
         observation, reward, terminated, truncated, _ = self.env.step(action)

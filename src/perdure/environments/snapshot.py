@@ -16,30 +16,46 @@ import torch
 
 from perdure import tree
 from perdure.state import Report, restore, rng
-from perdure.state.capture import Walker
+from perdure.state.capture import Path, Walker
 from perdure.state.memory import content
+from perdure.state.registry import Handler, known
 from perdure.tree import Array, Items, Node, Object, Skipped, State
 
-_NATIVE = "it holds what lies in native code"
+_NATIVE = Skipped("native code")
+
+
+class _PythonSide(Walker):
+    """A walk that leaves out what another one would refuse."""
+
+    def __init__(self, skip: Sequence[str]) -> None:
+        super().__init__(skip)
+        self.left: list[Path] = []
+
+    def _refuse(self, value: Any, path: Path, reason: str) -> Node:
+        if isinstance(known(type(value)).entry, Handler):
+            return super()._refuse(value, path, reason)
+        self.left.append(path)
+        return _NATIVE
 
 
 def take(
     parts: Mapping[str, Any], skip: Sequence[str] = (), *, generators: bool = False
-) -> tuple[State, list[str]]:
+) -> tuple[State, list[Path]]:
     """The state of all that can be reached from `parts` in Python, as a copy; and the paths that were left out.
 
     :param skip: paths to leave out, with `*` and `?` as wildcards.
     :param generators: whether the process's random generators belong to it.
+    :raises CaptureError: if a handler fails.
     """
     with _uncollected():
-        walker = Walker(skip)
+        walker = _PythonSide(skip)
         process = {rng.PART: rng.Process(rng.get_state())} if generators else {}
         state = State(walker.parts({**parts, **process}))
-        left = walker.finish(strict=False)
+        walker.finish()
         for node in arrays(state):
             if node.base is None:
                 node.data = _copy(node.data)
-    return state, left
+    return state, walker.left
 
 
 def put(state: State, parts: Mapping[str, Any], skip: Sequence[str] = ()) -> Report:
@@ -47,7 +63,7 @@ def put(state: State, parts: Mapping[str, Any], skip: Sequence[str] = ()) -> Rep
 
     :param parts: a dict of live objects; a part that can only be replaced as a whole is replaced in it.
     """
-    live = State(Walker(skip).parts(parts))
+    live = State(_PythonSide(skip).parts(parts))
     with _without_native(state, live):
         return restore(state, parts, strict=False, skip=skip)
 
@@ -109,7 +125,7 @@ def _without_native(saved: State, live: State) -> Iterator[None]:
     try:
         for holder, slot, child in _misfits(saved, live):
             cut.append((holder, slot, child))
-            holder[slot] = (child[0], Skipped(_NATIVE)) if isinstance(child, tuple) else Skipped(_NATIVE)
+            holder[slot] = (child[0], _NATIVE) if isinstance(child, tuple) else _NATIVE
         yield
     finally:
         for holder, slot, child in reversed(cut):

@@ -122,10 +122,9 @@ class Walker:
             fill(value, node, path)
         return root
 
-    def finish(self, *, strict: bool = True) -> list[str]:
-        """Raise what was refused, or, unless `strict`, return the paths: it is left out then. And find the arrays
-        that are windows onto others."""
-        if self._refused and strict:
+    def finish(self) -> None:
+        """Raise what was refused, and find the arrays that are windows onto others."""
+        if self._refused:
             listed = "\n".join(f"  {path}: {reason}" for path, reason in self._refused[:20])
             more = f"\n  and {len(self._refused) - 20} more" if len(self._refused) > 20 else ""
             raise CaptureError(
@@ -138,7 +137,6 @@ class Walker:
                 node = self.memo.get(id(array))
                 if isinstance(node, Array):
                     node.rows = rows
-        return [path for path, _ in self._refused]
 
     def own_arrays(self) -> list[Array]:
         """The arrays that have bytes of their own."""

@@ -56,10 +56,8 @@ def places(env: Any) -> Places:
 
 
 def changed(before: Places, after: Places) -> list[str]:
-    """The places that changed."""
-    return [
-        name for name, seen in after.items() if before.get(name, seen if name in before else None) != seen
-    ]
+    """The places that changed. What was not there before says nothing: it may have been made just now."""
+    return [name for name, seen in after.items() if name in before and before[name] != seen]
 
 
 def _fingerprint(value: Any, inside: Mapping[int, Any]) -> int | None:

@@ -32,8 +32,8 @@ def main() -> int:
     )
     parser.add_argument("--one", metavar="CASE", help=argparse.SUPPRESS)
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, _leave)
     if given.one:
-        signal.signal(signal.SIGTERM, _leave)
         campaign.check_case(given.one)
         return 0
     names = [name for name in CASES if any(fnmatch.fnmatchcase(name, each) for each in given.patterns)]

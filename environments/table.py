@@ -35,6 +35,32 @@ after.
 """
 
 
+_OWN = """## An environment of your own
+
+```console
+$ perdure check-env CartPole-v1
+$ perdure check-env mine/env.py:make --wrapper gymnasium.wrappers:NormalizeObservation
+$ perdure check-env mine/env.py:make --vector async:4 --json
+```
+
+The exit code is 0 if it is exact, 1 if not (with what differs first, and why), 2 if it could not be checked. In a test:
+
+```python
+from mine.env import make  # at the top level of a module: fresh processes have to find it
+
+from perdure.environments import assert_exact
+
+
+def test_my_environment_goes_on():
+    assert_exact(make, steps=200)
+```
+
+What is found out: state in closures, in class attributes, in module globals, in native code behind a number; random
+numbers that no seed reaches; an order that differs from process to process; a handler that changes what it captures;
+crashes.
+"""
+
+
 def write() -> str:
     """Write the document; returns a line about it."""
     results = {name: found for name in CASES if (found := load(name)) is not None}
@@ -61,7 +87,7 @@ def write() -> str:
     if missing:
         lines += ["## Not run", "", "There was no time for: " + ", ".join(missing) + ".", ""]
     lines += ["## Out of reach, or not looked at", "", _row("what", "why"), _row("---", "---")]
-    lines += [_row(*each) for each in UNREACHED] + [""]
+    lines += [*(_row(*each) for each in UNREACHED), "", *_OWN.splitlines(), ""]
     versions: dict[str, Counter[str]] = {}
     for each in results.values():
         for library, version in each["versions"].items():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -38,6 +40,8 @@ def check_environment(
         replay=replay,
         vector=vector,
     )
+    # Also then, the processes are ended and their files removed.
+    signal.signal(signal.SIGTERM, _leave)
     with console(stderr=True).status("") as status:
         report = check_subject(
             what,
@@ -50,6 +54,10 @@ def check_environment(
     else:
         _print(console(), report)
     return 0 if report.exact else 2 if report.verdict == UNCHECKED else 1
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _print(out: Console, report: CheckReport) -> None:

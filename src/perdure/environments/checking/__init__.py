@@ -168,6 +168,8 @@ class _Check:
         self._measure(captured)
         if captured.failure:
             return self._capture_failed(captured)
+        if (refused := captured.first("final refused")) is not None:
+            return self.fail(REFUSED, f"at step {plan['end']:,}: {refused['message']}")
         if (finding := compare("while being captured", reference, captured)) is not None:
             return self._before_any_restoring(finding, reference)
         report.way = self._way(captured)

@@ -80,8 +80,9 @@ def run(job: dict[str, Any], directory: str, name: str, timeout: float) -> Recor
             timed_out = not _wait(process, timeout)
         finally:
             # While it is not reaped its number is nobody else's: all that it started is in its group.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     record = _read(f"{place}.jsonl", f"{place}.log")
     record.timed_out = timed_out
@@ -100,7 +101,11 @@ def run(job: dict[str, Any], directory: str, name: str, timeout: float) -> Recor
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
-    """Wait for its end without reaping it; False if it takes too long."""
+    """Wait for its end, without reaping it where that can be done; False if it takes too long."""
+    if not hasattr(os, "waitid"):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout)
+        return process.returncode is not None
     ended = threading.Event()
 
     def wait() -> None:

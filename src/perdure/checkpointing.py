@@ -214,6 +214,7 @@ class _Job:
         try:
             self.info = self._commit()
             self._after()
+            self.staging.rest()
         except BaseException as error:
             self.error = error
             # An error that is kept must not keep the arrays of every frame it went through.

@@ -14,6 +14,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ import torch
 import xxhash
 
 from perdure import devices
+from perdure.arena import Arena, Octets
 from perdure.errors import ChangedRowsWarning
 from perdure.state import rows
 from perdure.state.memory import LiveArray, address
@@ -35,9 +37,6 @@ LARGE = 64 << 20
 LEAST_CHUNK = 64 << 10
 #: More than this is not set aside: it is written while the training waits.
 MOST_STAGED = 1 << 30
-
-#: Where copies of whatever type may begin.
-_ALIGNED = 64
 
 #: Whether to compare all rows of all buffers, whatever their cursors say.
 CHECK_ROWS = "PERDURE_CHECK_ROWS"
@@ -65,8 +64,6 @@ class _Known:
     cursor: Cursor | None
     #: Whether most of it changed the last time, as the weights of a network do.
     changes: bool = True
-    #: Whether rows changed although they had not been written.
-    distrusted: bool = False
     #: Where the next chunk begins that is compared although its rows were not written.
     next_check: int = 0
 
@@ -81,6 +78,8 @@ class _Watched:
         self.advanced = [0] * len(cursor.rings)
         self.looks = 0
         self.emptied = False
+        #: Whether rows changed although they had not been written.
+        self.distrusted = False
 
     def look(self) -> None:
         now = self.rows.cursor()
@@ -92,6 +91,13 @@ class _Watched:
             self.seen = now
             self.advanced = [a + b for a, b in zip(self.advanced, found, strict=True)]
 
+    def written(self) -> list[tuple[int, int]] | None:
+        """The rows that may have been written since the checkpoint; None if any may."""
+        # Where a buffer does not count its rows, that it was not looked at in between may hide a lap.
+        if self.emptied or (self.looks < 2 and any(ring.written is None for ring in self.seen.rings)):
+            return None
+        return rows.between(self.stored, self.seen, self.advanced)
+
 
 @dataclass
 class Staging:
@@ -101,12 +107,14 @@ class Staging:
     :param live: whether some of its arrays are still live: then the training has to wait until it is written.
     :param nbytes: how many bytes were copied.
     :param ready: waits until the bytes that come from an accelerator are there.
+    :param rest: to be called, by any thread, when nothing that was set aside is needed any more.
     """
 
     state: State
     live: bool = False
     nbytes: int = 0
     ready: Callable[[], None] = lambda: None
+    rest: Callable[[], None] = lambda: None
     arrays: list[tuple[Array, LiveArray]] = field(default_factory=list)
     watched: dict[int, _Watched] = field(default_factory=dict)
 
@@ -118,9 +126,11 @@ class Stager:
         self._known: dict[tuple[int, int], _Known] = {}
         self._watched: dict[int, _Watched] = {}
         self._pending: Staging | None = None
-        #: Of small arrays, which are copied each time: their bytes, by the id of the array.
-        self._views: dict[int, tuple[LiveArray, int, np.ndarray[Any, Any]]] = {}
-        self._arena = np.empty(0, np.uint8)
+        #: Of small tensors, which are copied each time: where they lie, and their bytes. To find these takes longer
+        #: than to copy them.
+        self._views: dict[int, tuple[torch.Tensor, int, Octets]] = {}
+        self._arena = Arena()
+        self._turn = 0
         self._check_all = os.environ.get(CHECK_ROWS, "") not in ("", "0")
 
     # -- what goes on between checkpoints ------------------------------------------------------------------
@@ -163,45 +173,44 @@ class Stager:
         """
         self.observe()
         staging = Staging(state, watched=_watch(state))
+        if not self._check_all:
+            self._check_spots(state)
         views, self._views = self._views, {}
-        wanted = []
-        total = 0
-        away = False
+        copies: list[devices.Copy] = []
+        arena = self._arena
+        arena.begin()
         for node in state.arrays:
             live: Any = node.data
+            nbytes = live.nbytes
             content = None
-            stretches: list[tuple[int, int]] = [(0, live.nbytes)] if live.nbytes else []
+            stretches: Sequence[tuple[int, int]] = ((0, nbytes),) if nbytes else ()
             stored: Stored | None = None
-            if isinstance(live, torch.Tensor) and _streams(live):
-                away = True
-            else:
-                content = self._content(node, live, views)
-                stretches, stored = self._changed(node, live, content, staging)
-            wanted.append((node, live, content, stretches, stored))
-            total += sum([stop - start for start, stop in stretches]) + (_ALIGNED if content is None else 0)
-        self._reserve(min(total, MOST_STAGED), pin=away)
-        arena: Any = memoryview(self._arena)  # type: ignore[arg-type]
-        at = 0
-        copies: list[devices.Copy] = []
-        for node, live, content, stretches, stored in wanted:
-            if content is None:
-                at += -at % _ALIGNED
-            if at + sum([stop - start for start, stop in stretches]) > arena.nbytes:
+            if not isinstance(live, torch.Tensor):
+                content = _array(node, live)
+            elif not _streams(live):
+                content = self._tensor(node, live, views)
+            if nbytes > SMALL:
+                stretches, stored = self._changed(node, live, content)
+                nbytes = sum([stop - start for start, stop in stretches])
+            if arena.used + nbytes > MOST_STAGED:
                 # Left live, and written from where it is.
                 staging.live = True
                 continue
             pieces = []
             for start, stop in stretches:
-                end = at + stop - start
-                if content is None:
-                    copies.append((live, node.order, self._arena[at:end]))
+                target = arena.take(stop - start)
+                if content is not None:
+                    target[:] = content[start:stop]
+                elif stored is None:
+                    copies.append((live, node.order, target))
                 else:
-                    self._arena[at:end] = content[start:stop]
-                pieces.append((start, arena[at:end]))
-                at = end
+                    octets = live.detach().view(-1).view(torch.uint8)
+                    copies.append((octets[start:stop], (0,), target))
+                pieces.append((start, target.data))
             node.data = Staged(live.nbytes, pieces, stored, lasting=node.rows is not None)
             staging.arrays.append((node, live))
-        staging.nbytes = at
+        staging.nbytes = arena.used
+        staging.rest = partial(arena.prepare, pin=bool(copies))
         if copies:
             staging.ready = devices.begin(copies)
         self._pending = staging
@@ -210,6 +219,9 @@ class Stager:
     def committed(self, staging: Staging) -> None:
         """Take note that what was set aside is stored now."""
         before, self._known = self._known, {}
+        for key, watched in staging.watched.items():
+            old_watch = self._watched.get(key)
+            watched.distrusted = old_watch is not None and old_watch.distrusted
         self._watched, self._pending = staging.watched, None
         for node, live in staging.arrays:
             staged: Any = node.data
@@ -218,7 +230,7 @@ class Stager:
             known = self._note(node, live, staged.stored, staging.watched)
             old = before.get(_place(live))
             if old is not None and old.owner() is known.owner():
-                known.distrusted, known.next_check = old.distrusted, old.next_check
+                known.next_check = old.next_check
                 known.changes = node.rows is None and _differ(old.stored, staged.stored)
 
     def failed(self, staging: Staging) -> None:
@@ -232,89 +244,119 @@ class Stager:
         self._known[_place(live)] = known
         return known
 
-    def _content(
-        self, node: Array, live: LiveArray, views: dict[int, tuple[LiveArray, int, np.ndarray[Any, Any]]]
-    ) -> np.ndarray[Any, Any]:
-        """The bytes of an array, flat; without a copy where they lie together in main memory."""
+    def _tensor(
+        self, node: Array, live: torch.Tensor, views: dict[int, tuple[torch.Tensor, int, Octets]]
+    ) -> Octets:
+        """The bytes of a tensor, flat; without a copy where they lie together in main memory."""
         seen = views.get(id(live))
-        if seen is not None and seen[0] is live and seen[1] == address(live):
+        if seen is not None and seen[0] is live and seen[1] == live.data_ptr():
             self._views[id(live)] = seen
             return seen[2]
         content = np.frombuffer(flat_bytes(live, node.order), np.uint8)
         if live.nbytes <= SMALL and _lies_flat(node, live):
-            self._views[id(live)] = live, address(live), content
+            self._views[id(live)] = live, live.data_ptr(), content
         return content
-
-    def _reserve(self, size: int, *, pin: bool) -> None:
-        if self._arena.nbytes < size or self._arena.nbytes > 4 * size + LARGE:
-            self._arena = np.empty(0, np.uint8)
-            room = size + size // 8
-            self._arena = devices.pinned(room) if pin else np.empty(room, np.uint8)
-            # Touched once, so that no page has to be found while the training waits the next time.
-            self._arena[::4096] = 0
 
     # -- what changed --------------------------------------------------------------------------------------
 
     def _changed(
-        self, node: Array, live: LiveArray, content: np.ndarray[Any, Any], staging: Staging
-    ) -> tuple[list[tuple[int, int]], Stored | None]:
-        """The stretches of an array's bytes to set aside, and what holds all others."""
-        nbytes = content.nbytes
-        everything = [(0, nbytes)] if nbytes else []
-        if nbytes <= SMALL:
-            return everything, None
+        self, node: Array, live: LiveArray, content: Octets | None
+    ) -> tuple[Sequence[tuple[int, int]], Stored | None]:
+        """The stretches of a large array's bytes to set aside, and what holds all others.
+
+        :param content: its bytes; None where they are not in main memory.
+        """
+        everything = ((0, live.nbytes),)
         known = self._known.get(_place(live))
         if known is None or known.owner() is not _owner(live) or not _lies_flat(node, live):
             return everything, None
-        if node.rows is None and known.changes and nbytes <= LARGE:
+        if node.rows is None and known.changes and live.nbytes <= LARGE:
             return everything, None
-        stretches = self._written(node, known, content, staging)
+        stretches = self._written(node, known, live.nbytes)
+        if content is not None and stretches is not None and self._check_all:
+            stretches = self._checked(node, known, stretches, content)
         if stretches is None:
-            stretches = _unlike(known.stored, content, [(0, nbytes)])
+            if content is None:
+                return everything, None
+            stretches = _unlike(known.stored, content, everything)
         return _widened(known.stored, stretches), known.stored
 
-    def _written(
-        self, node: Array, known: _Known, content: np.ndarray[Any, Any], staging: Staging
-    ) -> list[tuple[int, int]] | None:
+    def _written(self, node: Array, known: _Known, nbytes: int) -> list[tuple[int, int]] | None:
         """The bytes of the rows that were written; None if any may have been."""
         watched = self._watched.get(_buffer(node))
-        if known.distrusted or watched is None or watched.emptied or watched.stored is not known.cursor:
+        if watched is None or watched.distrusted or watched.stored is not known.cursor:
             return None
-        now = watched.seen
-        # Where a buffer does not count its rows, that it was not looked at in between may hide a lap.
-        if watched.looks < 2 and any(ring.written is None for ring in now.rings):
-            return None
-        found = rows.between(watched.stored, now, watched.advanced)
+        found = watched.written()
         height = node.shape[0] if node.shape else 0
         if found is None or not height or any(stop > height for _, stop in found):
             return None
-        size = content.nbytes // height
-        return self._checked(node, known, [(start * size, stop * size) for start, stop in found], content)
+        size = nbytes // height
+        return [(start * size, stop * size) for start, stop in found]
 
     def _checked(
-        self, node: Array, known: _Known, stretches: list[tuple[int, int]], content: np.ndarray[Any, Any]
+        self, node: Array, known: _Known, stretches: list[tuple[int, int]], content: Octets
     ) -> list[tuple[int, int]]:
-        """The same, after a look at whether other rows are what they were: all, or two chunks each time."""
-        others = _complement(stretches, content.nbytes)
-        if self._check_all:
-            unlike = _unlike(known.stored, content, others, read=True)
-        else:
-            # What comes after the last row that was written is the first to change if a lap was missed. The
-            # other chunk is a different one each time, so that a cursor that tells lies is found out.
-            ahead = stretches[-1][1] % content.nbytes if stretches else 0
-            spots = _spot(known.stored, others, ahead) + _spot(known.stored, others, known.next_check)
-            known.next_check = (spots[-1][1] if spots else 0) % content.nbytes
-            unlike = _unlike(known.stored, content, spots)
-        if not unlike:
-            return stretches
-        known.distrusted = True
-        warnings.warn(
-            f"{node.name}: rows changed that its buffer had not written. From now on all of it is compared with the "
-            "last checkpoint, which is as exact and takes longer",
-            ChangedRowsWarning,
-            stacklevel=2,
-        )
-        return _unlike(known.stored, content, [(0, content.nbytes)])
+        """The same, after all other rows were compared with what is stored of them."""
+        unlike = _unlike(known.stored, content, _complement(stretches, content.nbytes), read=True)
+        if unlike:
+            self._distrust(node)
+        return rows.merged([*stretches, *unlike])
+
+    def _check_spots(self, state: State) -> None:
+        """Compare a little of each buffer that says that it has not changed.
+
+        What comes after the last row that was written is the first to change if a lap was missed, and is
+        looked at each time in the largest array. Another chunk, of another array each time, finds out before
+        long that a cursor tells lies.
+        """
+        self._turn += 1
+        for key in self._watched:
+            arrays = []
+            for node in state.arrays:
+                live: Any = node.data
+                if _buffer(node) == key and live.nbytes > SMALL and _lies_here(live):
+                    known = self._known.get(_place(live))
+                    stretches = None if known is None else self._written(node, known, live.nbytes)
+                    if known is not None and stretches is not None:
+                        arrays.append((node, known, stretches))
+            if not arrays:
+                continue
+            largest = max(arrays, key=lambda each: each[0].data.nbytes)  # type: ignore[union-attr]
+            ahead = largest[2][-1][1] if largest[2] else 0
+            other = arrays[self._turn % len(arrays)]
+            spots = [
+                (*largest, self._spot(*largest, ahead)),
+                (*other, self._spot(*other, other[1].next_check)),
+            ]
+            other[1].next_check = spots[1][3][-1][1] if spots[1][3] else 0
+            for node, known, _, spot in spots:
+                live = node.data
+                if spot and _unlike(
+                    known.stored, np.frombuffer(flat_bytes(live, node.order), np.uint8), spot
+                ):
+                    self._distrust(node)
+
+    @staticmethod
+    def _spot(node: Array, known: _Known, stretches: list[tuple[int, int]], at: int) -> list[tuple[int, int]]:
+        """One of the chunks from a place on that say that they have not changed, if there is any near."""
+        nbytes = known.stored.nbytes
+        others = _complement(stretches, nbytes)
+        for begin, extent in itertools.islice(known.stored.layout.placed(at % nbytes), 4):
+            end = begin + extent.take
+            if extent.whole and any(start <= begin and end <= stop for start, stop in others):
+                return [(begin, end)]
+        return []
+
+    def _distrust(self, node: Array) -> None:
+        watched = self._watched.get(_buffer(node))
+        if watched is not None and not watched.distrusted:
+            watched.distrusted = True
+            warnings.warn(
+                f"{node.name}: rows changed that its buffer had not written. From now on all of it is compared with "
+                "the last checkpoint, which is as exact and takes longer",
+                ChangedRowsWarning,
+                stacklevel=2,
+            )
 
 
 def _watch(state: State) -> dict[int, _Watched]:
@@ -344,22 +386,32 @@ def _place(live: LiveArray) -> tuple[int, int]:
     return address(live), live.nbytes
 
 
+def _array(node: Array, live: np.ndarray[Any, Any]) -> Octets:
+    """The bytes of an array, flat; without a copy where they lie together."""
+    if live.flags.c_contiguous and live.ndim and live.nbytes:
+        return live.reshape(-1).view(np.uint8)
+    return np.frombuffer(flat_bytes(live, node.order), np.uint8)
+
+
 def _streams(live: torch.Tensor) -> bool:
     """Whether a tensor is on a device that copies by itself."""
     return live.is_cuda
 
 
 def _lies_flat(node: Array, live: LiveArray) -> bool:
-    """Whether an array's bytes lie in main memory as they are stored, row after row."""
+    """Whether an array's bytes lie as they are stored, row after row."""
     if node.order != tuple(range(len(node.shape))):
         return False
-    if isinstance(live, torch.Tensor):
-        return live.device.type == "cpu" and live.is_contiguous()
-    return bool(live.flags.c_contiguous)
+    return live.is_contiguous() if isinstance(live, torch.Tensor) else bool(live.flags.c_contiguous)
+
+
+def _lies_here(live: LiveArray) -> bool:
+    """Whether an array is in main memory."""
+    return not isinstance(live, torch.Tensor) or live.is_cpu
 
 
 def _unlike(
-    stored: Stored, content: np.ndarray[Any, Any], stretches: Sequence[tuple[int, int]], *, read: bool = False
+    stored: Stored, content: Octets, stretches: Sequence[tuple[int, int]], *, read: bool = False
 ) -> list[tuple[int, int]]:
     """The stretches, chunk by chunk, whose content is not what is stored of them.
 
@@ -378,15 +430,6 @@ def _unlike(
             if not same:
                 found.append((low, high))
     return rows.merged(found)
-
-
-def _spot(stored: Stored, stretches: Sequence[tuple[int, int]], at: int) -> list[tuple[int, int]]:
-    """One of the next chunks from a place on that lies in one of the stretches as a whole, if there is any."""
-    for begin, extent in itertools.islice(stored.layout.placed(at), 4):
-        end = begin + extent.take
-        if extent.whole and any(start <= begin and end <= stop for start, stop in stretches):
-            return [(begin, end)]
-    return []
 
 
 def _widened(stored: Stored, stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:

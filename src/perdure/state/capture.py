@@ -208,11 +208,15 @@ class Walker:
     def _fields(
         self, attributes: Mapping[str, Any], left_out: Mapping[str, str], fields: dict[str, Any], path: Path
     ) -> None:
+        plain = _NONE if self.skip else tree.PLAIN_TYPES
         for name, child in attributes.items():
             if type(name) is not str:
                 self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Skipped(left_out[name])
+            elif type(child) in plain:
+                # As `node` would do: most attributes are such.
+                fields[name] = child
             else:
                 fields[name] = self.node(child, (path, ".", name))
 
@@ -252,9 +256,11 @@ class Walker:
     def _fill_mapping(self, value: dict[Any, Any], node: tree.Mapping, path: Path) -> None:
         # As the container itself knows its content, whatever a subclass makes of it.
         kind = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+        as_it_is = _NONE if self.skip else tree.PLAIN_TYPES
         for position, (key, child) in enumerate(kind.items(value)):
             if type(key) is str:
-                node.pairs.append((key, self.node(child, (path, "[", key))))
+                taken = child if type(child) in as_it_is else self.node(child, (path, "[", key))
+                node.pairs.append((key, taken))
                 continue
             key_node = self.node(key, (path, "key", position))
             plain = not isinstance(key_node, Node) or isinstance(key_node, Value)
@@ -298,7 +304,11 @@ class Walker:
         """The nodes of a container's elements. `holders`: how many containers hold each of them during the
         walk."""
         if len(value) < _PACK_FROM:
-            return [self.node(child, (path, "[", index)) for index, child in enumerate(value)]
+            plain = _NONE if self.skip else tree.PLAIN_TYPES
+            return [
+                child if type(child) in plain else self.node(child, (path, "[", index))
+                for index, child in enumerate(value)
+            ]
         kinds = set(map(type, value))
         packed = self._packed(value, kinds, path)
         if packed is not None:
@@ -456,6 +466,7 @@ FACTORIES: dict[str, Callable[[], Any]] = {
     "bool": bool,
     "deque": collections.deque,
 }
+_NONE: frozenset[type] = frozenset()
 _EMPTY = frozenset({dict, list, type(None)})
 _DTYPE_NAMES = {dtype: name for name, dtype in tree.TORCH_DTYPES.items()}
 #: Not the longest ones, which have bytes that mean nothing.

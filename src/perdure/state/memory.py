@@ -159,7 +159,7 @@ def find_windows(nodes: Sequence[Array]) -> list[Array]:
     made: list[Array] = []
     nodes = [node for node in nodes if 0 not in node.shape]
     # Among equals the owner of the memory comes first, so that it is the one that is looked onto.
-    nodes = [node for node in nodes if _owns(node)] + [node for node in nodes if not _owns(node)]
+    nodes = sorted(nodes, key=_owns, reverse=True)
     arrays: list[LiveArray] = [node.data for node in nodes]  # type: ignore[misc]
     for group in overlapping(arrays):
         members = [nodes[position] for position in group]

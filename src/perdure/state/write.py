@@ -116,7 +116,7 @@ class Writer:
 
     def _object(self, node: Object, live: Any) -> Any:
         if live is ABSENT and node.type == QUOTED:
-            self._done[id(node)] = quoted = State(Object("", node.fields))
+            self._done[id(node)] = quoted = State(Object("perdure:World", node.fields))
             return quoted
         if live is ABSENT:
             live = blank(self._class(node))

@@ -123,7 +123,7 @@ def drive(env: Any, seed: int, cut: int) -> Driver:
         if names & set(kinds):
             return driver(env, seed, cut)
     if callable(getattr(env, "recv", None)) and callable(getattr(env, "send", None)):
-        return _Pool(env, seed, cut)
+        return _Vector(env, seed, cut)
     if all(callable(getattr(env, name, None)) for name in ("reset", "step")) and hasattr(env, "action_space"):
         return _Single(env, seed, cut)
     raise PerdureError(
@@ -174,9 +174,20 @@ class _Vector(_Single):
         mode = (getattr(env, "metadata", None) or {}).get("autoreset_mode")
         self._by_mask = "disabled" in str(getattr(mode, "value", mode)).lower()
         self._any = False
+        inner = env
+        while "env" in vars(inner):
+            inner = vars(inner)["env"]
+        # EnvPool's spaces are those of one environment, and it takes no integers but these.
+        self._pool = any(base.__module__.startswith("envpool.") for base in type(inner).__mro__)
 
     def step(self) -> Fields:
-        said = self.env.step(self.choose(self._space))
+        if self._pool:
+            actions = np.stack([self.choose(self._space, index) for index in range(self._count())])
+            if np.issubdtype(actions.dtype, np.integer):
+                actions = actions.astype(np.int32)
+        else:
+            actions = self.choose(self._space)
+        said = self.env.step(actions)
         done = np.asarray(said[2]) | np.asarray(said[3])
         self._any = bool(done.any())
         self.episode += self._any
@@ -184,6 +195,10 @@ class _Vector(_Single):
             self.steps = 0
         self.over = np.flatnonzero(done).tolist() if self._by_mask else False
         return _named(("observation", "reward", "terminated", "truncated", "info"), said)
+
+    def _count(self) -> int:
+        found = getattr(self.env, "num_envs", None)
+        return len(self.env) if found is None else int(found)
 
     def reset(self, seed: int | None) -> Fields:
         if not self._by_mask or not isinstance(self.over, list):
@@ -194,21 +209,6 @@ class _Vector(_Single):
 
     def ended(self) -> bool:
         return self._any
-
-
-class _Pool(_Vector):
-    """EnvPool: a vector whose spaces are those of one environment, seeded when it is built."""
-
-    def __init__(self, env: Any, seed: int, cut: int) -> None:
-        super().__init__(env, seed, cut)
-        self._by_mask = False
-
-    def reset(self, seed: int | None) -> Fields:
-        return _named(("observation", "info"), self.env.reset())
-
-    def choose(self, space: Any, salt: int = 0, mask: Any = None) -> Any:
-        count = len(self.env)
-        return np.stack([super(_Pool, self).choose(space, index) for index in range(count)])
 
 
 class _StableBaselines(Driver):

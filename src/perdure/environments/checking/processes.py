@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 _PROBE = "perdure.environments.checking.probe"
-_TAIL = 1_500
+_TAIL = 8_000
 
 
 @dataclass

@@ -35,8 +35,8 @@ def instead(what: Subject, captured: Record) -> str:
     if what.replay or any(name.endswith("Replay") for line in lines for name in line["handled"]):
         return ""
     return (
-        "Episodes can be played again instead: wrap it in perdure.environments.EpisodeReplay "
-        "(perdure check-env --replay tries that)"
+        "Episodes can be played again instead (perdure.environments.EpisodeReplay, PoolReplay for pools): "
+        "perdure check-env --replay tries that"
     )
 
 
@@ -92,5 +92,8 @@ def different(
 
 
 def _printed(record: Record) -> str:
-    lines = record.tail.splitlines()[-_SHOWN:]
+    # Where Python tells where it died, that is what matters, and not the modules it lists after it.
+    _, fatal, trace = record.tail.rpartition("Fatal Python error")
+    told = f"{fatal}{trace}".partition("Extension modules:")[0].strip().splitlines()
+    lines = told[: 2 * _SHOWN] if fatal else told[-_SHOWN:]
     return "it printed at last:\n" + "\n".join(f"  {each}" for each in lines) if lines else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import copyreg
-import enum
+import importlib
 import inspect
 import io
 import logging
@@ -61,6 +61,8 @@ class Adapter:
     :param check: what of the saved fields (as nodes) could not be assigned, as pairs of a path below the object
         and a detail; for what `fields` does not show. Nothing is changed.
     :param covers: the field that stands for whatever cannot be captured below the object, unless it is None.
+    :param missing: makes what an object will need for a field that it has not got yet, like the node that is to be
+        restored there and without its content, or None. The object itself it leaves as it is.
     """
 
     fields: Callable[[Any], Mapping[str, Any]]
@@ -68,6 +70,7 @@ class Adapter:
     made: Container[str] = frozenset()
     check: Callable[[Any, Mapping[str, Any]], list[tuple[str, str]]] | None = None
     covers: str | None = None
+    missing: Callable[[Any, str, Any], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class _Class:
     left_out: dict[str, str] = field(default_factory=dict)
     structural: bool = False
     rebuild: bool | None = None
+    tensor: bool = False
 
 
 _classes: dict[type | str, _Class] = {}
@@ -190,6 +194,11 @@ def rebuildable(cls: type | str) -> None:
     _slot(cls).rebuild = True
 
 
+def tensor_like(cls: type | str) -> None:
+    """Say that a subclass of `torch.Tensor` has no state but its elements."""
+    _slot(cls).tensor = True
+
+
 def type_name(cls: type) -> str:
     """The name under which a class is recorded."""
     return f"{module_of(cls)}:{cls.__qualname__}"
@@ -200,10 +209,22 @@ def module_of(cls: type) -> str:
     return getattr(cls, "__module__", None) or "builtins"
 
 
+#: Where what is known about the classes of a package is registered; imported when one of them is first met.
+_LEARNT_FROM = dict.fromkeys(("torchrl", "tensordict"), "perdure.integrations.torchrl")
+
+
+def _learn(package: str) -> None:
+    module = _LEARNT_FROM.pop(package, None)
+    if module is not None:
+        importlib.import_module(module)
+
+
 def known(cls: type) -> _Class:
     """All that is registered about a class, its bases included."""
     found = _cache.get(cls)
     if found is None:
+        for base in cls.__mro__:
+            _learn(f"{base.__module__}".partition(".")[0])
         found = _Class()
         for base in cls.__mro__:
             for key in (base, f"{module_of(base)}.{base.__qualname__}"):
@@ -214,6 +235,7 @@ def known(cls: type) -> _Class:
                 found.left_out = {**about.left_out, **found.left_out}
                 found.structural = found.structural or about.structural
                 found.rebuild = about.rebuild if found.rebuild is None else found.rebuild
+                found.tensor = found.tensor or about.tensor
         if found.entry is None:
             found.entry = next((entry for find in finders if (entry := find(cls)) is not None), None)
         if found.entry is None and is_native(cls):
@@ -372,6 +394,8 @@ def _builtin_knowledge() -> None:
         (threading.Condition, "a lock"),
         (threading.Event, "a lock"),
         (threading.Semaphore, "a lock"),
+        ("multiprocessing.synchronize.SemLock", "a lock"),
+        ("multiprocessing.synchronize.Condition", "a lock"),
         (threading.local, "data of a thread"),
         (threading.Thread, "a thread"),
         (concurrent.futures.Executor, "workers"),
@@ -410,6 +434,10 @@ def _builtin_knowledge() -> None:
     refuse(subprocess.Popen, PROCESS)
     refuse(socket.socket, "it is a connection. Leave it out: perdure.skip(socket.socket, 'reason')")
     refuse(
+        concurrent.futures.Future,
+        "a thread is at work on it. Wait for its result before the checkpoint, and keep that",
+    )
+    refuse(
         types.GeneratorType,
         "a running generator's position cannot be read. Keep the position in an attribute and make the generator anew",
     )
@@ -424,7 +452,12 @@ def _builtin_knowledge() -> None:
     ):
         structural(name)
     structural(torch.nn.Module)
-    for made in (torch.distributions.Distribution, collections.Counter, types.SimpleNamespace):
+    for made in (
+        torch.distributions.Distribution,
+        collections.Counter,
+        types.SimpleNamespace,
+        "tianshou.data.batch.Batch",
+    ):
         rebuildable(made)
     for name, attributes in (
         ("gymnasium.wrappers.common.RecordEpisodeStatistics", ("episode_start_time",)),
@@ -459,7 +492,7 @@ def find_class(name: str, modules: Collection[str] = (), packages: Collection[st
     if about.rebuild or isinstance(about.entry, Handler):
         return found
     near = module in modules or any(module.startswith(f"{package}.") for package in packages)
-    return found if near and not issubclass(found, enum.Enum) else None
+    return found if near else None
 
 
 def same_class(name: str, cls: type) -> bool:

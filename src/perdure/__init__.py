@@ -17,13 +17,15 @@ if TYPE_CHECKING:
     from perdure.policy import load_policy
     from perdure.run import Run
     from perdure.signals import Preempted
-    from perdure.state import register, skip
+    from perdure.state import register, register_rows, skip
+    from perdure.store import Retention
     from perdure.world import World
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Preempted",
+    "Retention",
     "Run",
     "World",
     "environments",
@@ -32,6 +34,7 @@ __all__ = [
     "load_policy",
     "persistence",
     "register",
+    "register_rows",
     "skip",
     "state",
 ]
@@ -42,7 +45,9 @@ _HOME = {
     "Run": "run",
     "World": "world",
     "load_policy": "policy",
+    "Retention": "store",
     "register": "state",
+    "register_rows": "state",
     "skip": "state",
 }
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from perdure.errors import FormatError
-from perdure.nodes import Array
+from perdure.nodes import Array, Staged
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
     str(dtype).removeprefix("torch."): dtype
@@ -165,6 +165,12 @@ class Blob:
         self.nbytes = itemsize(array) * math.prod(array.shape)
         if name not in _SAFETENSORS:
             self.shape = (self.nbytes,)
+
+    @property
+    def staged(self) -> Staged | None:
+        """What of it changed since it was last stored, or None: all of it."""
+        data = self._array.data
+        return data if isinstance(data, Staged) else None
 
     def buffer(self) -> memoryview:
         """All bytes, flat, in memory order."""

@@ -75,3 +75,11 @@ class NotCapturedWarning(PerdureWarning):
 
 class ChangedScriptWarning(PerdureWarning):
     """The script builds other values than when the run began; the checkpoint's are used."""
+
+
+class ChangedRowsWarning(PerdureWarning):
+    """Rows of a replay buffer changed that its cursor said nothing of."""
+
+
+class CheckpointFailedWarning(PerdureWarning):
+    """A checkpoint could not be written, and the training goes on without it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -14,7 +14,11 @@ PLAIN_TYPES = frozenset({type(None), bool, int, float, str})
 
 
 class Source(Protocol):
-    """Where the bytes of an array lie until they are wanted."""
+    """Where the bytes of an array lie until they are wanted.
+
+    One that can be read by several threads at once also has a method `parts(buffer)`: calls that do not depend on
+    each other and together fill the buffer, each with the number of bytes it reads.
+    """
 
     @property
     def nbytes(self) -> int:
@@ -24,6 +28,41 @@ class Source(Protocol):
     def read_into(self, buffer: memoryview) -> None:
         """Fill `buffer` (flat, writable, exactly `nbytes` long), verifying what is read."""
         ...
+
+
+class Staged:
+    """The bytes of an array as they were at one moment, set aside while the program goes on.
+
+    :param nbytes: of the array.
+    :param pieces: where each stretch that was set aside begins, and its bytes (flat); sorted, none
+        overlapping, none empty.
+    :param base: holds all other bytes; None where there are no others.
+    :param lasting: whether what is set aside is likely to be needed for as long as rows of a replay buffer are.
+    """
+
+    __slots__ = ("base", "lasting", "nbytes", "pieces", "stored")
+
+    def __init__(
+        self,
+        nbytes: int,
+        pieces: Sequence[tuple[int, memoryview]],
+        base: Source | None = None,
+        *,
+        lasting: bool = False,
+    ) -> None:
+        self.nbytes = nbytes
+        self.pieces = pieces
+        self.base = base
+        self.lasting = lasting
+        #: Where all of it lies, once it is committed.
+        self.stored: Source | None = None
+
+    def read_into(self, buffer: memoryview) -> None:
+        """Fill `buffer`; see :class:`Source`."""
+        if self.base is not None:
+            self.base.read_into(buffer)
+        for start, piece in self.pieces:
+            buffer[start : start + piece.nbytes] = piece
 
 
 class Node:
@@ -58,18 +97,20 @@ class Array(Node):
     :param data: the live array (taken by reference), or the source its bytes are read from, or None where
         `base` is given: then this array is a window onto the bytes of another.
     :param extra: what else belongs to it: `device`, `requires_grad`, `parameter` for torch.
+    :param name: its path, for people; or a function that gives it, because paths are seldom wanted.
     """
 
     __slots__ = (
+        "_name",
         "base",
         "data",
         "dtype",
         "extra",
         "framework",
         "grad",
-        "name",
         "offset",
         "order",
+        "rows",
         "shape",
         "strides",
     )
@@ -80,9 +121,9 @@ class Array(Node):
         dtype: Any,
         shape: tuple[int, ...],
         order: tuple[int, ...],
-        data: np.ndarray[Any, Any] | torch.Tensor | Source | None,
+        data: np.ndarray[Any, Any] | torch.Tensor | Source | Staged | None,
         extra: dict[str, Any] | None = None,
-        name: str = "",
+        name: str | Callable[[], str] = "",
     ) -> None:
         self.framework = framework
         self.dtype = dtype
@@ -90,11 +131,24 @@ class Array(Node):
         self.order = order
         self.data = data
         self.extra = extra or {}
-        self.name = name
+        self._name = name
+        #: How the rows of a live array are written, where that is known (`perdure.state.rows`).
+        self.rows: Any = None
         self.grad: Array | None = None
         self.base: Array | None = None
         self.offset = 0
         self.strides: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its path, for people."""
+        if not isinstance(self._name, str):
+            self._name = self._name()
+        return self._name
+
+    @name.setter
+    def name(self, name: str | Callable[[], str]) -> None:
+        self._name = name
 
 
 class Items(Node):
@@ -176,12 +230,14 @@ class State:
     """A captured world.
 
     :param root: an `Object` whose fields are the parts, by name.
+    :param arrays: its arrays with bytes of their own, where they are live; in no order.
     """
 
-    __slots__ = ("root",)
+    __slots__ = ("arrays", "root")
 
-    def __init__(self, root: Object) -> None:
+    def __init__(self, root: Object, arrays: Sequence[Array] = ()) -> None:
         self.root = root
+        self.arrays = arrays
 
     def leaves(self) -> Iterator[tuple[str, Any]]:
         """Every leaf with its path: plain values, `Value`, `Array`, `Packed`, `Repeat`, `Skipped`, empty

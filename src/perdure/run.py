@@ -17,6 +17,7 @@ import torch
 
 from perdure import blueprint
 from perdure.best import BestPolicy
+from perdure.checkpointing import Checkpointer
 from perdure.errors import (
     ChangedScriptWarning,
     DamagedCheckpointWarning,
@@ -28,16 +29,17 @@ from perdure.errors import (
 )
 from perdure.loopcheck import Watch
 from perdure.persistence import PolicyPersistence
+from perdure.progress import Bar
 from perdure.signals import Interrupts, Preempted
 from perdure.state import Report, capture, check, restore
 from perdure.state.capture import parts_of
-from perdure.store import Checkpoint, CheckpointInfo, Store, publish
+from perdure.store import Checkpoint, CheckpointInfo, Retention, Store, publish
+from perdure.store.retention import BEST, PINNED
 from perdure.tree import Array, Object, State
 from perdure.world import World
 
 #: The name under which the run's own progress stands beside the world's parts.
 PART = "run"
-_BEST_TAG = "best"
 _DEFAULT_SECONDS = 600.0
 
 
@@ -58,10 +60,18 @@ class Run:
     Opening a run takes its lock: one process at a time trains in a directory, any number may read it.
 
     :param directory: of the run; made if it is not there. A later process that is given the same one goes on with it.
-    :param keep: how many of the latest checkpoints to keep, besides the one that follows the best score.
+    :param keep: how many of the latest checkpoints to keep, besides the one that follows the best score; or a
+        :class:`perdure.Retention`.
     :param persistence: how the best policy is persisted, and what with it; by default the whole policy.
     :param strict: whether it is an error if a checkpoint does not fit the script in every path.
     :param skip: paths of the world to leave out of the checkpoints, with `*` and `?` as wildcards.
+    :param background: whether the checkpoints that `steps` and `tick` take are written by a thread, while the
+        training goes on. It waits only until what changed is copied.
+    :param when_busy: what if a checkpoint is due while the one before it is still being written: "wait" for it, or
+        "skip" the new one and say so.
+    :param on_error: what if a checkpoint cannot be written, because the disk is full, say: "raise" the error where
+        the training is, or "warn" of it, go on, and try again when the next one is due.
+    :param compression: of what is written: "auto" where it pays, "zstd" wherever it makes it smaller, "none".
     :param lock_timeout: for how many seconds to wait for a previous process that is still leaving.
     :raises LockedError: if another process holds the run.
     :raises StoreError: if the directory cannot be written, or is not a run's.
@@ -71,26 +81,34 @@ class Run:
         self,
         directory: str | os.PathLike[str],
         *,
-        keep: int = 3,
+        keep: int | Retention = 3,
         persistence: PolicyPersistence | None = None,
         strict: bool = True,
         skip: Sequence[str] = (),
+        background: bool = True,
+        when_busy: str = "wait",
+        on_error: str = "raise",
+        compression: str = "auto",
         lock_timeout: float = 10.0,
     ) -> None:
-        if keep < 1:
-            raise ValueError(f"keep: expected at least 1 checkpoint to keep, found {keep}")
         self.directory = os.path.abspath(os.fspath(directory))
-        self.keep = keep
+        self.keep = keep if isinstance(keep, Retention) else Retention(keep)
+        self.background = background
         self.strict = strict
         self.skip = tuple(skip)
         self.progress = Progress()
         #: What became of every path at the last resume; None before one.
         self.report: Report | None = None
-        #: The checkpoint this process last wrote or resumed from; None before one.
-        self.last: CheckpointInfo | None = None
         self.interrupts = Interrupts()
-        self._store = Store.open(self.directory, write=True, wait=lock_timeout)
-        publish.clean(self.directory)
+        self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
+        try:
+            self._checkpointer = Checkpointer(
+                self._store, self.keep, when_busy=when_busy, on_error=on_error, say=_say
+            )
+            publish.clean(self.directory)
+        except BaseException:
+            self._store.close()
+            raise
         #: The published best policy.
         self.published = BestPolicy(self.directory, persistence or PolicyPersistence())
         self._last_time = time.monotonic()
@@ -98,6 +116,13 @@ class Run:
         self._best_untagged = False
         self._pending: Checkpoint | None = None
         self._at = 0
+        #: The step of the last checkpoint that was asked for, whatever became of it.
+        self._asked = 0
+
+    @property
+    def last(self) -> CheckpointInfo | None:
+        """The newest checkpoint that this process committed or resumed from; None before one."""
+        return self._checkpointer.last
 
     # -- going on -----------------------------------------------------------------------------------------------------
 
@@ -110,7 +135,7 @@ class Run:
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
         plan = blueprint.blueprint(capture(self._parts(world), skip=self.skip))
-        self._pending = self._store.latest()
+        self._pending = self._store.latest(deep=False)
         if self._pending is None:
             self.progress.blueprint = blueprint.pack(plan)
             return None
@@ -128,33 +153,48 @@ class Run:
             self.peek(world)
         checkpoint, self._pending = self._pending, None
         while checkpoint is not None:
+            number = checkpoint.info.number
             try:
-                self.report = restore(
-                    checkpoint.state, _With(world, self.progress), strict=self.strict, skip=self.skip
-                )
+                with Bar(f"reading checkpoint {number}") as bar:
+                    self.report = restore(
+                        checkpoint.state,
+                        _With(world, self.progress),
+                        strict=self.strict,
+                        skip=self.skip,
+                        progress=bar.update,
+                    )
             except DamagedError as error:
-                # It was whole a moment ago: it went bad while it was read. What it left half-written is written over.
-                checkpoint = self._older(checkpoint.info, error)
+                # Every byte is verified as it is read. What was written into arrays so far is written over.
+                checkpoint = self._older(number, error)
                 continue
-            self.last = info = checkpoint.info
-            self._at = info.step
-            self._last_time = time.monotonic()
-            _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
-            return info
+            self._resumed(world, checkpoint.info, self.report)
+            return checkpoint.info
         return None
 
-    def _older(self, damaged: CheckpointInfo, error: DamagedError) -> Checkpoint:
-        older = [
-            info for info in self._store.checkpoints() if not info.damage and info.number < damaged.number
-        ]
-        for info in reversed(older):
-            warnings.warn(
-                f"checkpoint {damaged.number} is damaged ({error}); going on from checkpoint {info.number}",
-                DamagedCheckpointWarning,
-                stacklevel=4,
-            )
-            return self._store.read(info.number)
-        raise error
+    def _resumed(self, world: Any, info: CheckpointInfo, report: Report) -> None:
+        self._checkpointer.last = info
+        # The next checkpoint is written upon this one.
+        self._checkpointer.stager.prime(capture(self._parts(world), skip=self.skip), report.arrays)
+        report.arrays.clear()
+        self._at = self._asked = info.step
+        self._last_time = time.monotonic()
+        _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
+
+    def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
+        self._store.give_up(damaged, str(error))
+        found = self._store.latest(deep=False, before=damaged)
+        if found is None:
+            raise DamagedError(
+                f"checkpoint {damaged} is damaged, and there is no older one. The world may be half restored: do not "
+                f"train on with it. What is wrong: {error}"
+            ) from error
+        warnings.warn(
+            f"checkpoint {damaged} is damaged, and checkpoint {found.info.number} (step {found.info.step}) is used "
+            f"instead. What is wrong with it: {error}",
+            DamagedCheckpointWarning,
+            stacklevel=4,
+        )
+        return found
 
     def _check_edits(self, checkpoint: Checkpoint, world: Any, now: dict[str, str]) -> None:
         part = checkpoint.state.root.fields.get(PART)
@@ -162,7 +202,11 @@ class Run:
         if not isinstance(node, Array):
             return
         kept = Progress()
-        restore(State(Object("", {PART: Object(part.type, {"blueprint": node})})), {PART: kept}, strict=False)  # type: ignore[union-attr]
+        alone = State(Object("", {PART: Object(part.type, {"blueprint": node})}))  # type: ignore[union-attr]
+        try:
+            restore(alone, {PART: kept}, strict=False)
+        except DamagedError:
+            return  # what is wrong is told when it is resumed
         if kept.blueprint is None:
             return
         try:
@@ -196,31 +240,45 @@ class Run:
         counters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
         tags: Sequence[str] = (),
-    ) -> CheckpointInfo:
+        pin: bool = False,
+        wait: bool = True,
+    ) -> CheckpointInfo | None:
         """Commit a checkpoint of a world. When it returns, the checkpoint survives a power cut.
 
         :param step: how many steps are done; the next process goes on with the step of this number.
         :param counters: further positions, as JSON, for whoever resumes.
         :param metrics: what to show for this checkpoint, as JSON.
+        :param tags: for finding it again.
+        :param pin: never to delete it.
+        :param wait: otherwise this returns as soon as what changed is copied, and the checkpoint is durable when
+            `flush` returns; an error is raised by the next call on this run.
+        :returns: the checkpoint; None if it was not waited for, or left out, or an error was only warned of.
         :raises CaptureError: if something in the world cannot be captured; it lists what, and the remedies.
         :raises StoreError: if it cannot be written; the previous checkpoints are untouched.
         """
-        tags = [*tags, *([_BEST_TAG] if self._best_untagged else [])]
+        parts = self._parts(world)
+        if not wait and not self._checkpointer.free():
+            return None
+        marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
+        marks += [PINNED] if pin else []
         shown = dict(metrics or {})
         if self.progress.best_score is not None:
             shown.setdefault("best", self.progress.best_score)
-        with _uncollected():
-            state = capture(self._parts(world), skip=self.skip)
-            self.last = self._store.commit(state, step=step, counters=counters, metrics=shown, tags=tags)
+        # Whatever becomes of it, another one is not due before the next time.
+        self._asked, self._last_time = step, time.monotonic()
         self._best_untagged = False
-        self._store.retain(self._wanted)
-        self._last_time = time.monotonic()
-        return self.last
+        with _uncollected():
+            state = capture(parts, skip=self.skip)
+            return self._checkpointer.save(
+                state, wait=wait, step=step, counters=counters, metrics=shown, tags=[*tags, *marks]
+            )
 
-    def _wanted(self, good: Sequence[CheckpointInfo]) -> set[int]:
-        """Which of the good checkpoints to keep."""
-        best = [info.number for info in good if _BEST_TAG in info.tags]
-        return {info.number for info in good[-self.keep :]} | set(best[-1:])
+    def flush(self) -> None:
+        """Wait until every checkpoint that was asked for is durable.
+
+        :raises StoreError: if one could not be written.
+        """
+        self._checkpointer.flush()
 
     def due(self, step: int, every: int | None, seconds: float | None) -> bool:
         """Whether a checkpoint is due once `step` steps are done."""
@@ -228,10 +286,9 @@ class Run:
             return True
         if every is None and seconds is None:
             seconds = _DEFAULT_SECONDS
-        last = 0 if self.last is None else self.last.step
-        if every is not None and step // every > last // every:
+        if every is not None and step // every > self._asked // every:
             return True
-        return seconds is not None and step > last and time.monotonic() - self._last_time >= seconds
+        return seconds is not None and step > self._asked and time.monotonic() - self._last_time >= seconds
 
     def tick(
         self,
@@ -245,14 +302,17 @@ class Run:
         """A safe place in a loop that is not `steps`: checkpoint if one is due, and leave if a signal asked for it.
 
         :raises Preempted: after the checkpoint, if a signal was received inside `guard`.
+        :raises StoreError: if a checkpoint could not be written, this one or the one before.
         """
         self._at = step
+        self._checkpointer.stager.observe()
+        self._checkpointer.collect()
+        received = self.interrupts.received
         if self.due(step, every, seconds):
-            self.checkpoint(world, step, counters=counters)
-        if (received := self.interrupts.received) is not None:
-            _say(
-                f"{received.name}: step {step} is saved in {self._shown}; start the same command again to go on"
-            )
+            self.checkpoint(world, step, counters=counters, wait=received is not None or not self.background)
+        if received is not None:
+            saved = "nothing" if self.last is None else f"step {self.last.step}"
+            _say(f"{received.name}: {saved} is saved in {self._shown}; start the same command again to go on")
             raise Preempted(128 + received)
 
     @contextmanager
@@ -284,7 +344,7 @@ class Run:
             _say(f"{self._shown}: all {total} steps are done{beyond}")
         watch: Watch | None = None
         watching = True
-        with self.guard():
+        with self.guard(), self._settled():
             for step in range(start, total):
                 self._at = step
                 yield step
@@ -299,6 +359,20 @@ class Run:
                     self.tick(world, done, every=every, seconds=seconds)
             if start < total:
                 self.checkpoint(world, total)
+
+    @contextmanager
+    def _settled(self) -> Iterator[None]:
+        """However it is left, what is on its way is written; an error there does not hide the one that it is left
+        with."""
+        try:
+            yield
+        except BaseException:
+            try:
+                self.flush()
+            except StoreError as error:
+                _say(f"the last checkpoint could not be written: {error}")
+            raise
+        self.flush()
 
     def _warn_of_variables(self, names: Sequence[str]) -> None:
         if names:
@@ -340,15 +414,26 @@ class Run:
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Give the run's lock back. What was committed stays; nothing else is saved."""
+        """Wait for the checkpoint that is being written, and give the run's lock back. Nothing else is saved.
+
+        :raises StoreError: if that checkpoint could not be written.
+        """
         self._closed = True
-        self._store.close()
+        try:
+            self._checkpointer.close()
+        finally:
+            self._store.close()
 
     def __enter__(self) -> Run:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            self.close()
+        except StoreError as problem:
+            if kind is None:
+                raise
+            _say(f"the last checkpoint could not be written: {problem}")
 
     def __repr__(self) -> str:
         return f"Run({self.directory!r}, step={0 if self.last is None else self.last.step})"

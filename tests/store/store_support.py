@@ -38,6 +38,10 @@ class ArrayBlob:
     def nbytes(self) -> int:
         return self.array.nbytes
 
+    @property
+    def staged(self) -> None:
+        return None
+
     def buffer(self) -> memoryview:
         return (
             memoryview(np.ascontiguousarray(self.array).reshape(-1).view(np.uint8))
@@ -51,22 +55,13 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 def state_of(arrays: Arrays) -> State:
     """A state that consists of arrays."""
-    return State(
-        Object(
-            "World",
-            {
-                name: Array(
-                    "numpy",
-                    array.dtype.str,
-                    array.shape,
-                    tuple(range(array.ndim)),
-                    array,
-                    name=f"world.{name}",
-                )
-                for name, array in arrays.items()
-            },
+    nodes = {
+        name: Array(
+            "numpy", array.dtype.str, array.shape, tuple(range(array.ndim)), array, name=f"world.{name}"
         )
-    )
+        for name, array in arrays.items()
+    }
+    return State(Object("World", dict(nodes)), list(nodes.values()))
 
 
 def arrays_of(state: State) -> Arrays:

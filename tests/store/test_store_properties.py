@@ -10,9 +10,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from store_support import Arrays, arrays_of, commit, same
+from store_support import Arrays, arrays_of, same, state_of
 
-from perdure.store import Store, packs
+from perdure import staging
+from perdure.store import Store, layout, packs, planning
+from perdure.store.reading import pack_sizes
 
 NAMES = st.sampled_from(["a", "b", "c", "net.weight"])
 DTYPES = st.sampled_from(["u1", "f4", "f8", "?", "i8", "c16", "S3"])
@@ -22,7 +24,15 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(packs, "CHUNK", 64)
+        # Everything in miniature: so that all that happens to large arrays happens to these.
+        for module, name, value in (
+            *((packs, "CHUNK", 64), (packs, "PACK_BYTES", 512), (packs, "LEAST_COMPRESSED", 32)),
+            *((layout, "PAGE_SPAN", 256), (planning, "_INLINE", 4)),
+            *((planning, "SLACK", 1 << 10), (planning, "SMALL_PACK", 700), (planning, "MOST_SMALL_PACKS", 3)),
+            *((staging, "SMALL", 40), (staging, "LARGE", 400), (staging, "LEAST_CHUNK", 24)),
+        ):
+            self.patch.setattr(module, name, value)
+        self.stager = staging.Stager()
         self.directory = tempfile.TemporaryDirectory()
         self.root = Path(self.directory.name)
         self.store = Store.open(self.root, write=True)
@@ -53,16 +63,22 @@ class Machine(RuleBasedStateMachine):
     def remove(self, name: str) -> None:
         self.arrays.pop(name, None)
 
-    @rule()
-    def commit(self) -> None:
-        number = commit(self.store, self.arrays, step=self.highest)
+    @rule(staged=st.booleans())
+    def commit(self, staged: bool) -> None:
+        state = state_of(self.arrays)
+        aside = self.stager.stage(state) if staged else None
+        number = self.store.commit(state, step=self.highest).number
+        if aside is not None:
+            self.stager.committed(aside)
         assert number > self.highest
         self.highest = number
         self.model[number] = {name: array.copy() for name, array in self.arrays.items()}
         manifest = self.store._catalog.load(number)
-        # The bound on disk space.
-        data = sum(pack.size - pack.header for pack in manifest.packs)
-        assert data <= 2 * sum(array.nbytes for array in self.arrays.values())
+        # The bound on disk space; here, the headers are most of it.
+        sizes = pack_sizes(self.store._backend)
+        needed = sum(used for array in manifest.arrays for _, used in array.usage())
+        headers = 400 * sum(len(list(array.extents())) + 2 for array in manifest.arrays)
+        assert sum(sizes[pack] for pack in manifest.packs) <= 2 * needed + planning.SLACK + headers
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
@@ -78,6 +94,7 @@ class Machine(RuleBasedStateMachine):
     def reopen(self, look: bool) -> None:
         self.store.close()
         self.store = Store.open(self.root, write=True)
+        self.stager.forget()
         if look:
             self.read_latest()
 

@@ -14,9 +14,9 @@ from typing import Any
 from perdure.errors import DamagedError, PerdureWarning, StoreError
 from perdure.store import CheckpointInfo, LocalBackend, RunInfo, publish
 from perdure.store.local import LOCK_FILE
-from perdure.store.manifest import CHECKPOINTS, RUN_FILE, Manifest, NewerFormatError, manifest_name
+from perdure.store.manifest import CHECKPOINTS, RUN_FILE, NewerFormatError, manifest_name
 from perdure.store.opening import open_run
-from perdure.store.reading import Catalog, pack_sizes
+from perdure.store.reading import Catalog
 from perdure.store.sealed import to_plain
 
 OK, DAMAGED, NEWER, EMPTY, UNREADABLE = "ok", "damaged", "newer format", "no checkpoint", "unreadable"
@@ -139,13 +139,13 @@ def look(path: str) -> Look:
 
 def _checkpoints(backend: LocalBackend, run_id: str) -> list[Seen]:
     catalog = Catalog(backend, run_id)
-    found = [_checkpoint(backend, catalog, number) for number in catalog.numbers()]
+    found = [_checkpoint(catalog, number) for number in catalog.numbers()]
     # A writer's retention may have removed one while it was looked at.
     left = set(catalog.numbers())
     return [each for each in found if each.info.number in left]
 
 
-def _checkpoint(backend: LocalBackend, catalog: Catalog, number: int) -> Seen:
+def _checkpoint(catalog: Catalog, number: int) -> Seen:
     nothing = CheckpointInfo(number, manifest_name(number))
     try:
         manifest = catalog.load(number)
@@ -153,18 +153,11 @@ def _checkpoint(backend: LocalBackend, catalog: Catalog, number: int) -> Seen:
         return Seen(nothing, NEWER, str(error))
     except (StoreError, FileNotFoundError) as error:
         return Seen(nothing, DAMAGED, str(error))
-    problem = _missing_data(backend, manifest)
-    return Seen(manifest.info, DAMAGED if problem else OK, problem)
-
-
-def _missing_data(backend: LocalBackend, manifest: Manifest) -> str:
-    sizes = pack_sizes(backend)
-    for pack in manifest.packs:
-        found = sizes.get(pack.file)
-        if found != pack.size:
-            what = "is missing" if found is None else f"has {found} bytes, expected {pack.size}"
-            return f"{backend.locate(pack.name)} {what}; checkpoint {manifest.info.number} has arrays in it"
-    return ""
+    try:
+        catalog.look(manifest)
+    except StoreError as error:
+        return Seen(manifest.info, DAMAGED, str(error))
+    return Seen(manifest.info, OK, "")
 
 
 def holder(path: str) -> Holder | None:

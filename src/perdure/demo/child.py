@@ -28,7 +28,7 @@ SABOTAGE = "PERDURE_DEMO_SABOTAGE"
 class _Watched(perdure.Run):
     """A run that says how long its checkpoints take."""
 
-    def checkpoint(self, world: Any, step: int, **details: Any) -> CheckpointInfo:
+    def checkpoint(self, world: Any, step: int, **details: Any) -> CheckpointInfo | None:
         begin = time.perf_counter()
         info = super().checkpoint(world, step, **details)
         _say("saved", step, round((time.perf_counter() - begin) * 1000, 2))

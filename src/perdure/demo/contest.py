@@ -260,5 +260,5 @@ def _names(directory: str, part: str) -> list[str]:
 
 
 def _number(name: str) -> int:
-    stem = name.partition(".")[0]
+    stem = name.partition(".")[0].partition("-")[0]
     return int(stem) if stem.isdecimal() else 0

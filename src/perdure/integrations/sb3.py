@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
+from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 
 from perdure.persistence import PolicyPersistence
 from perdure.run import Run
 from perdure.state.registry import leave_out, skip
+from perdure.store import Retention
 from perdure.world import World
 
 _CALL = "it belongs to the call of learn()"
@@ -52,8 +54,9 @@ class PersistenceCallback(BaseCallback):
     :param directory: of the run; made if it is not there.
     :param every: environment steps between two checkpoints. An on-policy algorithm takes them between its rollouts.
     :param seconds: time between two checkpoints; ten minutes if neither is given.
-    :param keep: how many of the latest checkpoints to keep.
+    :param keep: how many of the latest checkpoints to keep, or a :class:`perdure.Retention`.
     :param strict: whether it is an error if a checkpoint does not fit the model in every path.
+    :param options: further ones of :class:`perdure.Run`: `on_error`, `when_busy`, `background`, `compression`, …
     """
 
     def __init__(
@@ -62,8 +65,9 @@ class PersistenceCallback(BaseCallback):
         *,
         every: int | None = None,
         seconds: float | None = None,
-        keep: int = 3,
+        keep: int | Retention = 3,
         strict: bool = True,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.directory = directory
@@ -71,6 +75,7 @@ class PersistenceCallback(BaseCallback):
         self.seconds = seconds
         self.keep = keep
         self.strict = strict
+        self.options = options
         #: The run, while `learn` is going; None before.
         self.run: Run | None = None
         self._exit = ExitStack()
@@ -86,6 +91,7 @@ class PersistenceCallback(BaseCallback):
             keep=self.keep,
             strict=self.strict,
             persistence=PolicyPersistence(mode=PolicyPersistence.Mode.POLICY_STATE_DICT),
+            **self.options,
         )
         self._exit.callback(run.close)
         try:

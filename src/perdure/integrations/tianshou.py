@@ -21,6 +21,7 @@ from perdure.errors import NotCapturedWarning, NotPicklableError
 from perdure.persistence import PersistenceGroup, PolicyPersistence
 from perdure.run import Run
 from perdure.state.registry import leave_out, rebuildable, skip
+from perdure.store import Retention
 from perdure.world import World
 
 if TYPE_CHECKING:
@@ -49,11 +50,12 @@ def run(
     *,
     every: int | None = None,
     seconds: float | None = None,
-    keep: int = 3,
+    keep: int | Retention = 3,
     strict: bool = True,
     persistence: PolicyPersistence | None = None,
     reset_collectors: bool = True,
     reset_collector_buffers: bool = False,
+    **options: Any,
 ) -> Any:
     """In place of `trainer.run()` or `experiment.run()`: the same training, which survives being killed.
 
@@ -69,14 +71,15 @@ def run(
     :param directory: of the run; made if it is not there.
     :param every: steps between two checkpoints: of the environment, or gradient steps where the training is offline.
     :param seconds: time between two checkpoints; ten minutes if neither is given.
-    :param keep: how many of the latest checkpoints to keep.
+    :param keep: how many of the latest checkpoints to keep, or a :class:`perdure.Retention`.
     :param strict: whether it is an error if a checkpoint does not fit the trainer in every path.
     :param persistence: how the best policy is persisted, and what with it.
     :param reset_collectors: as for `trainer.run()`; not used when the run is resumed.
     :param reset_collector_buffers: as for `trainer.run()`; not used when the run is resumed.
+    :param options: further ones of :class:`perdure.Run`: `on_error`, `when_busy`, `background`, `compression`, …
     :returns: what the trainer (`InfoStats`) or the experiment (`ExperimentResult`) returns.
     """
-    with Run(directory, keep=keep, strict=strict, persistence=persistence) as opened:
+    with Run(directory, keep=keep, strict=strict, persistence=persistence, **options) as opened:
         cadence = {"every": every, "seconds": seconds}
         # The high level needs packages that Tianshou does not install by itself: whoever has no experiment needs none.
         highlevel = sys.modules.get("tianshou.highlevel.experiment")
@@ -125,8 +128,9 @@ class _Session:
                 else:
                     # Some environments are whole only after a first reset; all that it draws is put back.
                     trainer._reset_collectors()
-                    self.opened.resume(self.world)
-                    counters = found.counters or {}
+                    # Another one than was found, if that one turned out to be damaged when it was read.
+                    resumed = self.opened.resume(self.world) or found
+                    counters = resumed.counters or {}
                     if counters.get("at") == _STEP:
                         self.carried = counters["steps_in_epoch"]
                         trainer._epoch -= 1

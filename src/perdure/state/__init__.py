@@ -7,6 +7,7 @@ from perdure.state.diff import CLOCKS, Difference, diff
 from perdure.state.registry import rebuildable, register, skip
 from perdure.state.report import Report
 from perdure.state.restore import check, restore
+from perdure.state.rows import register_rows
 from perdure.tree import State
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "diff",
     "rebuildable",
     "register",
+    "register_rows",
     "restore",
     "skip",
 ]

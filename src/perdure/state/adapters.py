@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,15 @@ from perdure.state.registry import Adapter, register, register_adapter
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 _HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
-_MODULE_OWN = frozenset({*_TABLES, *(name for name in vars(torch.nn.Module()) if name.endswith(_HOOKS))})
+_MODULE_HOOKS = tuple(name for name in vars(torch.nn.Module()) if name.endswith(_HOOKS))
+_MODULE_OWN = frozenset({*_TABLES, *_MODULE_HOOKS})
 
 
-def _hooks(fields: Mapping[str, Any]) -> dict[str, list[Any]]:
+def _hooks(attributes: Mapping[str, Any], names: Iterable[str]) -> dict[str, list[Any]]:
     """The tables of hooks that are not empty, in order: the numbers they are kept by mean nothing in another
     process."""
-    tables = (
-        (name, value) for name, value in fields.items() if name.endswith(_HOOKS) and isinstance(value, dict)
-    )
-    return {name: list(value.values()) for name, value in tables if value}
+    tables = ((name, attributes.get(name)) for name in names)
+    return {name: list(table.values()) for name, table in tables if table and isinstance(table, dict)}
 
 
 def _module_fields(module: torch.nn.Module) -> Mapping[str, Any]:
@@ -29,8 +28,10 @@ def _module_fields(module: torch.nn.Module) -> Mapping[str, Any]:
     fields: dict[str, Any] = {}
     for table in _TABLES:
         fields.update(attributes[table])
-    fields.update((name, value) for name, value in attributes.items() if name not in _MODULE_OWN)
-    fields.update(_hooks(attributes))
+    for name, value in attributes.items():
+        if name not in _MODULE_OWN:
+            fields[name] = value
+    fields.update(_hooks(attributes, _MODULE_HOOKS))
     return fields
 
 
@@ -55,7 +56,7 @@ def _optimizer_fields(optimizer: torch.optim.Optimizer) -> Mapping[str, Any]:
     fields = {
         name: value for name, value in attributes.items() if name not in left and not name.endswith(_HOOKS)
     }
-    fields.update(_hooks(attributes))
+    fields.update(_hooks(attributes, [name for name in attributes if name.endswith(_HOOKS)]))
     fields["param_groups"] = optimizer.param_groups
     # By position, not by parameter: the moments of the third parameter are found at `state[2]` in every
     # process.

@@ -7,6 +7,7 @@ import collections
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +18,7 @@ from perdure.errors import CaptureError, FormatError
 from perdure.state import memory, rng, values
 from perdure.state.patterns import matches
 from perdure.state.registry import Adapter, Handler, Refuse, Skip, known, on_change, slots, type_name
+from perdure.state.rows import Rows, writer_of
 from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, State, Value
 
 #: The path of a node while it is walked: the parent's path, and the step from there (see `tree.step_path`).
@@ -59,7 +61,7 @@ def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
         walker.finish()
     finally:
         rng.set_state(generators)
-    return State(root)
+    return State(root, walker.own_arrays())
 
 
 def parts_of(world: Any) -> dict[str, Any]:
@@ -95,6 +97,7 @@ class Walker:
         self._unfilled: collections.deque[tuple[Callable[..., None], Any, Any, Path]] = collections.deque()
         self._refused: list[tuple[str, str]] = []
         self._arrays: list[Array] = []
+        self._buffers: list[Rows] = []
         self.classes: dict[str, type] = {}
 
     def parts(self, parts: Mapping[str, Any]) -> Object:
@@ -115,7 +118,17 @@ class Walker:
             raise CaptureError(
                 f"{len(self._refused)} part(s) of the world cannot be captured:\n{listed}{more}"
             )
-        memory.find_windows(self._arrays)
+        bases = memory.find_windows(self._arrays)
+        self._arrays += bases
+        for rows in self._buffers:
+            for array in rows.writer.arrays(rows.buffer):
+                node = self.memo.get(id(array))
+                if isinstance(node, Array):
+                    node.rows = rows
+
+    def own_arrays(self) -> list[Array]:
+        """The arrays that have bytes of their own."""
+        return [node for node in self._arrays if node.base is None]
 
     def node(self, value: Any, path: Path) -> Any:
         """The node that stands for a value; what it holds is filled in later."""
@@ -156,6 +169,9 @@ class Walker:
         return self._later(self._fill_object, value, Object(self._class_name(type(value)), {}), path)
 
     def _fill_object(self, value: Any, node: Object, path: Path) -> None:
+        writer = writer_of(type(value))
+        if writer is not None:
+            self._buffers.append(Rows(value, writer))
         self._fields(attributes_of(value), known(type(value)).left_out, node.fields, path)
 
     def _adapted(self, value: Any, path: Path, adapter: Adapter) -> Node:
@@ -173,11 +189,15 @@ class Walker:
     def _fields(
         self, attributes: Mapping[str, Any], left_out: Mapping[str, str], fields: dict[str, Any], path: Path
     ) -> None:
+        plain = _NONE if self.skip else tree.PLAIN_TYPES
         for name, child in attributes.items():
             if type(name) is not str:
                 self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Skipped(left_out[name])
+            elif type(child) in plain:
+                # As `node` would do: most attributes are such.
+                fields[name] = child
             else:
                 fields[name] = self.node(child, (path, ".", name))
 
@@ -211,9 +231,11 @@ class Walker:
     def _fill_mapping(self, value: dict[Any, Any], node: tree.Mapping, path: Path) -> None:
         # As the container itself knows its content, whatever a subclass makes of it.
         kind = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+        as_it_is = _NONE if self.skip else tree.PLAIN_TYPES
         for position, (key, child) in enumerate(kind.items(value)):
             if type(key) is str:
-                node.pairs.append((key, self.node(child, (path, "[", key))))
+                taken = child if type(child) in as_it_is else self.node(child, (path, "[", key))
+                node.pairs.append((key, taken))
                 continue
             key_node = self.node(key, (path, "key", position))
             plain = not isinstance(key_node, Node) or isinstance(key_node, Value)
@@ -257,7 +279,11 @@ class Walker:
         """The nodes of a container's elements. `holders`: how many containers hold each of them during the
         walk."""
         if len(value) < _PACK_FROM:
-            return [self.node(child, (path, "[", index)) for index, child in enumerate(value)]
+            plain = _NONE if self.skip else tree.PLAIN_TYPES
+            return [
+                child if type(child) in plain else self.node(child, (path, "[", index))
+                for index, child in enumerate(value)
+            ]
         kinds = set(map(type, value))
         packed = self._packed(value, kinds, path)
         if packed is not None:
@@ -307,7 +333,7 @@ class Walker:
     def _array(self, value: np.ndarray[Any, Any], path: Path) -> Array:
         order = tree.memory_order(value.shape, value.strides)
         node = Array("numpy", tree.numpy_notation(value.dtype), value.shape, order, value)
-        node.name = write_path(path)
+        node.name = partial(write_path, path)
         self._remember(value, node)
         self._arrays.append(node)
         return node
@@ -326,30 +352,39 @@ class Walker:
             return self._refuse(value, path, str(error))
 
     def _tensor(self, value: torch.Tensor, path: Path) -> Node:
-        if type(value) not in (torch.Tensor, torch.nn.Parameter):
+        cls = type(value)
+        if cls is not torch.Tensor and cls is not torch.nn.Parameter:
             return self._refuse(
                 value, path, "subclasses of torch.Tensor need a handler: perdure.register(...)"
             )
-        if value.layout is not torch.strided or value.is_quantized or value.device.type == "meta":
+        # Each question to a tensor goes through torch's dispatcher, so the plain case is asked as few as possible.
+        plain = value.is_cpu and value.layout is torch.strided
+        if not plain and (
+            value.layout is not torch.strided or value.is_quantized or value.device.type == "meta"
+        ):
             return self._refuse(value, path, "only dense tensors are supported")
-        name = str(value.dtype).removeprefix("torch.")
-        if name not in tree.TORCH_DTYPES:
-            return self._refuse(value, path, f"tensors of dtype {name} are not supported")
+        name = _DTYPE_NAMES.get(value.dtype)
+        if name is None:
+            return self._refuse(value, path, f"tensors of dtype {value.dtype} are not supported")
         shape = tuple(value.shape)
         extra: dict[str, Any] = {}
-        if value.device.type != "cpu":
+        if not plain:
             extra["device"] = str(value.device)
-        if isinstance(value, torch.nn.Parameter):
+        if cls is torch.nn.Parameter:
             extra["parameter"] = True
-        if value.is_leaf and value.requires_grad:
+        leaf = value.is_leaf
+        if leaf and value.requires_grad:
             extra["requires_grad"] = True
         # A conjugate that torch has not computed yet lies in memory as something else than it is.
         data = value.resolve_conj().resolve_neg() if value.is_conj() or value.is_neg() else value
-        node = Array("torch", name, shape, tree.memory_order(shape, data.stride()), data, extra)
-        node.name = write_path(path)
+        order = tuple(range(len(shape)))
+        if len(shape) > 1 and not data.is_contiguous():
+            order = tree.memory_order(shape, data.stride())
+        node = Array("torch", name, shape, order, data, extra)
+        node.name = partial(write_path, path)
         self._remember(value, node)
         self._arrays.append(node)
-        if value.is_leaf and value.grad is not None:
+        if leaf and value.grad is not None:
             grad = self.node(value.grad, (path, ".", "grad"))
             node.grad = grad if isinstance(grad, Array) else None
         return node
@@ -404,7 +439,9 @@ FACTORIES: dict[str, Callable[[], Any]] = {
     "bool": bool,
     "deque": collections.deque,
 }
+_NONE: frozenset[type] = frozenset()
 _EMPTY = frozenset({dict, list, type(None)})
+_DTYPE_NAMES = {dtype: name for name, dtype in tree.TORCH_DTYPES.items()}
 #: Not the longest ones, which have bytes that mean nothing.
 _NUMBERS = frozenset(np.dtype(code).type for code in "?bBhHiIlLqQefdFD")
 #: How many references CPython counts to an element that nothing but its container refers to, while `map` goes

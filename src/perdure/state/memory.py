@@ -3,6 +3,7 @@ and no files."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -33,11 +34,17 @@ def byte_strides(data: LiveArray) -> tuple[int, ...]:
 def extent(data: LiveArray) -> tuple[str, int, int, bool]:
     """Device, first and last byte (exclusive) of an array, and whether it fills all that lies between, in
     plain order."""
-    size = data.element_size() if isinstance(data, torch.Tensor) else data.itemsize
-    device = str(data.device) if isinstance(data, torch.Tensor) else "cpu"
     start = address(data)
-    if isinstance(data, np.ndarray) and data.flags.forc:
-        return device, start, start + data.nbytes, True
+    # The plain cases first: this is asked of every array of every checkpoint.
+    if isinstance(data, np.ndarray):
+        if data.flags.forc:
+            return "cpu", start, start + data.nbytes, True
+        device, size = "cpu", data.itemsize
+    else:
+        device = "cpu" if data.is_cpu else str(data.device)
+        if data.is_contiguous():
+            return device, start, start + data.nbytes, True
+        size = data.element_size()
     reach = [stride * (n - 1) for stride, n in zip(byte_strides(data), data.shape, strict=True)]
     low, high = sum(way for way in reach if way < 0), sum(way for way in reach if way > 0) + size
     dense = low == 0 and high == size * _count(data) and not looks_twice(data)
@@ -75,6 +82,8 @@ def overlapping(arrays: Sequence[LiveArray]) -> Iterator[list[int]]:
         device, start, end, dense = extent(data)
         placed.append((device, start, -end, not dense, position))
     placed.sort()
+    if not any(a[0] == b[0] and b[1] < -a[2] for a, b in itertools.pairwise(placed)):
+        return
     group: list[int] = []
     last_device, last_end = "", 0
     for device, start, negative_end, _, position in placed:
@@ -139,15 +148,18 @@ def whole(arrays: Sequence[LiveArray], start: int, end: int) -> LiveArray | None
     return None
 
 
-def find_windows(nodes: Sequence[Array]) -> None:
+def find_windows(nodes: Sequence[Array]) -> list[Array]:
     """Turn every array that shares memory with another captured one into a window.
 
     It looks onto the array that holds all of it, or, where none does, onto the memory that all of them are
     views of.
+
+    :returns: the arrays that were made for such memory.
     """
+    made: list[Array] = []
     nodes = [node for node in nodes if 0 not in node.shape]
     # Among equals the owner of the memory comes first, so that it is the one that is looked onto.
-    nodes = [node for node in nodes if _owns(node)] + [node for node in nodes if not _owns(node)]
+    nodes = sorted(nodes, key=_owns, reverse=True)
     arrays: list[LiveArray] = [node.data for node in nodes]  # type: ignore[misc]
     for group in overlapping(arrays):
         members = [nodes[position] for position in group]
@@ -168,7 +180,9 @@ def find_windows(nodes: Sequence[Array]) -> None:
             base.name = f"memory of {members[0].name}"
             if isinstance(memory, torch.Tensor) and memory.device.type != "cpu":
                 base.extra["device"] = str(memory.device)
+            made.append(base)
             _look(members, base, start)
+    return made
 
 
 def _owns(node: Array) -> bool:
@@ -215,14 +229,15 @@ def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(order)), key=lambda axis: order[axis]))
 
 
-def fresh(node: Array) -> Any:
-    """A new, unfilled array of a node's type, shape and memory order."""
-    shape = tuple(node.shape[axis] for axis in node.order)
-    if node.framework == "numpy":
-        return np.empty(shape, tree.numpy_dtype(node.dtype)).transpose(_inverse(node.order))
-    tensor = torch.empty(shape, dtype=tree.TORCH_DTYPES[node.dtype], device=_device(node)).permute(
-        _inverse(node.order)
-    )
+def adopt(node: Array, content: LiveArray) -> Any:
+    """The array that a node stands for, made of memory that holds its bytes in memory order."""
+    if isinstance(content, np.ndarray):
+        return content.transpose(_inverse(node.order))
+    return _as_tensor(node, content.to(_device(node)))
+
+
+def _as_tensor(node: Array, content: torch.Tensor) -> torch.Tensor:
+    tensor = content.permute(_inverse(node.order))
     return torch.nn.Parameter(tensor, requires_grad=False) if "parameter" in node.extra else tensor
 
 
@@ -237,41 +252,16 @@ def _device(node: Array) -> torch.device:
     return device if (device.index or 0) < module.device_count() else torch.device(device.type)
 
 
-def fill(node: Array, live: Any) -> None:
-    """Write a node's bytes into a live array like it: straight into its memory where that lies alike."""
+def fill(node: Array, live: Any, content: LiveArray) -> None:
+    """Write into a live array like a node what is in `content`: the node's elements in memory order."""
     if isinstance(live, torch.Tensor):
-        ordered = live.detach().permute(node.order)
-        if ordered.device.type == "cpu" and ordered.is_contiguous():
-            read(node, ordered)
-            return
-        staged = torch.empty(ordered.shape, dtype=live.dtype)
-        read(node, staged)
-        ordered.copy_(staged)
-        return
-    ordered = live.transpose(node.order)
-    if ordered.flags.c_contiguous:
-        read(node, ordered)
-        return
-    content = np.empty(ordered.shape, ordered.dtype)
-    read(node, content)
-    ordered[...] = content
-
-
-def read(node: Array, target: LiveArray) -> None:
-    """Fill a contiguous array with a node's bytes, which are in memory order."""
-    buffer = tree.flat(target)
-    if not buffer.nbytes:
-        return
-    data = node.data
-    assert data is not None
-    if isinstance(data, np.ndarray | torch.Tensor):
-        buffer[:] = tree.flat_bytes(data, node.order)
+        live.detach().permute(node.order).copy_(content)  # type: ignore[arg-type]
     else:
-        data.read_into(buffer)
+        live.transpose(node.order)[...] = content
 
 
 def content(node: Array) -> LiveArray:
-    """A node's own bytes as an array in main memory, in memory order."""
+    """A node's own elements as an array in main memory, in memory order."""
     data = node.data
     shape = tuple(node.shape[axis] for axis in node.order)
     if isinstance(data, torch.Tensor):
@@ -283,7 +273,9 @@ def content(node: Array) -> LiveArray:
         made = torch.empty(shape, dtype=tree.TORCH_DTYPES[node.dtype])
     else:
         made = np.empty(shape, tree.numpy_dtype(node.dtype))
-    read(node, made)
+    if made.nbytes:
+        assert data is not None
+        data.read_into(tree.flat(made))
     return made
 
 

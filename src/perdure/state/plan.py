@@ -59,6 +59,8 @@ class Plan:
     :param given: what adapters gave for live objects.
     :param eager: nodes whose objects can only be made when all they hold is there, innermost first.
     :param keep: objects whose ids are used here, and that nothing else may keep alive.
+    :param content: what holds the bytes of an array (by its id) once they are read: the live array itself, or a
+        new one in the order of the node's memory.
     """
 
     root: Object
@@ -74,6 +76,7 @@ class Plan:
     given: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     eager: list[Node] = field(default_factory=list)
     keep: list[Any] = field(default_factory=list)
+    content: dict[int, Any] = field(default_factory=dict)
 
     def live(self, node: Node) -> Any:
         """The live object that stands for a node, or ABSENT."""

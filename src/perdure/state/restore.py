@@ -6,12 +6,13 @@ It knows no files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from perdure.errors import PerdureError, RestoreError
 from perdure.state import rng
 from perdure.state.capture import parts_of
+from perdure.state.filling import fill
 from perdure.state.match import make_plan
 from perdure.state.plan import ABSENT, Plan
 from perdure.state.report import Report
@@ -19,7 +20,14 @@ from perdure.state.write import Writer
 from perdure.tree import Node, Object, Skipped, State
 
 
-def restore(state: State, world: Any, *, strict: bool = True, skip: Sequence[str] = ()) -> Report:
+def restore(
+    state: State,
+    world: Any,
+    *,
+    strict: bool = True,
+    skip: Sequence[str] = (),
+    progress: Callable[[int, int], None] | None = None,
+) -> Report:
     """Write a state into the live objects of a world that the same script built anew.
 
     Objects, arrays and tensors that are there keep their identity and are filled in place; what was created
@@ -31,8 +39,11 @@ def restore(state: State, world: Any, *, strict: bool = True, skip: Sequence[str
     :param strict: raise if anything is missing, unexpected or does not fit; otherwise leave such parts as
         they are and say so in the report.
     :param skip: paths of live objects to leave alone, as for `capture`.
+    :param progress: called now and then with the number of bytes that were read, and of all that are to be read.
     :returns: what became of every path.
     :raises RestoreError: if something does not fit (before anything was changed), or a handler failed.
+    :raises DamagedError: if an array could not be read. Arrays that are there may have been written into, and
+        nothing else was changed: an older state can be restored.
     """
     before = rng.get_state()
     # Whatever happens below may draw: the last thing done is to put the generators where they belong.
@@ -47,6 +58,7 @@ def restore(state: State, world: Any, *, strict: bool = True, skip: Sequence[str
                 "Run the script that wrote it, or take what fits with strict=False (perdure.Run(..., strict=False)).",
                 plan.report,
             )
+        fill(plan, progress)
         _put(world, live, Writer(plan).write())
         after = generators or before
     finally:
@@ -112,6 +124,7 @@ def _generators(name: str, node: Node, report: Report, skip: Sequence[str]) -> d
     report.mismatched += plan.report.mismatched
     if not plan.report.exact:
         return None
+    fill(plan)
     before = rng.get_state()
     try:
         Writer(plan).write()

@@ -277,7 +277,7 @@ class Writer:
         for position, child in enumerate(node.items):
             match child:
                 case Packed():
-                    found.extend(_numbers(child))
+                    found.extend(self._numbers(child))
                 case Repeat():
                     found.extend(_empties(child))
                 case _ if self._left(node, position, child):
@@ -287,16 +287,19 @@ class Writer:
                     found.append(self._resolve(child))
         return found
 
+    def _numbers(self, node: Packed) -> list[Any]:
+        numbers = self._plan.content.get(id(node.array), ABSENT)
+        if numbers is ABSENT:
+            numbers = memory.content(node.array)
+        return list(numbers) if node.of == "numpy" else numbers.tolist()
+
     # -- arrays ----------------------------------------------------------------------------------------------
 
     def _array(self, node: Array, live: Any) -> Any:
         if node.base is not None:
             live = self._window(node, node.base, live)
         else:
-            if live is ABSENT:
-                live = memory.fresh(node)
-            if node.data is not live:
-                memory.fill(node, live)
+            live = self._own_array(node, live)
         self._done[id(node)] = live
         if isinstance(live, torch.Tensor) and live.is_leaf:
             wanted = bool(node.extra.get("requires_grad"))
@@ -305,6 +308,26 @@ class Writer:
             grad = None if node.grad is None else self._resolve(node.grad)
             if live.grad is not grad:
                 live.grad = grad if grad is None or grad.device == live.device else grad.to(live.device)
+        return live
+
+    def _own_array(self, node: Array, live: Any) -> Any:
+        if node.data is live:
+            return live
+        read = self._plan.content.get(id(node), ABSENT)
+        content: Any = memory.content(node) if read is ABSENT else read
+        if live is not ABSENT:
+            if content is not live:
+                memory.fill(node, live, content)
+        elif read is not ABSENT:
+            live = memory.adopt(node, content)
+        else:
+            # The state may hold the array of another world.
+            live = memory.adopt(
+                node, content.clone() if isinstance(content, torch.Tensor) else content.copy()
+            )
+        if isinstance(node.data, np.ndarray | torch.Tensor):
+            return live
+        self._plan.report.arrays.append((live, node.data))
         return live
 
     def _window(self, node: Array, base: Array, live: Any) -> Any:
@@ -326,11 +349,6 @@ def _no_tasks() -> list[collections.deque[tuple[Any, Callable[[], None]]]]:
 def _shape(node: Items) -> list[int]:
     assert isinstance(node.extra, Value)
     return [int(length) for length in node.extra.data]
-
-
-def _numbers(node: Packed) -> list[Any]:
-    numbers = memory.content(node.array)
-    return list(numbers) if node.of == "numpy" else numbers.tolist()
 
 
 def _empties(node: Repeat) -> Iterator[Any]:

@@ -7,6 +7,17 @@ from perdure.store.backend import Backend, Entry
 from perdure.store.checking import Problem
 from perdure.store.local import LocalBackend
 from perdure.store.manifest import CheckpointInfo, RunInfo
+from perdure.store.retention import Retention
 from perdure.store.store import Checkpoint, Store
 
-__all__ = ["Backend", "Checkpoint", "CheckpointInfo", "Entry", "LocalBackend", "Problem", "RunInfo", "Store"]
+__all__ = [
+    "Backend",
+    "Checkpoint",
+    "CheckpointInfo",
+    "Entry",
+    "LocalBackend",
+    "Problem",
+    "Retention",
+    "RunInfo",
+    "Store",
+]

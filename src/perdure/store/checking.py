@@ -8,9 +8,10 @@ from typing import NamedTuple
 from perdure import tree
 from perdure.errors import DamagedError, StoreError
 from perdure.store.backend import Backend
+from perdure.store.layout import ZERO, Chunk, whole
 from perdure.store.manifest import RUN_FILE, Manifest, manifest_name, read_run
-from perdure.store.packs import PACKS, Chunk, Pack, stored_chunks
-from perdure.store.reading import Catalog, buffered, pack_sizes, read_chunks, verify_header
+from perdure.store.packs import pack_name, stored_chunks
+from perdure.store.reading import READ_SIZE, Catalog, pack_sizes, read_extents, read_header, runs
 
 
 class Problem(NamedTuple):
@@ -28,7 +29,7 @@ class Problem(NamedTuple):
     harmless: bool = False
 
 
-def check(backend: Backend, catalog: Catalog) -> list[Problem]:
+def check(backend: Backend, catalog: Catalog, run_id: str) -> list[Problem]:
     """Everything that is wrong with what `backend` holds; see :meth:`perdure.store.Store.verify`."""
     problems = list(_check_run(backend))
     manifests: list[Manifest] = []
@@ -42,13 +43,24 @@ def check(backend: Backend, catalog: Catalog) -> list[Problem]:
         except StoreError as error:
             problems.append(Problem(manifest_name(number), str(error), f"checkpoint {number} cannot be used"))
     sizes = pack_sizes(backend)
-    users: dict[str, list[Manifest]] = {file: [] for file in sizes}
+    users: dict[int, list[Manifest]] = {pack: [] for pack in sizes}
     for manifest in manifests:
         for pack in manifest.packs:
-            users.setdefault(pack.file, []).append(manifest)
-    for file, using in sorted(users.items()):
-        problems.extend(_check_pack(backend, file, using, sizes))
+            users.setdefault(pack, []).append(manifest)
+    needed: dict[int, dict[Chunk, list[int]]] = {}
+    for manifest in manifests:
+        for chunk in _chunks_of(manifest):
+            needed.setdefault(chunk.pack, {}).setdefault(chunk, []).append(manifest.info.number)
+    for pack, using in sorted(users.items()):
+        problems.extend(_check_pack(backend, run_id, pack, using, needed.get(pack, {}), sizes))
     return problems
+
+
+def _chunks_of(manifest: Manifest) -> set[Chunk]:
+    """All that a checkpoint needs of packs; of the pages too, which were read with the manifest."""
+    extents = {extent.chunk for layout in manifest.arrays for extent in layout.extents()}
+    pages = {page.kept for layout in manifest.arrays for page in layout.pages if page.kept is not None}
+    return {chunk for chunk in extents | pages if chunk.codec != ZERO}
 
 
 def _check_run(backend: Backend) -> Iterable[Problem]:
@@ -64,58 +76,53 @@ _RUN_MEANING = "every manifest has a copy of what it said; the next writer resto
 
 
 def _check_pack(
-    backend: Backend, file: str, using: list[Manifest], sizes: dict[str, int]
+    backend: Backend,
+    run_id: str,
+    pack: int,
+    using: list[Manifest],
+    needed: dict[Chunk, list[int]],
+    sizes: dict[int, int],
 ) -> Iterable[Problem]:
-    name = f"{PACKS}/{file}"
+    name = pack_name(pack)
     if not using:
         meaning = "nothing is lost; the next writer deletes it if all manifests can be read"
         yield Problem(name, f"no checkpoint that can be read refers to {backend.locate(name)}", meaning, True)
         return
-    known = {pack: manifest.info.number for manifest in using for pack in manifest.packs if pack.file == file}
-    everyone = _cannot_be_used(manifest.info.number for manifest in using)
-    if len(known) > 1:
-        yield Problem(name, f"the manifests do not agree on what {backend.locate(name)} is", everyone)
-    for pack, number in known.items():
-        chunks: dict[Chunk, list[int]] = {}
-        for manifest in using:
-            for chunk in _chunks_in(manifest, pack):
-                chunks.setdefault(chunk, []).append(manifest.info.number)
-        try:
-            header = verify_header(backend, pack, sizes, number)
-            for chunk in stored_chunks(header, pack.size, backend.locate(name)):
-                chunks.setdefault(chunk, [])
-        except DamagedError as error:
-            yield Problem(name, str(error), everyone)
-            continue
-        yield from _check_chunks(backend, pack, chunks, number)
-
-
-def _chunks_in(manifest: Manifest, pack: Pack) -> Iterable[Chunk]:
-    packs = manifest.packs
-    return {
-        chunk._replace(pack=0) for array in manifest.arrays for chunk in array if packs[chunk.pack] == pack
-    }
+    numbers = sorted(manifest.info.number for manifest in using)
+    try:
+        header = read_header(backend, pack, sizes, run_id, numbers[-1])
+        described = stored_chunks(header, sizes[pack], pack, backend.locate(name))
+    except DamagedError as error:
+        yield Problem(name, str(error), _cannot_be_used(numbers))
+        return
+    # What no checkpoint needs is looked at too, and what a manifest needs whatever the header says.
+    chunks = {chunk: needed.get(chunk, []) for chunk in described} | needed
+    yield from _check_chunks(backend, pack, chunks, numbers[-1])
 
 
 def _check_chunks(
-    backend: Backend, pack: Pack, chunks: dict[Chunk, list[int]], number: int
+    backend: Backend, pack: int, chunks: dict[Chunk, list[int]], number: int
 ) -> Iterable[Problem]:
-    for run, buffer in buffered(sorted(chunks)):
+    buffer = memoryview(bytearray(READ_SIZE))
+    for run in runs(map(whole, sorted(chunks)), READ_SIZE):
+        length = sum(extent.take for extent in run)
+        if length > buffer.nbytes:
+            buffer = memoryview(bytearray(length))
         try:
-            read_chunks(backend, pack, run, buffer, number)
+            read_extents(backend, run, buffer[:length], number)
         except DamagedError:
             # One by one, so that each damaged chunk is named, and only those.
-            for chunk in run:
+            for extent in run:
                 try:
-                    read_chunks(backend, pack, [chunk], buffer[: chunk.length], number)
+                    read_extents(backend, [extent], buffer[: extent.take], number)
                 except DamagedError as error:
-                    users = chunks[chunk]
+                    users = chunks[extent.chunk]
                     meaning = (
                         _cannot_be_used(users)
                         if users
                         else "nothing is lost: no checkpoint needs these bytes"
                     )
-                    yield Problem(pack.name, str(error), meaning, not users)
+                    yield Problem(pack_name(pack), str(error), meaning, not users)
 
 
 def _cannot_be_used(numbers: Iterable[int]) -> str:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from perdure.errors import DamagedError, FormatError
-from perdure.store.packs import LONGEST_CHUNK, PACK_FILE, Chunk, Pack
+from perdure.store.layout import CODECS, MOST_PAGES, ZERO, Chunk, Extent, Layout, Page, checked
 from perdure.store.sealed import from_plain, seal, to_plain, unseal
 
 FORMAT = 1
@@ -79,13 +79,17 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of a manifest: the run, the checkpoint, the state's document, and where its arrays lie."""
+    """All of a manifest: the run, the checkpoint, the state's document, and where its arrays lie.
+
+    :param packs: those that the checkpoint needs.
+    :param arrays: of one that has its extents in pages, the pages are empty as long as they were not read.
+    """
 
     run: RunInfo
     info: CheckpointInfo
     document: Any
-    packs: Sequence[Pack]
-    arrays: Sequence[Sequence[Chunk]]
+    packs: Sequence[int]
+    arrays: Sequence[Layout]
 
 
 def manifest_name(number: int) -> str:
@@ -144,8 +148,8 @@ def write_manifest(manifest: Manifest) -> bytes:
         "tags": list(info.tags),
         "versions": info.versions,
         "state": manifest.document,
-        "packs": manifest.packs,
-        "arrays": manifest.arrays,
+        "packs": list(manifest.packs),
+        "arrays": [_dump_layout(layout) for layout in manifest.arrays],
     }
     return seal("manifest", body)
 
@@ -166,8 +170,9 @@ def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None)
             f"{where} belongs to another run: its run is {run.id}, the run of this directory is {run_id}. "
             "Move it back to where it came from."
         )
-    packs = [_parse_pack(entry, where) for entry in _typed(body, "packs", list, where)]
-    arrays = [_parse_chunks(entry, packs, where) for entry in _typed(body, "arrays", list, where)]
+    packs = [_whole(entry, "a pack's number", where) for entry in _typed(body, "packs", list, where)]
+    there = frozenset(packs)
+    arrays = [_parse_layout(entry, there, where) for entry in _typed(body, "arrays", list, where)]
     number = _whole(body.get("checkpoint"), "checkpoint", where)
     if number != checkpoint_number(name):
         raise DamagedError(
@@ -184,7 +189,7 @@ def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None)
         file=name,
         step=step,
         created=_typed(body, "created", str, where),
-        bytes=sum(chunk.length for array in arrays for chunk in array),
+        bytes=sum(layout.nbytes for layout in arrays),
         counters=from_plain(_typed(body, "counters", dict, where)),
         metrics=from_plain(_typed(body, "metrics", dict, where)),
         tags=tuple(tags),
@@ -229,39 +234,54 @@ def _check_format(body: dict[str, Any], where: str) -> None:
         raise FormatError(f"{where}: there is no version {version} of the format")
 
 
-def _parse_pack(entry: Any, where: str) -> Pack:
-    if not (
-        isinstance(entry, list)
-        and len(entry) == 4
-        and isinstance(entry[0], str)
-        and PACK_FILE.fullmatch(entry[0])
-    ):
-        raise FormatError(f"{where}: expected file, size and header of a pack, found {entry!r:.200}")
-    size, header = _whole(entry[1], "a pack's size", where), _whole(entry[2], "a header's length", where)
-    if not 8 <= header <= size:
-        raise FormatError(f"{where}: a header of {header} bytes does not fit a pack of {size} bytes")
-    return Pack(entry[0], size, header, _checksum(entry[3], where))
+def _dump_layout(layout: Layout) -> Any:
+    if any(page.kept is not None for page in layout.pages):
+        pages = [None if page.kept is None else [page.start, *page.kept] for page in layout.pages]
+        return {"nbytes": layout.nbytes, "span": layout.span, "pages": pages}
+    return [
+        [*extent.chunk] if extent.whole else [*extent.chunk, extent.skip, extent.take]
+        for extent in layout.extents()
+    ]
 
 
-def _parse_chunks(entry: Any, packs: Sequence[Pack], where: str) -> list[Chunk]:
+def _parse_layout(entry: Any, packs: frozenset[int], where: str) -> Layout:
+    if isinstance(entry, dict):
+        nbytes, span = (_whole(entry.get(key), key, where) for key in ("nbytes", "span"))
+        pages = _typed(entry, "pages", list, where)
+        if not (0 < len(pages) <= MOST_PAGES and span and -(-nbytes // span) == len(pages)):
+            raise FormatError(f"{where}: {len(pages)} pages of {span} bytes for an array of {nbytes}")
+        return Layout(
+            nbytes, span, [_parse_page(page, n * span, packs, where) for n, page in enumerate(pages)]
+        )
     if not isinstance(entry, list):
-        raise FormatError(f"{where}: expected a list of chunks, found {entry!r:.200}")
-    chunks = []
-    for item in entry:
-        if not (isinstance(item, list) and len(item) == 4):
-            raise FormatError(
-                f"{where}: expected pack, offset, length and checksum of a chunk, found {item!r:.200}"
-            )
-        pack, offset, length = (_whole(part, "a part of a chunk", where) for part in item[:3])
-        # Before anything is allocated or read by these numbers.
-        if pack >= len(packs):
-            raise FormatError(f"{where}: a chunk is said to be in pack {pack}, but there are {len(packs)}")
-        if not 0 < length <= LONGEST_CHUNK or not packs[pack].header <= offset <= packs[pack].size - length:
-            raise FormatError(
-                f"{where}: {length} bytes at {offset} are not a chunk within {packs[pack].file}"
-            )
-        chunks.append(Chunk(pack, offset, length, _checksum(item[3], where)))
-    return chunks
+        raise FormatError(f"{where}: expected the extents of an array, found {entry!r:.200}")
+    extents = [_parse_extent(item, packs, where) for item in entry]
+    return Layout.of(sum(extent.take for extent in extents), extents)
+
+
+def _parse_page(entry: Any, start: int, packs: frozenset[int], where: str) -> Page:
+    if entry is None:
+        return Page(start, ())
+    if not isinstance(entry, list) or len(entry) != 7:
+        raise FormatError(f"{where}: expected a page of extents, found {entry!r:.200}")
+    extent = _parse_extent(entry[1:], packs, where)
+    return Page(_whole(entry[0], "where a page starts", where), (), extent.chunk)
+
+
+def _parse_extent(entry: Any, packs: frozenset[int], where: str) -> Extent:
+    if not isinstance(entry, list) or len(entry) not in (6, 8) or entry[4] not in CODECS:
+        raise FormatError(
+            f"{where}: expected pack, offset, bytes stored, length, codec and checksum of a chunk, and which part "
+            f"of it, found {entry!r:.200}"
+        )
+    pack, offset, stored, length = (_whole(part, "a part of a chunk", where) for part in entry[:4])
+    chunk = Chunk(pack, offset, stored, length, entry[4], _checksum(entry[5], where))
+    skip, take = (_whole(part, "a part of a chunk", where) for part in entry[6:] or (0, length))
+    if chunk.codec != ZERO and pack not in packs:
+        raise FormatError(
+            f"{where}: a chunk is said to be in pack {pack}, which is not among those that are named"
+        )
+    return checked(Extent(chunk, skip, take), where)
 
 
 def _checksum(value: Any, where: str) -> str:

@@ -1,34 +1,50 @@
-"""Packs: the files that array data lies in. What to write of a checkpoint's arrays, and in which form.
+"""Packs: the files that array data lies in, and how they are written.
 
-A pack is a valid safetensors file. Arrays are cut into chunks; a chunk of which equal bytes are stored
-already is referred to and not written again. An array that is written whole and fits in one chunk appears
-under its name; the chunks of a larger one as ``name[chunk 3]``, plain bytes. The header's metadata holds the
-checksum of every chunk, so that also bytes that no checkpoint refers to any longer can be verified.
+A pack is a valid safetensors file. An array that is written whole, fits in one chunk and is not compressed
+appears under its name, with its type; all else as plain bytes, ``name[0:1048576]``. The header's metadata has
+the checksum of every chunk, so that also bytes that no checkpoint refers to any longer can be verified, and
+the header's own.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import zstandard
 
 from perdure.errors import FormatError
+from perdure.store.backend import GET_LIMIT, Backend
+from perdure.store.layout import LONGEST_CHUNK, RAW, ZSTD, Chunk
 from perdure.store.sealed import digest, dump_json, load_json
 
 CHUNK = 1 << 20
 """Bytes per chunk; the last one of an array may be shorter."""
 
-LONGEST_CHUNK = 1 << 26
-"""The longest chunk that is read: what a later version of Perdure may write."""
+PACK_BYTES = 32 << 20
+"""A pack that has this many bytes gets no more. So what is compressed before it is written takes no more memory
+than this, and what a replay buffer writes over gives its space back pack by pack."""
 
 PACKS = "packs"
-PACK_FILE = re.compile(r"\d{8,12}\.safetensors", re.ASCII)
+PACK_FILE = re.compile(r"(\d{8,12})(?:-([1-9]\d{0,4}))?\.safetensors", re.ASCII)
 
+#: A smaller chunk is not worth the time.
+LEAST_COMPRESSED = 4096
+_LEVEL = 1
+# What is saved must be worth what reading takes longer.
+_WORTH = 0.87
+#: After a chunk of an array that was not worth it, so many are not tried.
+_PAUSE = 15
+
+_PARTS = 1 << 16  # packs that one commit can write
 _LENGTH = 8  # the bytes that say how long the header is
 _METADATA = "__metadata__"
 _CHECKSUMS = "xxh3_128"
+_SEAL_AT = len(f'{{"{_METADATA}":{{"header":"')
+_NO_SEAL = "0" * 32
 _ITEMSIZE = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
     "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
@@ -58,185 +74,238 @@ class Blob(Protocol):
         """Number of bytes."""
         ...
 
+    @property
+    def staged(self) -> Any:
+        """What of it changed since it was last stored (:class:`perdure.arrays.Staged`), or None: all of it."""
+        ...
+
     def buffer(self) -> memoryview:
-        """All bytes, flat."""
+        """All bytes, flat. Not asked for where `staged` is not None."""
         ...
 
 
-class Chunk(NamedTuple):
-    """Where a chunk lies: index of the pack in the manifest, offset in it, length in bytes; its checksum."""
+@dataclass
+class New:
+    """A chunk to be written.
 
-    pack: int
-    offset: int
-    length: int
-    checksum: str
-
-
-class Pack(NamedTuple):
-    """A pack as a manifest knows it: file in ``packs/``, size in bytes, length and checksum of the header.
-
-    The header is everything before the data, with the 8 bytes that tell its length.
+    :param array: whose it is, for the pack's header.
+    :param start: where it begins in the array, in bytes.
+    :param content: gives its bytes; asked for once, when they are written.
+    :param dtype: of the array, in the words of safetensors, if the chunk is all of it; otherwise "U8".
+    :param alignment: the size of an element in bytes.
+    :param chunk: where it lies, once it is written.
     """
 
-    file: str
-    size: int
-    header: int
-    checksum: str
-
-    @property
-    def name(self) -> str:
-        """The name under which the backend has it."""
-        return f"{PACKS}/{self.file}"
-
-
-@dataclass
-class Known:
-    """What the previous checkpoint holds: its packs, and by checksum and length where chunks lie in them."""
-
-    packs: Sequence[Pack] = ()
-    chunks: dict[tuple[str, int], Chunk] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, packs: Sequence[Pack], arrays: Sequence[Sequence[Chunk]]) -> Known:
-        """From a manifest's packs and chunks."""
-        return cls(packs, {(chunk.checksum, chunk.length): chunk for array in arrays for chunk in array})
-
-    def without(self, lost: set[str]) -> Known:
-        """The same, but for the packs whose files are named in `lost`."""
-        if not lost:
-            return self
-        left = {key: chunk for key, chunk in self.chunks.items() if self.packs[chunk.pack].file not in lost}
-        return Known(self.packs, left)
-
-
-class _New(NamedTuple):
-    """A chunk to be written: of which blob, from where; `alignment` is the size of an element in bytes."""
-
-    blob: int
+    array: str
     start: int
     length: int
     checksum: str
-    alignment: int
+    content: Callable[[], memoryview]
+    dtype: str = "U8"
+    shape: tuple[int, ...] = ()
+    alignment: int = 1
+    chunk: Chunk | None = None
 
 
-@dataclass
-class Plan:
-    """What one commit writes and refers to.
+class Compressor:
+    """Decides by looking at the data what is compressed, and compresses it.
 
-    :param packs: the packs that the checkpoint refers to; the new one, if there is one, is the last.
-    :param arrays: for each blob, its chunks in order.
-    :param header: of the new pack; empty if nothing needs writing.
+    :param setting: "auto": what is worth it; "zstd": all that gets smaller; "none": nothing.
     """
 
-    packs: list[Pack]
-    arrays: list[list[Chunk]]
-    header: bytes
-    _new: list[_New]
-    _blobs: Sequence[Blob]
+    SETTINGS = ("auto", "zstd", "none")
 
-    def buffers(self) -> Iterator[bytes | memoryview]:
-        """The content of the new pack."""
-        yield self.header
-        current, view = -1, memoryview(b"")
-        for chunk in self._new:
-            # Chunks of one array follow each other: so a buffer that has to be gathered is gathered once.
-            if chunk.blob != current:
-                current, view = chunk.blob, self._blobs[chunk.blob].buffer()
-            yield view[chunk.start : chunk.start + chunk.length]
+    def __init__(self, setting: str) -> None:
+        if setting not in self.SETTINGS:
+            raise ValueError(
+                f"compression: expected one of {', '.join(self.SETTINGS)}, found {setting!r:.80}"
+            )
+        self.setting = setting
+        self._zstd = zstandard.ZstdCompressor(level=_LEVEL)
+        #: For each array how many of its chunks are not to be tried.
+        self._pause: dict[str, int] = {}
+
+    def __call__(self, array: str, content: memoryview) -> bytes | None:
+        """The chunk `content` of `array` as a frame of Zstandard, or None if it is to be stored as it is."""
+        if self.setting == "none" or content.nbytes < LEAST_COMPRESSED:
+            return None
+        pause = self._pause.get(array, 0)
+        if self.setting == "auto" and pause:
+            self._pause[array] = pause - 1
+            return None
+        frame = self._zstd.compress(content)
+        worth = _WORTH if self.setting == "auto" else 1.0
+        if len(frame) < worth * content.nbytes:
+            return frame
+        if self.setting == "auto":
+            self._pause[array] = _PAUSE
+        return None
 
 
-def pack_file(number: int) -> str:
-    """The file name of the pack that checkpoint `number` writes."""
-    return f"{number:08d}.safetensors"
+def decompress(frame: memoryview, length: int, where: str) -> bytes:
+    """The `length` bytes that a frame of Zstandard stands for; never more memory than that.
 
-
-def pack_number(file: str) -> int:
-    """The inverse of :func:`pack_file`."""
-    return int(file.partition(".")[0])
-
-
-def plan(blobs: Sequence[Blob], known: Known, file: str, metadata: dict[str, str]) -> Plan:
-    """Decide which chunks of `blobs` the new pack `file` will hold, and which are referred to where they lie.
-
-    Old packs less than half of whose data is still in use are not referred to; what is in use of them is
-    written anew. So the packs that one checkpoint refers to hold at most twice the bytes of its arrays (and
-    their headers).
-
-    :param known: what may be referred to.
-    :param metadata: for the new pack's header.
+    :raises FormatError: if it is not a frame of just so many bytes.
     """
-    cuts = [_cut(blob, number) for number, blob in enumerate(blobs)]
-    keep = _worth_keeping([chunk for cut in cuts for chunk in cut], known)
-
-    places: dict[tuple[str, int], Chunk] = {}
-    fresh: dict[tuple[str, int], _New] = {}
-    used: dict[int, int] = {}  # index among the known packs -> index among the plan's
-    for cut in cuts:
-        for new in cut:
-            key = (new.checksum, new.length)
-            old = known.chunks.get(key)
-            if old is not None and old.pack in keep:
-                places[key] = old._replace(pack=used.setdefault(old.pack, len(used)))
-            else:
-                fresh.setdefault(key, new)
-
-    packs = [known.packs[pack] for pack in used]
-    # Larger elements first: so each lies at a multiple of its size without holes, which safetensors does not
-    # allow.
-    order = sorted(fresh.values(), key=lambda new: -new.alignment)
-    header = _header(order, blobs, metadata) if order else b""
-    offset = len(header)
-    for new in order:
-        places[new.checksum, new.length] = Chunk(len(packs), offset, new.length, new.checksum)
-        offset += new.length
-    if order:
-        packs.append(Pack(file, offset, len(header), digest(header)))
-    arrays = [[places[new.checksum, new.length] for new in cut] for cut in cuts]
-    return Plan(packs, arrays, header, order, blobs)
+    try:
+        # Before anything is allocated: the frame itself says how long its content is.
+        if zstandard.get_frame_parameters(frame).content_size != length:
+            raise FormatError(
+                f"{where}: a compressed chunk does not have the {length} bytes that are expected"
+            )
+        content = zstandard.ZstdDecompressor().decompress(frame, max_output_size=length)
+    except zstandard.ZstdError as error:
+        raise FormatError(f"{where}: a chunk cannot be decompressed: {error!s:.200}") from error
+    if len(content) != length:
+        raise FormatError(f"{where}: a compressed chunk has {len(content)} bytes, expected {length}")
+    return content
 
 
-def _cut(blob: Blob, number: int) -> list[_New]:
-    view = blob.buffer()
-    if view.nbytes != blob.nbytes:
-        raise ValueError(f"the array {blob.name!r} says it has {blob.nbytes} bytes, but gives {view.nbytes}")
-    alignment = _ITEMSIZE.get(blob.dtype, 1)
-    return [
-        _New(number, start, min(CHUNK, blob.nbytes - start), digest(view[start : start + CHUNK]), alignment)
-        for start in range(0, blob.nbytes, CHUNK)
-    ]
+def pack_file(pack: int) -> str:
+    """The file name of a pack."""
+    number, part = divmod(pack, _PARTS)
+    return f"{number:08d}-{part}.safetensors" if part else f"{number:08d}.safetensors"
 
 
-def _worth_keeping(chunks: Sequence[_New], known: Known) -> set[int]:
-    live = [0] * len(known.packs)
-    for key in {(chunk.checksum, chunk.length) for chunk in chunks}:
-        if (old := known.chunks.get(key)) is not None:
-            live[old.pack] += old.length
-    return {i for i, pack in enumerate(known.packs) if live[i] and 2 * live[i] >= pack.size - pack.header}
+def pack_of(file: str) -> int | None:
+    """The inverse of :func:`pack_file`; None if it is not the name of a pack."""
+    match = PACK_FILE.fullmatch(file)
+    if match is None:
+        return None
+    pack = int(match[1]) * _PARTS + int(match[2] or 0)
+    return pack if int(match[2] or 0) < _PARTS and pack and pack_file(pack) == file else None
 
 
-def _header(chunks: Sequence[_New], blobs: Sequence[Blob], metadata: dict[str, str]) -> bytes:
-    checksums = {_CHECKSUMS: " ".join(chunk.checksum for chunk in chunks)}
-    entries: dict[str, Any] = {_METADATA: metadata | checksums}
+def pack_name(pack: int) -> str:
+    """The name under which the backend has a pack."""
+    return f"{PACKS}/{pack_file(pack)}"
+
+
+def pack_number(pack: int) -> int:
+    """The number of the checkpoint that wrote a pack."""
+    return pack // _PARTS
+
+
+class PackWriter:
+    """Writes the packs of one commit.
+
+    :param number: of the checkpoint.
+    :param run: the id of the run.
+    :param progress: called with the number of bytes of each chunk that is done.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        number: int,
+        run: str,
+        compress: Compressor,
+        progress: Callable[[int], None] = lambda nbytes: None,
+    ) -> None:
+        self._backend = backend
+        self._progress = progress
+        self._run = run
+        self._compress = compress
+        self._next = number * _PARTS
+        #: The packs that were written, and the bytes of each.
+        self.sizes: dict[int, int] = {}
+
+    def write(self, chunks: Iterable[New]) -> None:
+        """Write chunks, in as many packs as they need; each is told where it lies.
+
+        :raises StoreError: if a pack cannot be written.
+        """
+        batch: list[tuple[New, memoryview | bytes, str]] = []
+        size = 0
+        for new in chunks:
+            content = new.content()
+            frame = self._compress(new.array, content)
+            batch.append((new, content, RAW) if frame is None else (new, frame, ZSTD))
+            size += len(batch[-1][1])
+            self._progress(new.length)
+            if size >= PACK_BYTES:
+                self._put(batch)
+                batch, size = [], 0
+        if batch:
+            self._put(batch)
+
+    def _put(self, batch: list[tuple[New, memoryview | bytes, str]]) -> None:
+        # Larger elements first: so each lies at a multiple of its size without holes, which safetensors does
+        # not allow.
+        batch.sort(key=lambda entry: -entry[0].alignment if entry[2] == RAW else 0)
+        pack = self._next
+        metadata = {"perdure_run": self._run, "perdure_pack": pack_file(pack)}
+        header = _header([(new, len(stored), codec) for new, stored, codec in batch], metadata)
+        offset = len(header)
+        for new, stored, codec in batch:
+            new.chunk = Chunk(pack, offset, len(stored), new.length, codec, new.checksum)
+            offset += len(stored)
+        self._next += 1
+        self._backend.put(pack_name(pack), [header, *(stored for _, stored, _ in batch)])
+        self.sizes[pack] = offset
+
+
+def cut(
+    name: str,
+    content: memoryview,
+    start: int = 0,
+    *,
+    whole: tuple[str, tuple[int, ...]] | None = None,
+    itemsize: int = 1,
+) -> Iterator[New]:
+    """Bytes of an array as chunks.
+
+    :param start: where they begin in the array.
+    :param whole: type and shape of the array, where they are all of it.
+    """
+    for at in range(0, content.nbytes, CHUNK):
+        part = content[at : at + CHUNK]
+        yield New(
+            name,
+            start + at,
+            part.nbytes,
+            digest(part),
+            lambda part=part: part,  # type: ignore[misc]
+            *(whole if whole is not None and part.nbytes == content.nbytes else ("U8", ())),
+            alignment=itemsize if part.nbytes % itemsize == 0 else 1,
+        )
+
+
+def element_size(dtype: str) -> int:
+    """Bytes of an element of a type in the words of safetensors; 1 where it has no word for it."""
+    return _ITEMSIZE.get(dtype, 1)
+
+
+def _header(chunks: Sequence[tuple[New, int, str]], metadata: dict[str, str]) -> bytes:
+    checksums = " ".join(
+        new.checksum if codec == RAW else f"{new.checksum}+{new.length}" for new, _, codec in chunks
+    )
+    entries: dict[str, Any] = {_METADATA: {"header": _NO_SEAL, **metadata, _CHECKSUMS: checksums}}
     offset = 0
-    for chunk in chunks:
-        blob = blobs[chunk.blob]
+    for new, stored, codec in chunks:
         # Half a character of UTF-16 is a valid string in Python, but not in other languages' JSON.
-        name = blob.name.encode("utf-8", "backslashreplace").decode("utf-8")
-        dtype, shape = "U8", [chunk.length]
-        if chunk.length == blob.nbytes:
-            if _ITEMSIZE.get(blob.dtype, 0) * math.prod(blob.shape) == blob.nbytes:
-                dtype, shape = blob.dtype, list(blob.shape)
-        else:
-            name = f"{name}[chunk {chunk.start // CHUNK}]"
+        name = new.array.encode("utf-8", "backslashreplace").decode("utf-8")
+        dtype, shape = "U8", [stored]
+        if (
+            codec == RAW
+            and new.shape is not None
+            and _ITEMSIZE.get(new.dtype, 0) * math.prod(new.shape) == stored
+        ):
+            dtype, shape = new.dtype, list(new.shape)
+        if codec != RAW or (new.dtype == "U8" and new.shape != (stored,)):
+            name = f"{name}[{new.start}:{new.start + new.length}]{'' if codec == RAW else '.zst'}"
         entries[_unused(name, entries)] = {
             "dtype": dtype,
             "shape": shape,
-            "data_offsets": [offset, offset + chunk.length],
+            "data_offsets": [offset, offset + stored],
         }
-        offset += chunk.length
+        offset += stored
     text = dump_json(entries)
     text += b" " * (-len(text) % _LENGTH)
-    return len(text).to_bytes(_LENGTH, "little") + text
+    header = bytearray(len(text).to_bytes(_LENGTH, "little") + text)
+    at = _LENGTH + _SEAL_AT
+    header[at : at + len(_NO_SEAL)] = digest(bytes(header)).encode("ascii")
+    return bytes(header)
 
 
 def _unused(name: str, taken: dict[str, Any]) -> str:
@@ -252,31 +321,61 @@ def header_length(start: bytes, size: int, where: str) -> int:
     :raises FormatError: if it cannot be.
     """
     length = _LENGTH + int.from_bytes(start, "little")
-    if len(start) != _LENGTH or length > size:
+    if len(start) != _LENGTH or length > min(size, GET_LIMIT):
         raise FormatError(f"{where}: its header is said to take {length} bytes, but the file has {size}")
     return length
 
 
-def stored_chunks(header: bytes, size: int, where: str) -> list[Chunk]:
-    """Every chunk of the pack that begins with `header` and has `size` bytes in all (as of pack number 0).
+def check_header(header: bytes, file: str, run: str, where: str) -> None:
+    """Whether a header is as it was written, and that of the pack `file` of the run.
+
+    :raises FormatError: if it is not.
+    """
+    at = _LENGTH + _SEAL_AT
+    unsealed = bytearray(header)
+    unsealed[at : at + len(_NO_SEAL)] = _NO_SEAL.encode("ascii")
+    if header[at : at + len(_NO_SEAL)] != digest(bytes(unsealed)).encode("ascii"):
+        raise FormatError(f"{where} is damaged: the checksum of its header is not that of its content")
+    metadata = _entries(header, where).get(_METADATA)
+    own = metadata if isinstance(metadata, dict) else {}
+    if own.get("perdure_run") != run or own.get("perdure_pack") != file:
+        raise FormatError(
+            f"{where} is the pack {own.get('perdure_pack')!r:.80} of run {own.get('perdure_run')!r:.80}: it was "
+            f"renamed, or put in another's place; expected {file} of run {run}"
+        )
+
+
+def stored_chunks(header: bytes, size: int, pack: int, where: str) -> list[Chunk]:
+    """Every chunk of a pack that begins with `header` and has `size` bytes in all.
 
     :raises FormatError: if the header is not one that Perdure writes.
     """
-    entries = load_json(header[_LENGTH:].rstrip(b" "), where)
+    entries = _entries(header, where)
+    chunks = []
     try:
         checksums = entries.pop(_METADATA)[_CHECKSUMS].split()
         spans = sorted(tuple(entry["data_offsets"]) for entry in entries.values())
-        chunks = [
-            Chunk(0, len(header) + start, end - start, checksum)
-            for (start, end), checksum in zip(spans, checksums, strict=True)
-        ]
+        for (start, end), note in zip(spans, checksums, strict=True):
+            checksum, compressed, length = note.partition("+")
+            stored = end - start
+            content = int(length) if compressed else stored
+            chunks.append(
+                Chunk(pack, len(header) + start, stored, content, ZSTD if compressed else RAW, checksum)
+            )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"{where}: its header is not one that Perdure writes: {error!r:.200}") from error
     position = len(header)
     for chunk in chunks:
-        if chunk.offset != position or not 0 < chunk.length <= LONGEST_CHUNK:
+        if chunk.offset != position or not 0 < chunk.stored <= chunk.length <= LONGEST_CHUNK:
             raise FormatError(f"{where}: its header has a hole, an overlap or a chunk of impossible length")
-        position += chunk.length
+        position += chunk.stored
     if position != size:
         raise FormatError(f"{where}: its header describes {position} bytes, but the file has {size}")
     return chunks
+
+
+def _entries(header: bytes, where: str) -> dict[str, Any]:
+    entries = load_json(header[_LENGTH:].rstrip(b" "), where)
+    if not isinstance(entries, dict):
+        raise FormatError(f"{where}: its header is not one that Perdure writes: a {type(entries).__name__}")
+    return entries

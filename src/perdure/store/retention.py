@@ -9,14 +9,60 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 
 from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError
 from perdure.store.backend import Backend
 from perdure.store.manifest import CheckpointInfo, NewerFormatError, manifest_name
-from perdure.store.packs import PACKS
+from perdure.store.packs import pack_name
 from perdure.store.reading import Catalog, pack_sizes
 
 Keep = Collection[int] | Callable[[Sequence[CheckpointInfo]], Iterable[int]]
+
+#: The tag of the first checkpoint that holds a new best policy.
+BEST = "best"
+#: The tag of checkpoints that are never deleted.
+PINNED = "pinned"
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints of a run are kept. What is kept for any of the reasons is kept.
+
+    :param last: so many of the newest ones.
+    :param best: so many of those that followed a new best score, the best ones.
+    :param every: the first one at or after each multiple of so many steps; None for none.
+    """
+
+    last: int = 3
+    best: int = 1
+    every: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.last < 1:
+            raise ValueError(
+                f"keep: expected at least 1 of the newest checkpoints to keep, found {self.last}"
+            )
+        if self.best < 0:
+            raise ValueError(f"keep: expected 0 or more of the best checkpoints to keep, found {self.best}")
+        if self.every is not None and self.every < 1:
+            raise ValueError(f"keep: expected a number of steps, found every={self.every}")
+
+    def __call__(self, good: Sequence[CheckpointInfo]) -> set[int]:
+        """The numbers of those to keep among the good ones, given from the oldest to the newest."""
+        kept = {info.number for info in good[-self.last :]}
+        kept |= {info.number for info in good if PINNED in info.tags}
+        # Each new best is better than those before it.
+        best = [info.number for info in good if BEST in info.tags]
+        kept |= set(best[len(best) - self.best :]) if self.best else set()
+        if self.every is not None:
+            first: dict[int, int] = {}
+            for info in good:
+                first.setdefault(info.step // self.every, info.number)
+            first.pop(0, None)
+            kept |= set(first.values())
+        return kept
+
 
 #: How many good checkpoints must be newer than a damaged one before it is given up.
 NEWER_GOOD = 2
@@ -76,11 +122,11 @@ def sweep(backend: Backend, catalog: Catalog) -> None:
         if not unused:
             return
         try:
-            unused -= {pack.file for pack in catalog.summary(number).packs}
+            unused.difference_update(catalog.summary(number).packs)
         except FileNotFoundError:
             continue
         except StoreError:
             # It may refer to any of them.
             return
-    for file in sorted(unused):
-        backend.delete(f"{PACKS}/{file}")
+    for pack in sorted(unused):
+        backend.delete(pack_name(pack))

@@ -15,7 +15,7 @@ import os
 import threading
 import uuid
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -36,8 +36,9 @@ from perdure.store.manifest import (
     write_manifest,
 )
 from perdure.store.opening import open_run
-from perdure.store.packs import Blob, Known, pack_file, pack_number, plan
-from perdure.store.reading import Catalog, pack_sizes
+from perdure.store.packs import Blob, Compressor, PackWriter, pack_number
+from perdure.store.planning import Known, Plan
+from perdure.store.reading import Catalog, StoredArray, pack_sizes
 from perdure.store.sealed import from_plain, to_plain
 
 
@@ -60,17 +61,27 @@ class Store:
     parent's.
     """
 
-    def __init__(self, backend: Backend, run: RunInfo, *, write: bool, versions: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        run: RunInfo,
+        *,
+        write: bool,
+        versions: Mapping[str, str],
+        compression: str = "auto",
+    ) -> None:
         self._backend = backend
+        self._compress = Compressor(compression)
         self._run = run
         self._catalog = Catalog(backend, run.id)
         self._versions = dict(versions)
         self._writer = os.getpid() if write else None
         self._mutex = threading.RLock()
-        # What is known of the checkpoints: the newest that was found whole, and those that were found
-        # damaged.
-        self._verified: Manifest | None = None
+        #: Called while a commit goes on, with the bytes that are done and those there are to do.
+        self.progress: Callable[[int, int], None] | None = None
         self._damaged: dict[int, str] = {}
+        # The newest checkpoint that was read, and its arrays; what of them was read is known to be whole.
+        self._newest: tuple[int, list[StoredArray]] | None = None
         # What the next commit may refer to; None until it is wanted.
         self._known: Known | None = None
 
@@ -83,6 +94,7 @@ class Store:
         metadata: Mapping[str, Any] | None = None,
         versions: Mapping[str, str] | None = None,
         wait: float = 5.0,
+        compression: str = "auto",
     ) -> Store:
         """Open the run at `where`, a directory or a backend.
 
@@ -93,6 +105,8 @@ class Store:
         :param versions: of the libraries in use, kept with the run and with each checkpoint; those of Python,
             Perdure, torch and NumPy are added.
         :param wait: for how many seconds to wait for another writer to end.
+        :param compression: of what is written: "auto" where the data is such that it pays, "zstd" wherever it
+            makes it smaller, "none".
         :raises LockedError: if another process is writing to the run.
         :raises FormatError: if the run was written by a newer Perdure.
         :raises DamagedError: if ``run.json`` is damaged and there is no manifest to restore it from.
@@ -106,7 +120,8 @@ class Store:
         created = RunInfo(uuid.uuid4().hex, now(), in_use, to_plain(dict(metadata or {}), "metadata"))
         backend.lock(wait)
         try:
-            store = cls(backend, open_run(backend, created), write=True, versions=in_use)
+            found = open_run(backend, created)
+            store = cls(backend, found, write=True, versions=in_use, compression=compression)
             retention.sweep(backend, store._catalog)
         except BaseException:
             backend.unlock()
@@ -130,10 +145,9 @@ class Store:
         """Make `state` a checkpoint: after it returns, the checkpoint survives a power cut.
 
         If the process dies before, there is no such checkpoint, and the older ones are as they were. Only
-        chunks of arrays that the previous checkpoint does not hold are written. Older packs of which less
-        than half is still in use are not referred to any longer, so that the packs of one checkpoint hold at
-        most twice the bytes of its arrays, and each pack's header; with retention, that bounds the disk space
-        of a run.
+        chunks of arrays that the previous checkpoint does not hold are written; of an array that is
+        :class:`perdure.tree.Staged`, only what was set aside is looked at. The packs of one checkpoint take at
+        most twice the bytes that it needs of them, and 4 MiB; with retention, that bounds the disk space of a run.
 
         :param state: its arrays must not change until this returns.
         :param step: how far the run is, in whatever unit it counts.
@@ -142,6 +156,8 @@ class Store:
         :param tags: for finding it again.
         :raises StoreError: if it could not be written, for instance because the disk is full. No checkpoint
             that was there is lost, and the commit can be tried again.
+        :raises DamagedError: if what it would refer to is damaged or gone. Commit a state that is set aside as a
+            whole.
         """
         self._check_writer()
         document, blobs = tree.encode(state)
@@ -166,10 +182,8 @@ class Store:
                 retention.sweep(self._backend, self._catalog)
                 self._known = self._find_known()
             sizes = pack_sizes(self._backend)
-            known = self._known.without({p.file for p in self._known.packs if sizes.get(p.file) != p.size})
             # Higher than all that is there: no name is ever given twice, not even after a commit that failed.
             number = max([0, *map(pack_number, sizes), *self._catalog.numbers()]) + 1
-            made = plan(blobs, known, pack_file(number), {"perdure_run": self._run.id})
             info = CheckpointInfo(
                 number=number,
                 file=manifest_name(number),
@@ -181,23 +195,42 @@ class Store:
                 tags=tuple(map(str, tags)),
                 versions=self._versions,
             )
-            manifest = Manifest(self._run, info, document, made.packs, made.arrays)
+            plan = Plan(blobs, self._known, sizes, self._backend, number)
+            # Until the end it is not known what the disk holds; an error leaves it so.
+            self._known = None
+            writer = PackWriter(
+                self._backend, number, self._run.id, self._compress, self._progressing(plan.size)
+            )
+            layouts = plan.carry_out(writer)
+            manifest = Manifest(self._run, info, document, plan.packs, layouts)
             content = write_manifest(manifest)
             if len(content) > GET_LIMIT:
                 raise StoreError(
                     f"the state's structure takes {len(content)} bytes, at most {GET_LIMIT} can be stored: "
                     "it has too many small objects; keep them in arrays"
                 )
-            # Until the end it is not known what the disk holds; an error leaves it so.
-            self._known = None
-            if made.header:
-                self._backend.put(made.packs[-1].name, made.buffers())
             # Last, and only when the data is durable: with the manifest, the checkpoint exists.
             self._backend.put(info.file, [content])
             self._catalog.note(manifest, content)
-            self._known = Known.of(made.packs, made.arrays)
-            self._verified = manifest
+            stored = [StoredArray(self._backend, layout, number, verified=True) for layout in layouts]
+            for blob, array in zip(blobs, stored, strict=True):
+                if blob.staged is not None:
+                    blob.staged.stored = array
+            self._known = Known(layouts)
+            self._newest = number, stored
             return info
+
+    def _progressing(self, total: int) -> Callable[[int], None]:
+        done = 0
+
+        def progressed(nbytes: int) -> None:
+            nonlocal done
+            done += nbytes
+            # Asked for each time: whoever waits for the commit may have begun to since.
+            if (progress := self.progress) is not None:
+                progress(min(done, total), total)
+
+        return progressed
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """All checkpoints, from the oldest to the newest; of damaged ones, what is wrong with them.
@@ -214,24 +247,29 @@ class Store:
                 infos.append(CheckpointInfo(number, manifest_name(number), damage=str(error)))
         return infos
 
-    def read(self, number: int) -> Checkpoint:
+    def read(self, number: int, *, deep: bool = True) -> Checkpoint:
         """Checkpoint `number`, after all of its data was read once and verified.
 
+        :param deep: otherwise only its manifest is, and whether its files are there. The data is verified
+            in any case when it is read.
         :raises DamagedError: if anything of it is damaged or missing.
         :raises StoreError: if there is no such checkpoint.
         """
         try:
-            return self._read(number)
+            return self._read(number, deep)
         except FileNotFoundError:
             there = ", ".join(map(str, self._catalog.numbers())) or "none"
             raise StoreError(
                 f"there is no checkpoint {number} in {self._backend.locate('')}; those there are: {there}"
             ) from None
 
-    def latest(self) -> Checkpoint | None:
+    def latest(self, *, deep: bool = True, before: int | None = None) -> Checkpoint | None:
         """The newest checkpoint that is whole, or None if there are none at all.
 
         For each newer one that is damaged there is a :class:`DamagedCheckpointWarning`.
+
+        :param deep: see :meth:`read`.
+        :param before: only those of a lower number.
 
         :raises DamagedError: if there are checkpoints, but not one is whole.
         :raises FormatError: if a newer one than that is of a newer Perdure, whose progress must not be lost
@@ -242,8 +280,10 @@ class Store:
             found: Checkpoint | None = None
             vanished = False
             for number in reversed(self._catalog.numbers()):
+                if before is not None and number >= before:
+                    continue
                 try:
-                    found = self._read(number)
+                    found = self._read(number, deep)
                     break
                 except NewerFormatError:
                     raise
@@ -272,7 +312,7 @@ class Store:
 
     def verify(self) -> list[checking.Problem]:
         """Everything that is wrong with the files of the run; reads every byte of them."""
-        return checking.check(self._backend, self._catalog)
+        return checking.check(self._backend, self._catalog, self._run.id)
 
     def retain(self, keep: retention.Keep) -> list[int]:
         """Delete the checkpoints that are not to be kept, and the data that only they needed.
@@ -292,9 +332,12 @@ class Store:
 
     def close(self) -> None:
         """Let another process write. Checkpoints that were read stay readable."""
+        if self._writer != os.getpid():
+            # A forked child has the parent's mutex as it was at that moment, and maybe nobody to give it back.
+            self._writer = None
+            return
         with self._mutex:
-            if self._writer == os.getpid():
-                self._backend.unlock()
+            self._backend.unlock()
             self._writer = None
 
     def __enter__(self) -> Store:
@@ -308,33 +351,54 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store of run {self._run.id} in {self._backend.locate('')}>"
 
-    def _read(self, number: int) -> Checkpoint:
+    def _read(self, number: int, deep: bool = True) -> Checkpoint:
         try:
             manifest = self._catalog.load(number)
-            self._catalog.verify(manifest)
-            state = tree.decode(manifest.document, self._catalog.sources(manifest))
+            if deep:
+                self._catalog.verify(manifest)
+            else:
+                self._catalog.look(manifest)
+            sources = self._catalog.sources(manifest)
+            state = tree.decode(manifest.document, sources)
         except NewerFormatError:
             raise
         except DamagedError as error:
             self._damaged[number] = str(error)
             raise
-        self._damaged.pop(number, None)
-        if self._verified is None or self._verified.info.number <= number:
-            self._verified = manifest
+        for source in sources:
+            source.verified = deep
+        if deep:
+            self._damaged.pop(number, None)
+        if self._newest is None or self._newest[0] <= number:
+            self._newest = number, sources
         return Checkpoint(manifest.info, state)
+
+    def give_up(self, number: int, problem: str) -> None:
+        """Take note that a checkpoint is damaged, as was found out when its arrays were read."""
+        self._damaged[number] = problem
+        if self._newest is not None and self._newest[0] == number:
+            self._newest = None
 
     def _find_known(self) -> Known:
         # Only of a checkpoint whose data was verified: otherwise a damaged chunk would be handed on from
         # checkpoint to checkpoint, and the run would go on without a single good one.
         for number in reversed(self._catalog.numbers()):
-            if self._verified is None or self._verified.info.number != number:
-                try:
-                    self._read(number)
-                except (DamagedError, FileNotFoundError):
-                    continue
-            if self._verified is not None:
-                return Known.of(self._verified.packs, self._verified.arrays)
-        return Known()
+            try:
+                if self._newest is None or self._newest[0] != number:
+                    if number in self._damaged:
+                        continue
+                    self._read(number, deep=False)
+                assert self._newest is not None
+                arrays = self._newest[1]
+                unread = {e.chunk for each in arrays if not each.verified for e in each.layout.extents()}
+                self._catalog.verify_chunks(unread, number)
+            except DamagedError as error:
+                self.give_up(number, str(error))
+                continue
+            except FileNotFoundError:
+                continue
+            return Known([each.layout for each in arrays])
+        return Known([])
 
     def _check_writer(self) -> None:
         if self._writer == os.getpid():

@@ -1,0 +1,232 @@
+"""From a state to a committed checkpoint while the training goes on: set aside, written by a thread, taken note of.
+
+At most one checkpoint is on its way. What becomes of it is known at the next one, at `flush` or at `close`, and an
+error there is raised where the training is. It knows states and a store, and nothing of what they are states of.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
+from perdure.progress import Bar
+from perdure.staging import Stager, Staging
+from perdure.store import CheckpointInfo, Store
+from perdure.tree import State
+
+#: While another checkpoint is written, the next one waits for it, or is left out.
+WHEN_BUSY = ("wait", "skip")
+#: A checkpoint that cannot be written ends the training, or is warned of and tried again the next time.
+ON_ERROR = ("raise", "warn")
+
+
+class Checkpointer:
+    """Commits the checkpoints of one run.
+
+    :param store: open for writing.
+    :param retained: which of the good checkpoints to keep.
+    :param when_busy: see :data:`WHEN_BUSY`.
+    :param on_error: see :data:`ON_ERROR`.
+    :param say: tells a person one line.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        retained: Callable[[Sequence[CheckpointInfo]], set[int]],
+        *,
+        when_busy: str,
+        on_error: str,
+        say: Callable[[str], None],
+    ) -> None:
+        for name, value, allowed in (("when_busy", when_busy, WHEN_BUSY), ("on_error", on_error, ON_ERROR)):
+            if value not in allowed:
+                raise ValueError(f"{name}: expected one of {', '.join(allowed)}, found {value!r:.80}")
+        self.stager = Stager()
+        #: The newest checkpoint that is committed; None before one.
+        self.last: CheckpointInfo | None = None
+        #: The tags of the last checkpoint, if it could not be written.
+        self.unwritten: tuple[str, ...] = ()
+        self._store = store
+        self._retained = retained
+        self._when_busy = when_busy
+        self._on_error = on_error
+        self._say = say
+        self._job: _Job | None = None
+        self._owner = os.getpid()
+        # An error that nobody asks for any more is told when the interpreter ends.
+        reference = weakref.ref(self)
+        self._at_exit = lambda: _report(reference)
+        atexit.register(self._at_exit)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._job is not None and not self._job.done
+
+    def free(self) -> bool:
+        """Whether a checkpoint can begin now, as `when_busy` says; waits for the one before it, or says that it is
+        left out."""
+        if self.busy and self._when_busy == "skip":
+            self._say("a checkpoint is left out: the one before it is still being written")
+            return False
+        self.collect(wait=True)
+        return True
+
+    def save(
+        self,
+        state: State,
+        *,
+        wait: bool,
+        step: int,
+        counters: Mapping[str, Any] | None,
+        metrics: Mapping[str, Any] | None,
+        tags: Sequence[str],
+    ) -> CheckpointInfo | None:
+        """Set a state aside, and have it committed.
+
+        :param state: captured a moment ago.
+        :param wait: until it is durable; otherwise this returns as soon as the training may go on.
+        :returns: the checkpoint, if it was waited for; None also where an error was warned of.
+        """
+        self.collect(wait=True)
+        self.unwritten = ()
+        staging = self.stager.stage(state)
+
+        def commit() -> CheckpointInfo:
+            staging.ready()
+            return self._store.commit(state, step=step, counters=counters, metrics=metrics, tags=tags)
+
+        self._job = _Job(
+            staging, tuple(tags), commit, lambda: self._store.retain(self._retained), self._store
+        )
+        # Arrays too large to be set aside are written from where they are, so nothing may change them.
+        if wait or staging.live:
+            self._job.run_here()
+        else:
+            self._job.start()
+            return None
+        self.collect(wait=True)
+        return self.last if wait else None
+
+    def collect(self, *, wait: bool = False) -> None:
+        """Take note of what became of the checkpoint that was on its way.
+
+        :raises StoreError: if it could not be written, and errors are to be raised.
+        """
+        job = self._job
+        if job is None or os.getpid() != self._owner:
+            return
+        if not job.done and not wait:
+            return
+        job.join()
+        self._job = None
+        if job.error is None:
+            self.stager.committed(job.staging)
+            self.last = job.info
+            return
+        if job.info is not None:
+            # Committed; what failed came after it.
+            self.stager.committed(job.staging)
+            self.last = job.info
+        else:
+            self.stager.failed(job.staging)
+            self.unwritten = job.tags
+            if isinstance(job.error, DamagedError):
+                # What was to be referred to is lost, so nothing that was there before is trusted.
+                self.stager.forget()
+        if self._on_error == "warn" and isinstance(job.error, StoreError):
+            last = (
+                "there is none yet" if self.last is None else f"the last one is that of step {self.last.step}"
+            )
+            warnings.warn(
+                f"a checkpoint could not be written ({last}); the training goes on, and the next one will be tried: "
+                f"{job.error}",
+                CheckpointFailedWarning,
+                stacklevel=4,
+            )
+            return
+        raise job.error
+
+    def flush(self) -> None:
+        """Wait until the checkpoint that is on its way is durable.
+
+        :raises StoreError: if it could not be written, and errors are to be raised.
+        """
+        self.collect(wait=True)
+
+    def close(self) -> None:
+        """Wait for what is on its way, and be told no more."""
+        atexit.unregister(self._at_exit)
+        self.collect(wait=True)
+
+
+class _Job:
+    """One checkpoint on its way."""
+
+    def __init__(
+        self,
+        staging: Staging,
+        tags: tuple[str, ...],
+        commit: Callable[[], CheckpointInfo],
+        after: Callable[[], Any],
+        store: Store,
+    ) -> None:
+        self.staging = staging
+        self.tags = tags
+        self.info: CheckpointInfo | None = None
+        self.error: BaseException | None = None
+        self._commit = commit
+        self._after = after
+        self._store = store
+        self._thread: threading.Thread | None = None
+
+    @property
+    def done(self) -> bool:
+        return self._thread is None or not self._thread.is_alive()
+
+    def start(self) -> None:
+        # Not a daemon: when the interpreter ends, the checkpoint is still written.
+        self._thread = threading.Thread(target=self._run, name="perdure checkpoint")
+        self._thread.start()
+
+    def run_here(self) -> None:
+        with Bar("writing a checkpoint") as bar:
+            self._store.progress = bar.update
+            self._run()
+            self._store.progress = None
+
+    def join(self) -> None:
+        if self._thread is None or self.done:
+            return
+        with Bar("writing a checkpoint") as bar:
+            self._store.progress = bar.update
+            self._thread.join()
+            self._store.progress = None
+
+    def _run(self) -> None:
+        try:
+            self.info = self._commit()
+            self._after()
+            self.staging.rest()
+        except BaseException as error:
+            self.error = error
+            # An error that is kept must not keep the arrays of every frame it went through.
+            if isinstance(error, PerdureError):
+                error.__traceback__ = None
+
+
+def _report(reference: weakref.ref[Checkpointer]) -> None:
+    checkpointer = reference()
+    if checkpointer is None or checkpointer._job is None or os.getpid() != checkpointer._owner:
+        return
+    job, checkpointer._job = checkpointer._job, None
+    job.join()
+    if job.error is not None:
+        checkpointer._say(f"the last checkpoint could not be written: {job.error}")

@@ -1,0 +1,461 @@
+"""Setting aside what changed: from a state whose arrays are live to one that a background thread can write.
+
+The training goes on as soon as this is done, so it is all that a checkpoint costs the training. Of a replay
+buffer only the rows written since the last checkpoint are copied, of other large arrays only the chunks that
+changed, found by their checksums; small arrays are copied whole, into memory that is used again each time.
+It knows live arrays and what is stored of them, and no files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import xxhash
+
+from perdure import devices
+from perdure.arena import Arena, Octets
+from perdure.errors import ChangedRowsWarning
+from perdure.state import rows
+from perdure.state.memory import LiveArray, address
+from perdure.state.rows import Cursor, Rows
+from perdure.tree import Array, Source, Staged, State, flat_bytes
+
+#: An array that is not larger is copied whole; to find out what changed of it would take as long.
+SMALL = 1 << 20
+#: A larger one is never copied before it is known that it changed.
+LARGE = 64 << 20
+#: Stretches that follow each other are stored as one chunk until they have this size.
+LEAST_CHUNK = 64 << 10
+#: More than this is not set aside: it is written while the training waits.
+MOST_STAGED = 1 << 30
+
+#: Whether to compare all rows of all buffers, whatever their cursors say.
+CHECK_ROWS = "PERDURE_CHECK_ROWS"
+
+
+class Stored(Source, Protocol):
+    """What is stored of an array, as the store keeps it (:class:`perdure.store.reading.StoredArray`)."""
+
+    @property
+    def layout(self) -> Any:
+        """The chunks that it consists of (:class:`perdure.store.layout.Layout`)."""
+        ...
+
+    def holds(self, start: int, content: memoryview) -> bool:
+        """Whether the bytes from `start` on are `content`."""
+        ...
+
+
+@dataclass
+class _Known:
+    """What is known of a live array since it was last stored or restored."""
+
+    owner: Callable[[], Any]
+    stored: Stored
+    cursor: Cursor | None
+    #: Whether most of it changed the last time, as the weights of a network do.
+    changes: bool = True
+    #: Where the next chunk begins that is compared although its rows were not written.
+    next_check: int = 0
+
+
+class _Watched:
+    """A buffer, and for each of its rings how many rows were seen to be written since a checkpoint."""
+
+    def __init__(self, rows: Rows, cursor: Cursor) -> None:
+        self.rows = rows
+        self.stored = cursor
+        self.seen = cursor
+        self.advanced = [0] * len(cursor.rings)
+        self.looks = 0
+        self.emptied = False
+        #: Whether rows changed although they had not been written.
+        self.distrusted = False
+
+    def look(self) -> None:
+        now = self.rows.cursor()
+        found = None if now is None else rows.advance(self.seen, now)
+        self.looks += 1
+        if now is None or found is None:
+            self.emptied = True
+        else:
+            self.seen = now
+            self.advanced = [a + b for a, b in zip(self.advanced, found, strict=True)]
+
+    def written(self) -> list[tuple[int, int]] | None:
+        """The rows that may have been written since the checkpoint; None if any may."""
+        # Where a buffer does not count its rows, that it was not looked at in between may hide a lap.
+        if self.emptied or (self.looks < 2 and any(ring.written is None for ring in self.seen.rings)):
+            return None
+        return rows.between(self.stored, self.seen, self.advanced)
+
+
+@dataclass
+class Staging:
+    """A state that was set aside, and what is to be remembered once it is committed.
+
+    :param state: its arrays no longer change, but for those that are too large (`live`).
+    :param live: whether some of its arrays are still live: then the training has to wait until it is written.
+    :param nbytes: how many bytes were copied.
+    :param ready: waits until the bytes that come from an accelerator are there.
+    :param rest: to be called, by any thread, when nothing that was set aside is needed any more.
+    """
+
+    state: State
+    live: bool = False
+    nbytes: int = 0
+    ready: Callable[[], None] = lambda: None
+    rest: Callable[[], None] = lambda: None
+    arrays: list[tuple[Array, LiveArray]] = field(default_factory=list)
+    watched: dict[int, _Watched] = field(default_factory=dict)
+
+
+class Stager:
+    """Remembers for the live arrays of one run what of them is stored where."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], _Known] = {}
+        self._watched: dict[int, _Watched] = {}
+        self._pending: Staging | None = None
+        #: Of small tensors, which are copied each time: where they lie, and their bytes. To find these takes longer
+        #: than to copy them.
+        self._views: dict[int, tuple[torch.Tensor, int, Octets]] = {}
+        self._arena = Arena()
+        self._turn = 0
+        self._check_all = os.environ.get(CHECK_ROWS, "") not in ("", "0")
+
+    # -- what goes on between checkpoints ------------------------------------------------------------------
+
+    def observe(self) -> None:
+        """Look where the buffers are. To be called often: then their laps are counted."""
+        for watched in self._watched.values():
+            watched.look()
+        if self._pending is not None:
+            for watched in self._pending.watched.values():
+                watched.look()
+
+    def forget(self) -> None:
+        """The next checkpoint writes everything."""
+        self._known.clear()
+        self._watched.clear()
+        self._pending = None
+
+    def prime(self, state: State, filled: Sequence[tuple[Any, Source]]) -> None:
+        """Take note that live arrays hold what was just restored into them.
+
+        :param state: captured after restoring.
+        :param filled: the arrays that were filled, and from what.
+        """
+        self.forget()
+        sources = {_place(live): source for live, source in filled}
+        self._watched = _watch(state)
+        for node in state.arrays:
+            live: Any = node.data
+            source: Any = sources.get(_place(live))
+            if source is not None and hasattr(source, "layout"):
+                self._note(node, live, source, self._watched)
+
+    # -- setting aside -------------------------------------------------------------------------------------
+
+    def stage(self, state: State) -> Staging:
+        """Copy what changed since the last checkpoint.
+
+        :param state: as captured a moment ago; its arrays are replaced by what was set aside of them.
+        """
+        self.observe()
+        staging = Staging(state, watched=_watch(state))
+        if not self._check_all:
+            self._check_spots(state)
+        views, self._views = self._views, {}
+        copies: list[devices.Copy] = []
+        arena = self._arena
+        arena.begin()
+        for node in state.arrays:
+            live: Any = node.data
+            nbytes = live.nbytes
+            content = None
+            stretches: Sequence[tuple[int, int]] = ((0, nbytes),) if nbytes else ()
+            stored: Stored | None = None
+            if not isinstance(live, torch.Tensor):
+                content = _array(node, live)
+            elif not _streams(live):
+                content = self._tensor(node, live, views)
+            if nbytes > SMALL:
+                stretches, stored = self._changed(node, live, content)
+                nbytes = sum([stop - start for start, stop in stretches])
+            if arena.used + nbytes > MOST_STAGED:
+                # Left live, and written from where it is.
+                staging.live = True
+                continue
+            pieces = []
+            for start, stop in stretches:
+                target = arena.take(stop - start)
+                if content is not None:
+                    target[:] = content[start:stop]
+                elif stored is None:
+                    copies.append((live, node.order, target))
+                else:
+                    octets = live.detach().view(-1).view(torch.uint8)
+                    copies.append((octets[start:stop], (0,), target))
+                pieces.append((start, target.data))
+            node.data = Staged(live.nbytes, pieces, stored, lasting=node.rows is not None)
+            staging.arrays.append((node, live))
+        staging.nbytes = arena.used
+        staging.rest = partial(arena.prepare, pin=bool(copies))
+        if copies:
+            staging.ready = devices.begin(copies)
+        self._pending = staging
+        return staging
+
+    def committed(self, staging: Staging) -> None:
+        """Take note that what was set aside is stored now."""
+        before, self._known = self._known, {}
+        for key, watched in staging.watched.items():
+            old_watch = self._watched.get(key)
+            watched.distrusted = old_watch is not None and old_watch.distrusted
+        self._watched, self._pending = staging.watched, None
+        for node, live in staging.arrays:
+            staged: Any = node.data
+            if staged.nbytes <= SMALL or staged.stored is None:
+                continue
+            known = self._note(node, live, staged.stored, staging.watched)
+            old = before.get(_place(live))
+            if old is not None and old.owner() is known.owner():
+                known.next_check = old.next_check
+                known.changes = node.rows is None and _differ(old.stored, staged.stored)
+
+    def failed(self, staging: Staging) -> None:
+        """Take note that what was set aside is not stored; it will be set aside again."""
+        if self._pending is staging:
+            self._pending = None
+
+    def _note(self, node: Array, live: Any, stored: Stored, watched: dict[int, _Watched]) -> _Known:
+        found = watched.get(_buffer(node))
+        known = _Known(weakref.ref(_owner(live)), stored, None if found is None else found.stored)
+        self._known[_place(live)] = known
+        return known
+
+    def _tensor(
+        self, node: Array, live: torch.Tensor, views: dict[int, tuple[torch.Tensor, int, Octets]]
+    ) -> Octets:
+        """The bytes of a tensor, flat; without a copy where they lie together in main memory."""
+        seen = views.get(id(live))
+        if seen is not None and seen[0] is live and seen[1] == live.data_ptr():
+            self._views[id(live)] = seen
+            return seen[2]
+        content = np.frombuffer(flat_bytes(live, node.order), np.uint8)
+        if live.nbytes <= SMALL and _lies_flat(node, live):
+            self._views[id(live)] = live, live.data_ptr(), content
+        return content
+
+    # -- what changed --------------------------------------------------------------------------------------
+
+    def _changed(
+        self, node: Array, live: LiveArray, content: Octets | None
+    ) -> tuple[Sequence[tuple[int, int]], Stored | None]:
+        """The stretches of a large array's bytes to set aside, and what holds all others.
+
+        :param content: its bytes; None where they are not in main memory.
+        """
+        everything = ((0, live.nbytes),)
+        known = self._known.get(_place(live))
+        if known is None or known.owner() is not _owner(live) or not _lies_flat(node, live):
+            return everything, None
+        if node.rows is None and known.changes and live.nbytes <= LARGE:
+            return everything, None
+        stretches = self._written(node, known, live.nbytes)
+        if content is not None and stretches is not None and self._check_all:
+            stretches = self._checked(node, known, stretches, content)
+        if stretches is None:
+            if content is None:
+                return everything, None
+            stretches = _unlike(known.stored, content, everything)
+        return _widened(known.stored, stretches), known.stored
+
+    def _written(self, node: Array, known: _Known, nbytes: int) -> list[tuple[int, int]] | None:
+        """The bytes of the rows that were written; None if any may have been."""
+        watched = self._watched.get(_buffer(node))
+        if watched is None or watched.distrusted or watched.stored is not known.cursor:
+            return None
+        found = watched.written()
+        height = node.shape[0] if node.shape else 0
+        if found is None or not height or any(stop > height for _, stop in found):
+            return None
+        size = nbytes // height
+        return [(start * size, stop * size) for start, stop in found]
+
+    def _checked(
+        self, node: Array, known: _Known, stretches: list[tuple[int, int]], content: Octets
+    ) -> list[tuple[int, int]]:
+        """The same, after all other rows were compared with what is stored of them."""
+        unlike = _unlike(known.stored, content, _complement(stretches, content.nbytes), read=True)
+        if unlike:
+            self._distrust(node)
+        return rows.merged([*stretches, *unlike])
+
+    def _check_spots(self, state: State) -> None:
+        """Compare a little of each buffer that says that it has not changed.
+
+        What comes after the last row that was written is the first to change if a lap was missed, and is
+        looked at each time in the largest array. Another chunk, of another array each time, finds out before
+        long that a cursor tells lies.
+        """
+        self._turn += 1
+        for key in self._watched:
+            arrays = []
+            for node in state.arrays:
+                live: Any = node.data
+                if _buffer(node) == key and live.nbytes > SMALL and _lies_here(live):
+                    known = self._known.get(_place(live))
+                    stretches = None if known is None else self._written(node, known, live.nbytes)
+                    if known is not None and stretches is not None:
+                        arrays.append((node, known, stretches))
+            if not arrays:
+                continue
+            largest = max(arrays, key=lambda each: each[0].data.nbytes)  # type: ignore[union-attr]
+            ahead = largest[2][-1][1] if largest[2] else 0
+            other = arrays[self._turn % len(arrays)]
+            spots = [
+                (*largest, self._spot(*largest, ahead)),
+                (*other, self._spot(*other, other[1].next_check)),
+            ]
+            other[1].next_check = spots[1][3][-1][1] if spots[1][3] else 0
+            for node, known, _, spot in spots:
+                live = node.data
+                if spot and _unlike(
+                    known.stored, np.frombuffer(flat_bytes(live, node.order), np.uint8), spot
+                ):
+                    self._distrust(node)
+
+    @staticmethod
+    def _spot(node: Array, known: _Known, stretches: list[tuple[int, int]], at: int) -> list[tuple[int, int]]:
+        """One of the chunks from a place on that say that they have not changed, if there is any near."""
+        nbytes = known.stored.nbytes
+        others = _complement(stretches, nbytes)
+        for begin, extent in itertools.islice(known.stored.layout.placed(at % nbytes), 4):
+            end = begin + extent.take
+            if extent.whole and any(start <= begin and end <= stop for start, stop in others):
+                return [(begin, end)]
+        return []
+
+    def _distrust(self, node: Array) -> None:
+        watched = self._watched.get(_buffer(node))
+        if watched is not None and not watched.distrusted:
+            watched.distrusted = True
+            warnings.warn(
+                f"{node.name}: rows changed that its buffer had not written. From now on all of it is compared with "
+                "the last checkpoint, which is as exact and takes longer",
+                ChangedRowsWarning,
+                stacklevel=2,
+            )
+
+
+def _watch(state: State) -> dict[int, _Watched]:
+    """The buffers of a state, as far as they are now."""
+    found: dict[int, _Watched] = {}
+    for node in state.arrays:
+        key = _buffer(node)
+        if key and key not in found and (cursor := node.rows.cursor()) is not None:
+            found[key] = _Watched(node.rows, cursor)
+    return found
+
+
+def _buffer(node: Array) -> int:
+    return 0 if node.rows is None else id(node.rows.buffer)
+
+
+def _owner(live: LiveArray) -> Any:
+    """The array that memory belongs to: views are made anew each time."""
+    if isinstance(live, torch.Tensor):
+        return live
+    while isinstance(live.base, np.ndarray):
+        live = live.base
+    return live
+
+
+def _place(live: LiveArray) -> tuple[int, int]:
+    return address(live), live.nbytes
+
+
+def _array(node: Array, live: np.ndarray[Any, Any]) -> Octets:
+    """The bytes of an array, flat; without a copy where they lie together."""
+    if live.flags.c_contiguous and live.ndim and live.nbytes:
+        return live.reshape(-1).view(np.uint8)
+    return np.frombuffer(flat_bytes(live, node.order), np.uint8)
+
+
+def _streams(live: torch.Tensor) -> bool:
+    """Whether a tensor is on a device that copies by itself."""
+    return live.is_cuda
+
+
+def _lies_flat(node: Array, live: LiveArray) -> bool:
+    """Whether an array's bytes lie as they are stored, row after row."""
+    if node.order != tuple(range(len(node.shape))):
+        return False
+    return live.is_contiguous() if isinstance(live, torch.Tensor) else bool(live.flags.c_contiguous)
+
+
+def _lies_here(live: LiveArray) -> bool:
+    """Whether an array is in main memory."""
+    return not isinstance(live, torch.Tensor) or live.is_cpu
+
+
+def _unlike(
+    stored: Stored, content: Octets, stretches: Sequence[tuple[int, int]], *, read: bool = False
+) -> list[tuple[int, int]]:
+    """The stretches, chunk by chunk, whose content is not what is stored of them.
+
+    :param read: whether to read the parts of chunks that a checksum says nothing about; otherwise they count
+        as changed.
+    """
+    found = []
+    view: Any = memoryview(content)  # type: ignore[arg-type]
+    for start, stop in stretches:
+        for begin, extent in stored.layout.placed(start, stop):
+            low, high = max(begin, start), min(begin + extent.take, stop)
+            if extent.whole and high - low == extent.take:
+                same = xxhash.xxh3_128_hexdigest(view[low:high]) == extent.chunk.checksum
+            else:
+                same = read and stored.holds(low, view[low:high])
+            if not same:
+                found.append((low, high))
+    return rows.merged(found)
+
+
+def _widened(stored: Stored, stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The stretches with the small chunks before them, so that there are never many of those.
+
+    As large as what is before it: so each byte is written again a few times at most, whatever the number of
+    checkpoints.
+    """
+    found = []
+    for start, stop in stretches:
+        while start and stop - start < LEAST_CHUNK:
+            begin, _ = next(iter(stored.layout.placed(start - 1, start)))
+            if start - begin > 2 * (stop - start) or start - begin >= LEAST_CHUNK:
+                break
+            start = begin
+        found.append((start, stop))
+    return rows.merged(found)
+
+
+def _complement(stretches: Sequence[tuple[int, int]], nbytes: int) -> list[tuple[int, int]]:
+    edges = [0, *(edge for stretch in stretches for edge in stretch), nbytes]
+    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
+
+
+def _differ(before: Stored, after: Stored) -> bool:
+    """Whether most of the chunks that an array consists of are others than before."""
+    old = {extent.chunk for extent in before.layout.extents()}
+    now = [extent.chunk for extent in after.layout.extents()]
+    return sum(chunk not in old for chunk in now) * 2 > len(now)

@@ -69,7 +69,9 @@ def run(*, rounds: int, profiles: int) -> Result:
         ],
         [
             Figure(
-                "import perdure adds under 100 ms to import torch",
+                "import perdure",
+                "fresh process",
+                "adds under 100 ms to import torch",
                 f"{milliseconds(statistics.median(only[0]))}; with Run and all it needs {milliseconds(median)}, "
                 f"{share:.1%} of import torch",
                 median < _MOST,

@@ -13,7 +13,26 @@ import torch
 from rich.console import Console
 from rich.table import Table as RichTable
 
-_LIBRARIES = ("perdure", "torch", "numpy", "stable-baselines3")
+_LIBRARIES = (
+    "perdure",
+    "torch",
+    "numpy",
+    "stable-baselines3",
+    "tianshou",
+    "torchrl",
+    "tensordict",
+    "orbax-checkpoint",
+    "jax",
+    "h5py",
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """Rows of a table that belong together."""
+
+    title: str
+    rows: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -22,17 +41,24 @@ class Table:
 
     title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str]] = ()
+    sections: Sequence[Section] = ()
     note: str = ""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What Perdure promises, what was measured, and whether it is kept."""
+    """What Perdure promises, what was measured, and whether it is kept.
 
-    promise: str
+    :param where: the workload.
+    :param reached: None where nothing was promised, or it was not measured.
+    """
+
+    what: str
+    where: str
+    target: str
     found: str
-    reached: bool
+    reached: bool | None
 
 
 @dataclass
@@ -56,13 +82,20 @@ def machine() -> dict[str, Any]:
         "load": round(os.getloadavg()[0], 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        **{library: importlib.metadata.version(library) for library in _LIBRARIES},
+        "versions": {library: _version(library) for library in _LIBRARIES},
     }
+
+
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def machine_line(facts: dict[str, Any]) -> str:
     """The same in one line."""
-    libraries = ", ".join(f"{library} {facts[library]}" for library in _LIBRARIES)
+    libraries = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version)
     return (
         f"{facts['cores']} cores ({facts['torch_threads']} torch threads, load {facts['load']}), "
         f"{facts['system']}, Python {facts['python']}, {libraries}"
@@ -72,29 +105,37 @@ def machine_line(facts: dict[str, Any]) -> str:
 def show(result: Result, console: Console) -> None:
     """Print the tables of one benchmark."""
     for table in result.tables:
-        drawn = RichTable(
-            *table.columns[:1],
-            title=table.title,
-            title_justify="left",
-            caption=table.note,
-            caption_justify="left",
-        )
-        for column in table.columns[1:]:
-            drawn.add_column(column, justify="right")
+        drawn = RichTable(title=table.title, title_justify="left", caption=table.note, caption_justify="left")
+        for position, column in enumerate(table.columns):
+            drawn.add_column(column, justify="right" if position else "left")
         for row in table.rows:
             drawn.add_row(*row)
-        console.print(drawn)
+        for number, section in enumerate(table.sections, 1):
+            drawn.add_section()
+            # A cell that is as wide as the table is not to be had; so its title stands by a number, and below.
+            drawn.add_row(f"[bold]{section.title.partition(':')[0]}[/] [{number}]")
+            for row in section.rows:
+                drawn.add_row(*row)
+        console.print(drawn, highlight=False)
+        for number, section in enumerate(table.sections, 1):
+            console.print(f"[{number}] {section.title}", markup=False, highlight=False)
 
 
-def show_figures(results: Sequence[Result], console: Console) -> None:
-    """Print what was promised beside what was found."""
+def show_figures(results: Sequence[Result], console: Console, *, decided: bool = True) -> None:
+    """Print what was promised beside what was found.
+
+    :param decided: whether the sizes were those that the promises are about.
+    """
     if not any(result.figures for result in results):
         return
-    drawn = RichTable("promise", "found", "reached", title="Figures", title_justify="left")
+    columns = ("figure", "where", "to reach", "found", "reached")
+    title = "Figures" if decided else "Figures: of sizes that decide nothing"
+    drawn = RichTable(*columns, title=title, title_justify="left")
     for result in results:
         for figure in result.figures:
-            drawn.add_row(figure.promise, figure.found, "yes" if figure.reached else "[bold red]no[/]")
-    console.print(drawn)
+            answer = {True: "yes", False: "[bold red]no[/]", None: ""}[figure.reached if decided else None]
+            drawn.add_row(figure.what, figure.where, figure.target, figure.found, answer)
+    console.print(drawn, highlight=False)
 
 
 def milliseconds(seconds: float) -> str:

@@ -7,6 +7,11 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -28,17 +33,20 @@ def timed(action: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def rotated(items: Sequence[T], number: int) -> list[T]:
+    """The order of a round: what runs first finds other caches than what runs last, so it is not always the same."""
+    shift = number % len(items)
+    return [*items[shift:], *items[:shift]]
+
+
 def interleaved(cases: Mapping[str, Case], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
     """Seconds of each case in each round.
 
-    In each round every case runs once, and a slow minute of the machine so meets all of them. The order is
-    rotated from round to round, because what runs first finds other caches than what runs last.
+    In each round every case runs once, and a slow minute of the machine so meets all of them.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    names = list(cases)
     for number in range(-warmup, rounds):
-        shift = number % len(names)
-        for name in names[shift:] + names[:shift]:
+        for name in rotated(list(cases), number):
             case = cases[name]
             if case.prepare is not None:
                 case.prepare()
@@ -48,6 +56,19 @@ def interleaved(cases: Mapping[str, Case], rounds: int, warmup: int = 1) -> dict
             if number >= 0:
                 seconds[name].append(took)
     return seconds
+
+
+_SCRATCH = 64 << 20
+_scratch: list[np.ndarray] = []
+
+
+def settle() -> None:
+    """Off the clock, before what is timed: collect the garbage, and leave nothing of the last case in the caches of the
+    processor. What a training changed between two checkpoints is not there either."""
+    gc.collect()
+    if not _scratch:
+        _scratch.append(np.ones(_SCRATCH, np.uint8))
+    _scratch[0].sum(dtype=np.int64)
 
 
 def paired_ratios(values: Sequence[float], bases: Sequence[float]) -> list[float]:

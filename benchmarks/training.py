@@ -1,4 +1,4 @@
-"""How much slower a training is that takes a checkpoint every ten seconds."""
+"""How much slower a training is that takes a checkpoint every five seconds."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import math
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from benchmarks.report import Figure, Result, Table, milliseconds
 from benchmarks.timing import paired_ratios, spread
-from benchmarks.worlds import trained_sac
+from benchmarks.worlds import sac, trained
 from perdure.integrations.sb3 import PersistenceCallback
 
-_INTERVAL = 10.0
+_INTERVAL = 5.0
 _MOST = 0.01
 _FIRST = 3
 _CALIBRATION_STEPS = 20
@@ -26,12 +29,21 @@ class Segment:
 
     :param checkpointed: whether a checkpoint is taken at its beginning.
     :param inside: seconds in it that the training thread spent in Perdure.
+    :param seconds: that it took.
+    :param processor: seconds that the training thread computed; other programs do not count there.
     """
 
     checkpointed: bool
     inside: float = 0.0
     seconds: float = 0.0
+    processor: float = 0.0
     started: float = field(default_factory=time.perf_counter)
+    started_processor: float = field(default_factory=time.thread_time)
+
+    def end(self) -> None:
+        """Read the clocks."""
+        self.seconds = time.perf_counter() - self.started
+        self.processor = time.thread_time() - self.started_processor
 
 
 class Alternating(PersistenceCallback):
@@ -88,8 +100,7 @@ class Alternating(PersistenceCallback):
 
     def _next_segment(self) -> None:
         if self.segments:
-            last = self.segments[-1]
-            last.seconds = time.perf_counter() - last.started
+            self.segments[-1].end()
         if len(self.segments) < len(self.plan):
             segment = Segment(self.plan[len(self.segments)])
             self.segments.append(segment)
@@ -108,11 +119,11 @@ class Alternating(PersistenceCallback):
 
 
 def run(*, pairs: int, seconds: float = _INTERVAL, capacity: int = 1_000_000) -> Result:
-    """Train SB3 SAC on Pendulum, in `pairs` of segments of `seconds` with one checkpoint and without.
+    """Train SB3 SAC, in `pairs` of segments of `seconds` with one checkpoint and without.
 
     :param capacity: of the replay buffer, which is full. The default is that of SAC.
     """
-    model = trained_sac(capacity)
+    model = trained(sac(capacity))
     with TemporaryDirectory(
         prefix="perdure-benchmark-", dir=os.environ.get("PERDURE_BENCHMARK_DIR")
     ) as directory:
@@ -121,47 +132,46 @@ def run(*, pairs: int, seconds: float = _INTERVAL, capacity: int = 1_000_000) ->
     found = callback.pairs()
     stalls = [with_.inside for with_, _ in found]
     ticks = [without.inside for _, without in found]
-    ratios = paired_ratios([with_.seconds for with_, _ in found], [without.seconds for _, without in found])
+    wall = paired_ratios([with_.seconds for with_, _ in found], [without.seconds for _, without in found])
+    processor = paired_ratios(
+        [with_.processor for with_, _ in found], [without.processor for _, without in found]
+    )
     # Of the interval, not of the segment: a noisy machine makes that longer.
     share = statistics.mean(stalls) / seconds
-    low, high = spread(ratios)
-    middle = statistics.median(ratios)
+    low, high = certain(wall)
+    slower = statistics.median(wall) - 1
+    rows = [
+        ["stall of a checkpoint, mean", milliseconds(statistics.mean(stalls)), _range(stalls)],
+        ["stall / interval", f"{share:.2%}", f"{min(stalls) / seconds:.2%} - {max(stalls) / seconds:.2%}"],
+        [
+            "asking whether one is due / interval",
+            f"{statistics.mean(ticks) / seconds:.3%}",
+            f"{callback.steps:,} times",
+        ],
+        ["time with / without, median of pairs", f"{slower:+.2%}", _quartiles(wall)],
+        [
+            "the thread's processor time, likewise",
+            f"{statistics.median(processor) - 1:+.2%}",
+            _quartiles(processor),
+        ],
+    ]
     figure = Figure(
-        f"with a checkpoint every {_INTERVAL:g} s, training is at most 1 % slower",
-        f"{share:.2%} by the stalls; end to end {middle - 1:+.2%} ({low - 1:+.2%} to {high - 1:+.2%})",
-        share <= _MOST,
+        "whole training",
+        f"checkpoint every {_INTERVAL:g} s",
+        "at most 1 % slower",
+        f"{slower:+.2%} (90 % sure: {low - 1:+.2%} to {high - 1:+.2%}); by the stalls alone {share:.2%}",
+        slower <= _MOST,
     )
     return Result(
         "training",
         [
             Table(
-                f"Training with a checkpoint every {seconds:g} s: SB3 SAC on Pendulum, full buffer of "
+                f"Training with a checkpoint every {seconds:g} s: SB3 SAC, full buffer of "
                 f"{capacity:,} transitions ({pairs} pairs of segments of {callback.steps:,} steps)",
                 ["what", "value", "spread"],
-                [
-                    [
-                        "stall of a checkpoint, mean",
-                        milliseconds(statistics.mean(stalls)),
-                        f"{milliseconds(min(stalls))} - {milliseconds(max(stalls))}",
-                    ],
-                    [
-                        "stall / interval",
-                        f"{share:.2%}",
-                        f"{min(stalls) / seconds:.2%} - {max(stalls) / seconds:.2%}",
-                    ],
-                    [
-                        "asking whether one is due / interval",
-                        f"{statistics.mean(ticks) / seconds:.3%}",
-                        f"{callback.steps:,} times",
-                    ],
-                    [
-                        "time with / time without, by pairs",
-                        f"{middle:.4f}",
-                        f"quartiles {low:.4f} - {high:.4f}",
-                    ],
-                ],
+                rows,
                 note=f"Not counted: the first checkpoint of the run, which writes everything "
-                f"({milliseconds(callback.first[0])}).",
+                f"({milliseconds(callback.first[0])}). Spread of the ratios: quartiles.",
             )
         ],
         # The promise is about this interval; a shorter one only shows that the benchmark runs.
@@ -171,8 +181,31 @@ def run(*, pairs: int, seconds: float = _INTERVAL, capacity: int = 1_000_000) ->
             "steps_each": callback.steps,
             "first": callback.first,
             "pairs": [
-                {"stall": with_.inside, "with": with_.seconds, "without": without.seconds}
+                {
+                    "stall": with_.inside,
+                    "with": with_.seconds,
+                    "without": without.seconds,
+                    "processor_with": with_.processor,
+                    "processor_without": without.processor,
+                }
                 for with_, without in found
             ],
         },
     )
+
+
+def certain(ratios: Sequence[float], draws: int = 2_000) -> tuple[float, float]:
+    """Between which values the median lies with a certainty of 90 %, by drawing the pairs again and again."""
+    random = np.random.default_rng(0)
+    medians = np.median(random.choice(np.asarray(ratios), (draws, len(ratios))), axis=1)
+    low, high = np.quantile(medians, [0.05, 0.95])
+    return float(low), float(high)
+
+
+def _quartiles(ratios: Sequence[float]) -> str:
+    low, high = spread(ratios)
+    return f"{low - 1:+.2%} to {high - 1:+.2%}"
+
+
+def _range(seconds: Sequence[float]) -> str:
+    return f"{milliseconds(min(seconds))} - {milliseconds(max(seconds))}"

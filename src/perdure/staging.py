@@ -25,9 +25,10 @@ from perdure import devices
 from perdure.arena import Arena, Octets
 from perdure.errors import ChangedRowsWarning
 from perdure.state import rows
-from perdure.state.memory import LiveArray, address
-from perdure.state.rows import Cursor, Rows
-from perdure.tree import Array, Source, Staged, State, flat_bytes
+from perdure.state.memory import LiveArray
+from perdure.state.rows import Cursor
+from perdure.tree import Array, Source, Staged, State
+from perdure.watching import Watched, buffer_of, lies_flat, octets, place, watch
 
 #: An array that is not larger is copied whole; to find out what changed of it would take as long.
 SMALL = 1 << 20
@@ -68,37 +69,6 @@ class _Known:
     next_check: int = 0
 
 
-class _Watched:
-    """A buffer, and for each of its rings how many rows were seen to be written since a checkpoint."""
-
-    def __init__(self, rows: Rows, cursor: Cursor) -> None:
-        self.rows = rows
-        self.stored = cursor
-        self.seen = cursor
-        self.advanced = [0] * len(cursor.rings)
-        self.looks = 0
-        self.emptied = False
-        #: Whether rows changed although they had not been written.
-        self.distrusted = False
-
-    def look(self) -> None:
-        now = self.rows.cursor()
-        found = None if now is None else rows.advance(self.seen, now)
-        self.looks += 1
-        if now is None or found is None:
-            self.emptied = True
-        else:
-            self.seen = now
-            self.advanced = [a + b for a, b in zip(self.advanced, found, strict=True)]
-
-    def written(self) -> list[tuple[int, int]] | None:
-        """The rows that may have been written since the checkpoint; None if any may."""
-        # Where a buffer does not count its rows, that it was not looked at in between may hide a lap.
-        if self.emptied or (self.looks < 2 and any(ring.written is None for ring in self.seen.rings)):
-            return None
-        return rows.between(self.stored, self.seen, self.advanced)
-
-
 @dataclass
 class Staging:
     """A state that was set aside, and what is to be remembered once it is committed.
@@ -116,7 +86,7 @@ class Staging:
     ready: Callable[[], None] = lambda: None
     rest: Callable[[], None] = lambda: None
     arrays: list[tuple[Array, LiveArray]] = field(default_factory=list)
-    watched: dict[int, _Watched] = field(default_factory=dict)
+    watched: dict[int, Watched] = field(default_factory=dict)
 
 
 class Stager:
@@ -124,7 +94,7 @@ class Stager:
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], _Known] = {}
-        self._watched: dict[int, _Watched] = {}
+        self._watched: dict[int, Watched] = {}
         self._pending: Staging | None = None
         #: Of small tensors, which are copied each time: where they lie, and their bytes. To find these takes longer
         #: than to copy them.
@@ -156,11 +126,13 @@ class Stager:
         :param filled: the arrays that were filled, and from what.
         """
         self.forget()
-        sources = {_place(live): source for live, source in filled}
-        self._watched = _watch(state)
+        sources = {place(live): source for live, source in filled}
+        self._watched = watch(state)
         for node in state.arrays:
             live: Any = node.data
-            source: Any = sources.get(_place(live))
+            source: Any = sources.get(place(live))
+            if (watched := self._watched.get(buffer_of(node))) is not None and _has_rows(node, live):
+                watched.witness(node, live)
             if source is not None and hasattr(source, "layout"):
                 self._note(node, live, source, self._watched)
 
@@ -172,21 +144,25 @@ class Stager:
         :param state: as captured a moment ago; its arrays are replaced by what was set aside of them.
         """
         self.observe()
-        staging = Staging(state, watched=_watch(state))
-        if not self._check_all:
-            self._check_spots(state)
+        staging = Staging(state, watched=watch(state))
+        live: Any
+        self._question(state)
+        for node in state.arrays:
+            live = node.data
+            if (watched := staging.watched.get(buffer_of(node))) is not None and _has_rows(node, live):
+                watched.witness(node, live)
         views, self._views = self._views, {}
         copies: list[devices.Copy] = []
         arena = self._arena
         arena.begin()
         for node in state.arrays:
-            live: Any = node.data
+            live = node.data
             nbytes = live.nbytes
             content = None
             stretches: Sequence[tuple[int, int]] = ((0, nbytes),) if nbytes else ()
             stored: Stored | None = None
             if not isinstance(live, torch.Tensor):
-                content = _array(node, live)
+                content = octets(node, live)
             elif not _streams(live):
                 content = self._tensor(node, live, views)
             if nbytes > SMALL:
@@ -204,8 +180,8 @@ class Stager:
                 elif stored is None:
                     copies.append((live, node.order, target))
                 else:
-                    octets = live.detach().view(-1).view(torch.uint8)
-                    copies.append((octets[start:stop], (0,), target))
+                    flat = live.detach().view(-1).view(torch.uint8)
+                    copies.append((flat[start:stop], (0,), target))
                 pieces.append((start, target.data))
             node.data = Staged(live.nbytes, pieces, stored, lasting=node.rows is not None)
             staging.arrays.append((node, live))
@@ -228,7 +204,7 @@ class Stager:
             if staged.nbytes <= SMALL or staged.stored is None:
                 continue
             known = self._note(node, live, staged.stored, staging.watched)
-            old = before.get(_place(live))
+            old = before.get(place(live))
             if old is not None and old.owner() is known.owner():
                 known.next_check = old.next_check
                 known.changes = node.rows is None and _differ(old.stored, staged.stored)
@@ -238,10 +214,10 @@ class Stager:
         if self._pending is staging:
             self._pending = None
 
-    def _note(self, node: Array, live: Any, stored: Stored, watched: dict[int, _Watched]) -> _Known:
-        found = watched.get(_buffer(node))
+    def _note(self, node: Array, live: Any, stored: Stored, watched: dict[int, Watched]) -> _Known:
+        found = watched.get(buffer_of(node))
         known = _Known(weakref.ref(_owner(live)), stored, None if found is None else found.stored)
-        self._known[_place(live)] = known
+        self._known[place(live)] = known
         return known
 
     def _tensor(
@@ -252,8 +228,8 @@ class Stager:
         if seen is not None and seen[0] is live and seen[1] == live.data_ptr():
             self._views[id(live)] = seen
             return seen[2]
-        content = np.frombuffer(flat_bytes(live, node.order), np.uint8)
-        if live.nbytes <= SMALL and _lies_flat(node, live):
+        content = octets(node, live)
+        if live.nbytes <= SMALL and lies_flat(node, live):
             self._views[id(live)] = live, live.data_ptr(), content
         return content
 
@@ -267,8 +243,8 @@ class Stager:
         :param content: its bytes; None where they are not in main memory.
         """
         everything = ((0, live.nbytes),)
-        known = self._known.get(_place(live))
-        if known is None or known.owner() is not _owner(live) or not _lies_flat(node, live):
+        known = self._known.get(place(live))
+        if known is None or known.owner() is not _owner(live) or not lies_flat(node, live):
             return everything, None
         if node.rows is None and known.changes and live.nbytes <= LARGE:
             return everything, None
@@ -283,7 +259,7 @@ class Stager:
 
     def _written(self, node: Array, known: _Known, nbytes: int) -> list[tuple[int, int]] | None:
         """The bytes of the rows that were written; None if any may have been."""
-        watched = self._watched.get(_buffer(node))
+        watched = self._watched.get(buffer_of(node))
         if watched is None or watched.distrusted or watched.stored is not known.cursor:
             return None
         found = watched.written()
@@ -302,53 +278,42 @@ class Stager:
             self._distrust(node)
         return rows.merged([*stretches, *unlike])
 
-    def _check_spots(self, state: State) -> None:
-        """Compare a little of each buffer that says that it has not changed.
+    def _question(self, state: State) -> None:
+        """Look whether buffers have not changed where they say so, before any of them is believed.
 
-        What comes after the last row that was written is the first to change if a lap was missed, and is
-        looked at each time in the largest array. Another chunk, of another array each time, finds out before
-        long that a cursor tells lies.
+        Besides what witnesses say, one chunk is compared, of another array each time: so it is found out before
+        long that someone else writes into a buffer.
         """
         self._turn += 1
-        for key in self._watched:
-            arrays = []
-            for node in state.arrays:
-                live: Any = node.data
-                if _buffer(node) == key and live.nbytes > SMALL and _lies_here(live):
-                    known = self._known.get(_place(live))
-                    stretches = None if known is None else self._written(node, known, live.nbytes)
-                    if known is not None and stretches is not None:
-                        arrays.append((node, known, stretches))
-            if not arrays:
+        for key, watched in self._watched.items():
+            arrays = [node for node in state.arrays if buffer_of(node) == key and _has_rows(node, node.data)]
+            for node in arrays:
+                watched.question(node, node.data)  # type: ignore[arg-type]
+            if not arrays or self._check_all:
                 continue
-            largest = max(arrays, key=lambda each: each[0].data.nbytes)  # type: ignore[union-attr]
-            ahead = largest[2][-1][1] if largest[2] else 0
-            other = arrays[self._turn % len(arrays)]
-            spots = [
-                (*largest, self._spot(*largest, ahead)),
-                (*other, self._spot(*other, other[1].next_check)),
-            ]
-            other[1].next_check = spots[1][3][-1][1] if spots[1][3] else 0
-            for node, known, _, spot in spots:
-                live = node.data
-                if spot and _unlike(
-                    known.stored, np.frombuffer(flat_bytes(live, node.order), np.uint8), spot
-                ):
+            node = arrays[self._turn % len(arrays)]
+            live: Any = node.data
+            known = self._known.get(place(live))
+            stretches = None if known is None else self._written(node, known, live.nbytes)
+            if known is not None and stretches is not None:
+                spot = self._spot(known, stretches)
+                if spot and _unlike(known.stored, octets(node, live), spot):
                     self._distrust(node)
 
     @staticmethod
-    def _spot(node: Array, known: _Known, stretches: list[tuple[int, int]], at: int) -> list[tuple[int, int]]:
-        """One of the chunks from a place on that say that they have not changed, if there is any near."""
+    def _spot(known: _Known, stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """The next chunk that says that it has not changed, if there is any near."""
         nbytes = known.stored.nbytes
         others = _complement(stretches, nbytes)
-        for begin, extent in itertools.islice(known.stored.layout.placed(at % nbytes), 4):
-            end = begin + extent.take
+        at, known.next_check = known.next_check % nbytes, 0
+        for begin, extent in itertools.islice(known.stored.layout.placed(at), 4):
+            known.next_check = end = begin + extent.take
             if extent.whole and any(start <= begin and end <= stop for start, stop in others):
                 return [(begin, end)]
         return []
 
     def _distrust(self, node: Array) -> None:
-        watched = self._watched.get(_buffer(node))
+        watched = self._watched.get(buffer_of(node))
         if watched is not None and not watched.distrusted:
             watched.distrusted = True
             warnings.warn(
@@ -357,20 +322,6 @@ class Stager:
                 ChangedRowsWarning,
                 stacklevel=2,
             )
-
-
-def _watch(state: State) -> dict[int, _Watched]:
-    """The buffers of a state, as far as they are now."""
-    found: dict[int, _Watched] = {}
-    for node in state.arrays:
-        key = _buffer(node)
-        if key and key not in found and (cursor := node.rows.cursor()) is not None:
-            found[key] = _Watched(node.rows, cursor)
-    return found
-
-
-def _buffer(node: Array) -> int:
-    return 0 if node.rows is None else id(node.rows.buffer)
 
 
 def _owner(live: LiveArray) -> Any:
@@ -382,32 +333,17 @@ def _owner(live: LiveArray) -> Any:
     return live
 
 
-def _place(live: LiveArray) -> tuple[int, int]:
-    return address(live), live.nbytes
-
-
-def _array(node: Array, live: np.ndarray[Any, Any]) -> Octets:
-    """The bytes of an array, flat; without a copy where they lie together."""
-    if live.flags.c_contiguous and live.ndim and live.nbytes:
-        return live.reshape(-1).view(np.uint8)
-    return np.frombuffer(flat_bytes(live, node.order), np.uint8)
+def _has_rows(node: Array, live: Any) -> bool:
+    """Whether an array is one of a buffer's, large, and lies in main memory row after row."""
+    here = not isinstance(live, torch.Tensor) or live.is_cpu
+    return (
+        node.rows is not None and bool(node.shape) and live.nbytes > SMALL and here and lies_flat(node, live)
+    )
 
 
 def _streams(live: torch.Tensor) -> bool:
     """Whether a tensor is on a device that copies by itself."""
     return live.is_cuda
-
-
-def _lies_flat(node: Array, live: LiveArray) -> bool:
-    """Whether an array's bytes lie as they are stored, row after row."""
-    if node.order != tuple(range(len(node.shape))):
-        return False
-    return live.is_contiguous() if isinstance(live, torch.Tensor) else bool(live.flags.c_contiguous)
-
-
-def _lies_here(live: LiveArray) -> bool:
-    """Whether an array is in main memory."""
-    return not isinstance(live, torch.Tensor) or live.is_cpu
 
 
 def _unlike(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-_LIBRARIES = {"sb3": "stable_baselines3", "tianshou": "tianshou"}
+_LIBRARIES = {"sb3": "stable_baselines3", "tianshou": "tianshou", "torchrl": "torchrl"}
 
-__all__ = ["sb3", "tianshou"]
+__all__ = ["sb3", "tianshou", "torchrl"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -20,14 +20,13 @@ from perdure.environments.resumable import Resumable
 from perdure.errors import NotCapturedWarning, NotPicklableError
 from perdure.persistence import PersistenceGroup, PolicyPersistence
 from perdure.run import Run
-from perdure.state.registry import leave_out, rebuildable, skip
+from perdure.state.registry import leave_out, skip
 from perdure.store import Retention
 from perdure.world import World
 
 if TYPE_CHECKING:
     from tianshou.highlevel.experiment import Experiment, ExperimentResult
 
-rebuildable("tianshou.data.batch.Batch")
 leave_out(Trainer, ("_training_step",), "a method")
 leave_out(
     TrainerParams, ("max_epochs",), "it belongs to the call: a longer training goes on from a shorter one"

@@ -1,14 +1,17 @@
-"""torch's modules and optimizers, walked by the names their users know, and Python's own mutable bytes."""
+"""torch's modules and optimizers, walked by the names their users know; hindsight buffers, without what they never
+write; Python's own mutable bytes, and its values that processes share."""
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
-from perdure.state.registry import Adapter, register, register_adapter
+from perdure.state.capture import attributes_of
+from perdure.state.registry import Adapter, register, register_adapter, skip
 
 _TABLES = ("_parameters", "_buffers", "_modules")
 _HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
@@ -84,6 +87,28 @@ register_adapter(torch.nn.Module, Adapter(_module_fields, _module_assign))
 register_adapter(torch.optim.Optimizer, Adapter(_optimizer_fields, _optimizer_assign, frozenset({"state"})))
 
 
+class Unwritten:
+    """Stands in a walk for what is there and never written."""
+
+
+def _hindsight_fields(buffer: Any) -> Mapping[str, Any]:
+    fields = attributes_of(buffer)
+    if not fields.get("copy_info_dict", True):
+        # An empty dict for each of its rows, a million of them perhaps.
+        fields["infos"] = Unwritten()
+    return fields
+
+
+def _assign(holder: Any, name: str, value: Any) -> None:
+    vars(holder)[name] = value
+
+
+skip(Unwritten, "nothing writes it")
+register_adapter(
+    "stable_baselines3.her.her_replay_buffer.HerReplayBuffer", Adapter(_hindsight_fields, _assign)
+)
+
+
 def _restore_bytes(live: bytearray, saved: np.ndarray[Any, Any]) -> None:
     live[:] = saved.tobytes()
 
@@ -94,3 +119,30 @@ register(
     restore=_restore_bytes,
     create=lambda saved: bytearray(saved.tobytes()),
 )
+
+
+def _capture_shared(live: Any) -> dict[str, Any]:
+    return {"type": live.get_obj()._type_, "value": live.value}
+
+
+def _restore_shared(live: Any, saved: dict[str, Any]) -> None:
+    live.value = saved["value"]
+
+
+def _create_shared(saved: dict[str, Any]) -> Any:
+    if saved["type"] not in tuple("?cbBhHiIlLqQfd"):
+        raise ValueError(f"expected the type of a number, found {saved['type']!r:.20}")
+    return multiprocessing.Value(saved["type"], saved["value"])
+
+
+def _restore_event(live: Any, saved: bool) -> None:
+    (live.set if saved else live.clear)()
+
+
+register(
+    "multiprocessing.sharedctypes.Synchronized",
+    capture=_capture_shared,
+    restore=_restore_shared,
+    create=_create_shared,
+)
+register("multiprocessing.synchronize.Event", capture=lambda live: live.is_set(), restore=_restore_event)

@@ -169,13 +169,17 @@ class Walker:
         return self._later(self._fill_object, value, Object(self._class_name(type(value)), {}), path)
 
     def _fill_object(self, value: Any, node: Object, path: Path) -> None:
+        self._note_rows(value)
+        self._fields(attributes_of(value), known(type(value)).left_out, node.fields, path)
+
+    def _note_rows(self, value: Any) -> None:
         writer = writer_of(type(value))
         if writer is not None:
             self._buffers.append(Rows(value, writer))
-        self._fields(attributes_of(value), known(type(value)).left_out, node.fields, path)
 
     def _adapted(self, value: Any, path: Path, adapter: Adapter) -> Node:
         def fill(value: Any, node: Object, path: Path) -> None:
+            self._note_rows(value)
             try:
                 given = adapter.fields(value)
             except CaptureError as error:
@@ -353,7 +357,7 @@ class Walker:
 
     def _tensor(self, value: torch.Tensor, path: Path) -> Node:
         cls = type(value)
-        if cls is not torch.Tensor and cls is not torch.nn.Parameter:
+        if cls is not torch.Tensor and cls is not torch.nn.Parameter and not known(cls).tensor:
             return self._refuse(
                 value, path, "subclasses of torch.Tensor need a handler: perdure.register(...)"
             )

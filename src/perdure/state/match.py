@@ -267,6 +267,8 @@ class _Matcher:
         module = isinstance(live, torch.nn.Module)
         for name, child in fields.items():
             found = present.get(name, ABSENT)
+            if found is ABSENT or found is None:
+                found = self._missing(about.entry, live, name, child, found)
             rigid = module and (isinstance(found, torch.Tensor) or name in live._parameters)
             edge = Edge(child, found, (path, ".", name), node, name, rigid)
             if isinstance(child, Skipped):
@@ -289,6 +291,16 @@ class _Matcher:
                 self._plan.reverted.append((live, name))
             else:
                 self._plan.report.missing.append(write_path((path, ".", name)))
+
+    def _missing(self, entry: Any, live: Any, name: str, child: Any, found: Any) -> Any:
+        """What an object of the script would make for a field that it has not got yet."""
+        if not isinstance(entry, Adapter) or entry.missing is None or not isinstance(child, Node):
+            return found
+        made = entry.missing(live, name, child)
+        if made is None:
+            return found
+        self._plan.keep.append(made)
+        return made
 
     def _below_mapping(self, node: tree.Mapping, live: dict[Any, Any], path: Path) -> None:
         matched = set()

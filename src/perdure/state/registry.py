@@ -10,6 +10,7 @@ import collections
 import concurrent.futures
 import copyreg
 import enum
+import importlib
 import inspect
 import io
 import logging
@@ -53,6 +54,8 @@ class Adapter:
     :param assign: sets one of them.
     :param made: the fields whose containers `fields` makes anew each time; they are assigned even where they
         are filled in place.
+    :param missing: makes what an object will need for a field that it has not got yet, like the node that is to be
+        restored there and without its content, or None. The object itself it leaves as it is.
     :param check: what of the saved fields (as nodes) could not be assigned, as pairs of a path below the object
         and a detail; for what `fields` does not show. Nothing is changed.
     """
@@ -60,6 +63,7 @@ class Adapter:
     fields: Callable[[Any], Mapping[str, Any]]
     assign: Callable[[Any, str, Any], None]
     made: frozenset[str] = frozenset()
+    missing: Callable[[Any, str, Any], Any] | None = None
     check: Callable[[Any, Mapping[str, Any]], list[tuple[str, str]]] | None = None
 
 
@@ -86,6 +90,7 @@ class _Class:
     left_out: dict[str, str] = field(default_factory=dict)
     structural: bool = False
     rebuild: bool | None = None
+    tensor: bool = False
 
 
 _classes: dict[type | str, _Class] = {}
@@ -165,15 +170,32 @@ def rebuildable(cls: type | str) -> None:
     _slot(cls).rebuild = True
 
 
+def tensor_like(cls: type | str) -> None:
+    """Say that a subclass of `torch.Tensor` has no state but its elements."""
+    _slot(cls).tensor = True
+
+
 def type_name(cls: type) -> str:
     """The name under which a class is recorded."""
     return f"{cls.__module__}:{cls.__qualname__}"
+
+
+#: Where what is known about the classes of a package is registered; imported when one of them is first met.
+_LEARNT_FROM = dict.fromkeys(("torchrl", "tensordict"), "perdure.integrations.torchrl")
+
+
+def _learn(package: str) -> None:
+    module = _LEARNT_FROM.pop(package, None)
+    if module is not None:
+        importlib.import_module(module)
 
 
 def known(cls: type) -> _Class:
     """All that is registered about a class, its bases included."""
     found = _cache.get(cls)
     if found is None:
+        for base in cls.__mro__:
+            _learn(f"{base.__module__}".partition(".")[0])
         found = _Class()
         for base in cls.__mro__:
             for key in (base, f"{base.__module__}.{base.__qualname__}"):
@@ -184,6 +206,7 @@ def known(cls: type) -> _Class:
                 found.left_out = {**about.left_out, **found.left_out}
                 found.structural = found.structural or about.structural
                 found.rebuild = about.rebuild if found.rebuild is None else found.rebuild
+                found.tensor = found.tensor or about.tensor
         if found.entry is None and is_native(cls):
             found.entry = Refuse(OPAQUE.format(name=cls.__qualname__))
         _cache[cls] = found
@@ -292,6 +315,8 @@ def _builtin_knowledge() -> None:
         (threading.Condition, "a lock"),
         (threading.Event, "a lock"),
         (threading.Semaphore, "a lock"),
+        ("multiprocessing.synchronize.SemLock", "a lock"),
+        ("multiprocessing.synchronize.Condition", "a lock"),
         (threading.local, "data of a thread"),
         (threading.Thread, "a thread"),
         (concurrent.futures.Executor, "workers"),
@@ -331,6 +356,10 @@ def _builtin_knowledge() -> None:
     refuse(subprocess.Popen, PROCESS)
     refuse(socket.socket, "it is a connection. Leave it out: perdure.skip(socket.socket, 'reason')")
     refuse(
+        concurrent.futures.Future,
+        "a thread is at work on it. Wait for its result before the checkpoint, and keep that",
+    )
+    refuse(
         types.GeneratorType,
         "a running generator's position cannot be read. Keep the position in an attribute and make the generator anew",
     )
@@ -345,7 +374,12 @@ def _builtin_knowledge() -> None:
     ):
         structural(name)
     structural(torch.nn.Module)
-    for made in (torch.distributions.Distribution, collections.Counter, types.SimpleNamespace):
+    for made in (
+        torch.distributions.Distribution,
+        collections.Counter,
+        types.SimpleNamespace,
+        "tianshou.data.batch.Batch",
+    ):
         rebuildable(made)
     for name, attributes in (
         ("gymnasium.wrappers.common.RecordEpisodeStatistics", ("episode_start_time",)),

@@ -25,12 +25,14 @@ class Ring(NamedTuple):
     :param rows: how many it has.
     :param position: the row that is written next, counted from `first`.
     :param written: how many rows were ever written, where the buffer counts them.
+    :param epoch: another object than before if this stretch was emptied in the meantime.
     """
 
     first: int
     rows: int
     position: int
     written: int | None = None
+    epoch: Any = None
 
 
 class Cursor(NamedTuple):
@@ -40,12 +42,14 @@ class Cursor(NamedTuple):
     :param epoch: another object than before if the buffer was emptied or rewritten in the meantime.
     :param touched: rows that are written over for a while, wherever the cursor is.
     :param ahead: how many rows from its position on a ring may have begun to be written.
+    :param changes: how often anything was written into it, where it counts that: by its cursor or beside it.
     """
 
     rings: tuple[Ring, ...]
     epoch: Any = None
     touched: tuple[int, ...] = ()
     ahead: int = 0
+    changes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,15 @@ def between(then: Cursor, now: Cursor, advanced: Sequence[int]) -> list[tuple[in
     return merged(stretch for stretch in found if stretch[0] < stretch[1])
 
 
+def rows_before(cursor: Cursor) -> np.ndarray[Any, Any]:
+    """A few rows of each ring, sorted: those written last, and some of the older ones."""
+    found: set[int] = set()
+    for first, size, position, *_ in cursor.rings:
+        if size:
+            found |= {first + (position - 1 - back) % size for back in (0, 1, size // 3, 2 * size // 3)}
+    return np.array(sorted(found), np.int64)
+
+
 def merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Stretches sorted, and joined where they touch."""
     found: list[tuple[int, int]] = []
@@ -112,13 +125,23 @@ def advance(then: Cursor, now: Cursor) -> list[int] | None:
     for before, after in zip(then.rings, now.rings, strict=True):
         if before.rows != after.rows:
             return None
-        if after.written is not None:
-            # A buffer that counts until it is full and counts now was emptied if it did not count before.
-            if before.written is None or after.written < before.written:
+        if before.epoch is not after.epoch:
+            found.append(after.rows)
+        elif after.written is not None:
+            # A buffer that counts until it is full and counts now was emptied if it did not count before. One that
+            # was empty may have been filled, emptied, and filled again.
+            if not before.written or after.written < before.written:
                 return None
-            found.append(after.written - before.written)
+            count = after.written - before.written
+            # Something else than its cursor wrote, and was counted.
+            if before.rows and (before.position + count - after.position) % before.rows:
+                return None
+            found.append(count)
         else:
             found.append((after.position - before.position) % after.rows if after.rows else 0)
+    # A call that writes changes the buffer once and writes one row at least.
+    if then.changes is not None and now.changes is not None and now.changes - then.changes > sum(found):
+        return None
     return found
 
 
@@ -154,16 +177,22 @@ def _sb3_cursor(buffer: Any) -> Cursor:
     return Cursor((Ring(0, rows, position, written),), ahead=ahead)
 
 
+def _altered(buffer: Any) -> list[int]:
+    """The rows whose goals a hindsight buffer has replaced for the last sample, until the next one."""
+    return np.unique(vars(buffer).get("_altered_indices", ())).astype(np.int64).tolist()  # type: ignore[no-any-return]
+
+
 def _tianshou_cursor(buffer: Any) -> Cursor | None:
-    touched = tuple(int(row) for row in getattr(buffer, "_altered_indices", ()))
+    touched = tuple(_altered(buffer))
     parts = vars(buffer).get("buffers")
     if parts is None:
         ring = Ring(0, int(buffer.maxsize), int(buffer._insertion_idx))
         return Cursor((ring,), buffer.last_index, touched)
     rings = []
     for first, part in zip(buffer._offset, parts, strict=True):
-        rings.append(Ring(int(first), int(part.maxsize), int(part._insertion_idx)))
-        touched += tuple(int(first + row) for row in getattr(part, "_altered_indices", ()))
+        # A cache is emptied when its episode ends, and then this array is another one.
+        rings.append(Ring(int(first), int(part.maxsize), int(part._insertion_idx), epoch=part.last_index))
+        touched += tuple(int(first) + row for row in _altered(part))
     # A buffer that is emptied makes this array anew.
     return Cursor(tuple(rings), buffer.last_index, touched)
 
@@ -182,38 +211,17 @@ def _tianshou_arrays(buffer: Any) -> Iterator[Any]:
     return below(vars(buffer).get("_meta"))
 
 
-def _torchrl_arrays(buffer: Any) -> Iterator[Any]:
-    storage = vars(vars(buffer).get("_storage")).get("_storage")
-    if isinstance(storage, torch.Tensor):
-        yield storage
-    elif storage is not None and hasattr(storage, "values"):
-        for leaf in storage.values(include_nested=True, leaves_only=True):
-            if isinstance(leaf, torch.Tensor):
-                yield leaf
-
-
-def _torchrl_cursor(buffer: Any) -> Cursor | None:
-    writer, storage = vars(buffer).get("_writer"), vars(buffer).get("_storage")
-    if type(writer).__name__ not in ("RoundRobinWriter", "TensorDictRoundRobinWriter"):
-        return None
-    rows = int(storage.max_size)
-    return Cursor((Ring(0, rows, int(writer._cursor) % rows, int(writer._write_count)),))
-
-
-_SB3 = RowWriter(
-    _named("observations", "next_observations", "actions", "rewards", "dones", "timeouts"),
-    _sb3_cursor,
-    ("add", "extend", "reset"),
-)
+_SB3_ARRAYS = ("observations", "next_observations", "actions", "rewards", "dones", "timeouts")
+_SB3 = RowWriter(_named(*_SB3_ARRAYS), _sb3_cursor, ("add", "extend", "reset"))
 _writers: dict[type | str, RowWriter] = {
     "stable_baselines3.common.buffers.ReplayBuffer": _SB3,
     "stable_baselines3.common.buffers.DictReplayBuffer": _SB3,
-    "stable_baselines3.her.her_replay_buffer.HerReplayBuffer": _SB3,
+    # How long an episode is, is written into all of its rows when it ends.
+    "stable_baselines3.her.her_replay_buffer.HerReplayBuffer": RowWriter(
+        _named(*_SB3_ARRAYS, "ep_start"), _sb3_cursor, ("add", "extend", "reset")
+    ),
     "tianshou.data.buffer.buffer_base.ReplayBuffer": RowWriter(
         _tianshou_arrays, _tianshou_cursor, ("add", "update", "reset", "set_batch")
-    ),
-    "torchrl.data.replay_buffers.replay_buffers.ReplayBuffer": RowWriter(
-        _torchrl_arrays, _torchrl_cursor, ("add", "extend")
     ),
 }
 for _name in (
@@ -226,6 +234,12 @@ for _name in (
 ):
     _writers[f"tianshou.data.buffer.{_name}"] = _writers["tianshou.data.buffer.buffer_base.ReplayBuffer"]
 _cache: dict[type, RowWriter | None] = {}
+
+
+def declare_rows(cls: type | str, writer: RowWriter) -> None:
+    """Say how buffers of a class are written, by the class or by its dotted name."""
+    _writers[cls] = writer
+    _cache.clear()
 
 
 def register_rows(
@@ -255,8 +269,7 @@ def register_rows(
         return Cursor((Ring(0, int(getattr(buffer, rows)), int(getattr(buffer, position)), total),))
 
     methods = tuple(name for name, member in vars(cls).items() if callable(member) and name != "__init__")
-    _writers[cls] = RowWriter(_named(*arrays), cursor, methods)
-    _cache.clear()
+    declare_rows(cls, RowWriter(_named(*arrays), cursor, methods))
 
 
 def writer_of(cls: type) -> RowWriter | None:

@@ -1,0 +1,221 @@
+"""Replay buffers of TorchRL: resumed in a fresh process they go on bit for bit, and each checkpoint costs what was
+written since."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torchrl")
+import torchrl_buffers as cases
+from torchrl_trees import TREES
+
+# isort: split
+import torch
+from buffer_support import Scenario, frozen, small, unlike
+from tensordict import MemoryMappedTensor, TensorDict
+from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer, TensorDictReplayBuffer
+
+import perdure
+from perdure.errors import CaptureError, RestoreError
+from perdure.state import capture, restore
+from perdure.store import Store
+
+HERE = Path(__file__).parent
+STEPS = 15
+needs_trees = pytest.mark.skipif(
+    not TREES, reason="TorchRL's C++ part was built for another version of torch (see torchrl_trees.py)"
+)
+
+
+def run_cases(directory, steps):
+    words = [sys.executable, "-W", "error::perdure.errors.PerdureWarning", HERE / "torchrl_buffers.py"]
+    found = subprocess.run(
+        [*words, directory, str(steps), *cases.KINDS], capture_output=True, text=True, timeout=280
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+    return dict(line.split(" ", 1) for line in found.stdout.splitlines())
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """What each kind of buffer gave in one process, and in three that went on from each other."""
+    directory = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PERDURE_CHECK_ROWS", "1")
+        whole = run_cases(directory / "whole", STEPS)
+        run_cases(directory / "parts", 4)
+        run_cases(directory / "parts", 11)
+        return whole, run_cases(directory / "parts", STEPS), directory
+
+
+@pytest.mark.parametrize("kind", [*cases.KINDS, *(() if TREES else cases.PRIORITIZED)])
+def test_a_buffer_goes_on_in_another_process(kind, outcomes):
+    if kind not in cases.KINDS:
+        pytest.skip(needs_trees.kwargs["reason"])
+    whole, parts, directory = outcomes
+    assert parts[kind] == whole[kind]
+    with Store.open(directory / "whole" / kind) as one, Store.open(directory / "parts" / kind) as other:
+        assert unlike(one.latest().state, other.latest().state) == []
+
+
+class Feed(cases.Feed):
+    def write(self, count):
+        super().write(count)
+        if self.draw.random() < 0.1:
+            self.overwrite()
+
+
+@pytest.mark.parametrize("check", [False, True], ids=["trusting", "checking"])
+@pytest.mark.parametrize(
+    "kind", ["tensor-without", "tensor-wide", "memmap-random", "memmap-class", "prioritized"]
+)
+def test_each_checkpoint_is_the_buffer_at_that_moment(kind, check, tmp_path, monkeypatch):
+    if kind not in cases.KINDS:
+        pytest.skip(needs_trees.kwargs["reason"])
+    small(monkeypatch, check)
+    make, rows_of = cases.KINDS[kind]
+    generator = torch.Generator().manual_seed(1)
+    scenario = Scenario(
+        make, lambda rb: Feed(rb, rows_of, generator, scenario.draw), tmp_path, seed=2, ticks=check
+    )
+    assert scenario.go(8) == 16
+
+
+def rows(n, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    return TensorDict(
+        {"obs": torch.randn(n, 30, generator=g), "next": {"obs": torch.randn(n, 30, generator=g)}}, [n]
+    )
+
+
+def size_of(directory):
+    return sum(path.stat().st_size for path in (directory / "packs").iterdir())
+
+
+@pytest.mark.parametrize("storage", [LazyTensorStorage, LazyMemmapStorage])
+@pytest.mark.parametrize("ticks", [False, True])
+def test_a_checkpoint_writes_the_rows_that_were_written(storage, ticks, tmp_path, monkeypatch):
+    small(monkeypatch, False)
+    buffer = TensorDictReplayBuffer(storage=storage(40_000), batch_size=4)
+    world = perdure.World(buffer=buffer)
+    row = 60 * 4 + 8
+    with perdure.Run(tmp_path, keep=perdure.Retention(1000), compression="none") as run:
+        buffer.extend(rows(38_000))
+        run.checkpoint(world, 0)
+        for step in range(1, 8):
+            before = size_of(tmp_path)
+            # Over the end of the buffer and on from its start.
+            buffer.extend(rows(1000, step))
+            if ticks:
+                run.tick(world, step, every=10**9, seconds=10**9)
+            run.checkpoint(world, step)
+            assert size_of(tmp_path) - before < 1.2 * 1000 * row
+    # Also the first checkpoint of the next process.
+    new = TensorDictReplayBuffer(storage=storage(40_000), batch_size=4)
+    world = perdure.World(buffer=new)
+    with perdure.Run(tmp_path, keep=perdure.Retention(1000), compression="none") as run:
+        assert run.resume(world) is not None
+        assert unlike(frozen(buffer), frozen(new)) == []
+        before = size_of(tmp_path)
+        new.extend(rows(1000, 99))
+        run.checkpoint(world, 20)
+        assert size_of(tmp_path) - before < 1.2 * 1000 * row
+
+
+def test_a_memory_mapped_buffer_lies_in_its_own_files_again(tmp_path):
+    buffer = TensorDictReplayBuffer(storage=LazyMemmapStorage(50, scratch_dir=tmp_path / "old"), batch_size=4)
+    buffer.extend(rows(20))
+    state = frozen(buffer)
+    new = TensorDictReplayBuffer(storage=LazyMemmapStorage(50, scratch_dir=tmp_path / "new"), batch_size=4)
+    assert restore(state, {"buffer": new}).exact
+    content = new._storage._storage
+    assert content.is_memmap()
+    assert content.is_locked
+    assert isinstance(content["obs"], MemoryMappedTensor)
+    assert Path(content["obs"].filename) == tmp_path / "new" / "obs.memmap"
+    new.extend(rows(5, 1))
+    found = TensorDict.load_memmap(tmp_path / "new")
+    assert (
+        found["next", "obs"][:25] == torch.cat([rows(20)["next", "obs"], rows(5, 1)["next", "obs"]])
+    ).all()
+    assert "old" not in repr(state.root)
+
+
+def test_no_key_of_a_checkpoint_says_where_a_file_is_written(tmp_path):
+    buffer = ReplayBuffer(storage=LazyTensorStorage(5), batch_size=2)
+    buffer.extend(TensorDict({"../../escaped": torch.ones(3)}, [3]))
+    state = frozen(buffer)
+    # As if it had been memory-mapped where it was saved.
+    node = state.root.fields["buffer"].fields["_storage"]
+    node.type = node.type.replace("LazyTensorStorage", "LazyMemmapStorage")
+    new = ReplayBuffer(storage=LazyMemmapStorage(5, scratch_dir=tmp_path / "a" / "b"), batch_size=2)
+    assert not restore(state, {"buffer": new}, strict=False).mismatched
+    assert new._storage._storage["../../escaped"][:3].tolist() == [1, 1, 1]
+    assert list(tmp_path.rglob("*escaped*")) == []
+
+
+def test_what_is_there_is_filled_and_not_replaced(tmp_path):
+    state = frozen(
+        full := TensorDictReplayBuffer(
+            storage=LazyMemmapStorage(50), batch_size=4, generator=torch.Generator()
+        )
+    )
+    full.extend(rows(20))
+    full.sample()
+    state = frozen(full)
+    new = TensorDictReplayBuffer(storage=LazyMemmapStorage(50), batch_size=4, generator=torch.Generator())
+    new.extend(rows(50, 7))
+    storage, tensor, generator = new._storage._storage, new._storage._storage["obs"], new._rng
+    assert restore(state, {"buffer": new}).exact
+    assert new._storage._storage is storage
+    assert storage["obs"].data_ptr() == tensor.data_ptr()
+    assert new._rng is new._sampler._rng is generator
+    assert (full.sample() == new.sample()).all()
+
+
+def test_a_memory_mapped_tensor_is_a_tensor():
+    live = MemoryMappedTensor.from_tensor(torch.arange(6.0).reshape(2, 3))
+    state = frozen(live)
+    other = MemoryMappedTensor.from_tensor(torch.zeros(2, 3))
+    world = {"buffer": other}
+    assert restore(state, world).exact
+    assert world["buffer"] is other
+    assert other.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_rows_that_are_drawn_ahead_are_refused():
+    buffer = ReplayBuffer(storage=LazyTensorStorage(10), batch_size=2, prefetch=2)
+    with pytest.raises(CaptureError, match=r"buffer\._prefetch_cap: .*prefetch=None"):
+        capture({"buffer": buffer})
+
+
+def test_a_storage_of_another_size_is_an_error_before_anything_is_changed():
+    buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(10), batch_size=2)
+    buffer.extend(rows(4))
+    other = TensorDictReplayBuffer(storage=LazyMemmapStorage(10), batch_size=2)
+    with pytest.raises(RestoreError, match="LazyTensorStorage"):
+        restore(frozen(buffer), {"buffer": other})
+    assert len(other) == 0
+
+
+@needs_trees
+def test_priorities_of_another_size_are_an_error():
+    buffer = cases.PRIORITIZED["prioritized"][0]()
+    other = TensorDictReplayBuffer(
+        storage=LazyTensorStorage(cases.ROWS), batch_size=4,
+        sampler=cases.PrioritizedSampler(cases.ROWS + 1, 0.7, 0.5),
+        generator=torch.Generator(),
+    )  # fmt: skip
+    with pytest.raises(RestoreError, match="priorities"):
+        restore(frozen(buffer), {"buffer": other})
+
+
+def test_nothing_of_torchrl_is_imported_for_whoever_does_not_use_it():
+    script = (
+        "import sys, perdure; perdure.Run, perdure.state\n"
+        "print([name for name in sys.modules if 'torchrl' in name or 'tensordict' in name])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert found.stdout.strip() == "[]", found.stderr

@@ -212,11 +212,14 @@ def test_tianshou_steps_that_are_not_waited_for_are_refused(opened):
         capture({"envs": envs})
 
 
-def test_workers_do_not_outlive_a_trainer_that_was_killed():
-    # Forked, these hold each other's pipes open, and would wait for ever.
+def test_workers_go_when_their_trainer_does_and_not_before():
+    # Ctrl-C reaches every process of the group, and the trainer has a checkpoint to make. Once it is killed they leave:
+    # forked, these hold each other's pipes open, and would wait for ever.
     script = (
-        "import os, signal, test_workers as t; from perdure.state import capture\n"
+        "import os, signal, time, test_workers as t; from perdure.state import capture\n"
         "envs = t.sb3(n=3); envs.reset(); capture({'envs': envs})\n"
+        "signal.signal(signal.SIGINT, lambda *_: None); os.killpg(0, signal.SIGINT); time.sleep(0.5)\n"
+        "t.step(envs, 3); capture({'envs': envs})\n"
         "print(*(p.pid for p in envs.processes), flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     found = subprocess.run(
@@ -225,6 +228,7 @@ def test_workers_do_not_outlive_a_trainer_that_was_killed():
         text=True,
         check=False,
         timeout=120,
+        start_new_session=True,
         env={**os.environ, "PYTHONPATH": ":".join([os.path.dirname(__file__), *filter(None, sys.path)])},
     )
     # They have the pipe too, which has an end once all of them have left.

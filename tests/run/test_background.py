@@ -137,6 +137,7 @@ def test_rows_cost_what_they_are(tmp_path: Path, small: None, monkeypatch: pytes
     monkeypatch.setenv(staging.CHECK_ROWS, "0")
     world, rng = perdure.World(buffer=Buffer(20_000)), np.random.default_rng(0)
     world.buffer.data[:] = rng.random(world.buffer.data.shape)
+    world.buffer.add(world.buffer.data[0].copy())
     with perdure.Run(tmp_path / "run", compression="none") as run:
         run.checkpoint(world, 0)
         written = []
@@ -151,7 +152,7 @@ def test_rows_cost_what_they_are(tmp_path: Path, small: None, monkeypatch: pytes
                 assert same(tmp_path / "run", world, step)
         # With the manifest and headers; small packs are joined now and then.
         assert np.median(written) < 1.1 * 407 * 64 + 12_000
-        assert np.mean(written) < 3 * 407 * 64
+        assert np.mean(written) < 2.5 * 407 * 64
     # And in a process that goes on from there.
     again = perdure.World(buffer=Buffer(20_000))
     with perdure.Run(tmp_path / "run", compression="none") as run:
@@ -190,6 +191,7 @@ def test_without_checking_a_lie_is_found_out_before_long(
     monkeypatch.setenv(staging.CHECK_ROWS, "0")
     world, rng = perdure.World(buffer=Buffer(200_000)), np.random.default_rng(0)
     world.buffer.data[:] = rng.random(world.buffer.data.shape)
+    world.buffer.add(world.buffer.data[0].copy())
     with perdure.Run(tmp_path / "run") as run:
         run.checkpoint(world, 0)
         world.buffer.data[100_000] = 7

@@ -362,7 +362,7 @@ def _adapter(
             return []
         return misfits(env, workers, [parcel.of_node(each) for each in node.items])
 
-    return Adapter(fields, assign, frozenset({PROCESSES, "workers"}), check)
+    return Adapter(fields, assign, frozenset({PROCESSES, "workers"}), check=check)
 
 
 structural("perdure.parcel.Parcel")

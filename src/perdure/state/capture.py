@@ -196,12 +196,12 @@ class Walker:
 
     def _adapted(self, value: Any, path: Path, adapter: Adapter) -> Node:
         def fill(value: Any, node: Object, path: Path) -> None:
+            self._note_rows(value)
             try:
                 given = adapter.fields(value)
             except CaptureError as error:
                 self._refuse(value, path, str(error))
                 return
-            self._note_rows(value)
             self._alive.append(given)  # it may hold containers made for this walk only
             if adapter.covers is not None and given[adapter.covers] is not None:
                 self._covered[id(path)] = path

@@ -141,10 +141,12 @@ def test_what_was_changed_from_outside_since_the_reset_is_kept():
     run(env, 20)
     env.action_space.sample()
     env.unwrapped.start = 7
+    env.noted = [1]
     state = capture({"env": env})
     fresh = EpisodeReplay(gym.wrappers.TimeLimit(Game(), 50))
     assert restore(state, {"env": fresh}).exact
     assert fresh.unwrapped.start == 7
+    assert fresh.noted == [1]
     assert run(fresh, 200) == run(env, 200)
 
 
@@ -533,10 +535,14 @@ def test_a_state_inside_names_nothing_that_is_made():
     inside = payload(state)["before"]
     inside.fields["env"].fields["asked"] = tree.Object("subprocess:Popen", {"args": "true"})
     inside.fields["env"].fields["step"] = "no method any more"
+    own = payload(state)["now"].fields["own"]
+    own.pairs += [("step", "no method any more"), ("env", None), ("__class__", None)]
     fresh = EpisodeReplay(Game())
     restore(state, {"env": fresh})
     assert fresh.unwrapped.asked is None
     assert callable(fresh.unwrapped.step)
+    assert not vars(fresh).keys() & {"step", "__class__"}
+    assert isinstance(fresh.env, Game)
 
 
 # -- pools ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from gymnasium.spaces import Dict
 from pettingzoo.utils.wrappers import BaseParallelWrapper, BaseWrapper
 
 from perdure.environments import spaces
-from perdure.environments.episode import Course, Episode
+from perdure.environments.episode import Course, Episode, assign, own
 from perdure.environments.recording import Actions, Group, Nothing
 from perdure.state.registry import register_first
 
@@ -39,7 +39,16 @@ class AECEpisodeReplay(BaseWrapper):
         super().__init__(env)
         self._before_reset = before_reset
         self._episode = Episode(
-            Course(str(env), lambda: _parts(self), self._reset, self._again, self._check), skip, patience
+            Course(
+                str(env),
+                lambda: {"env": self.env, "own": own(self, _OURS)},
+                lambda found: assign(self, found, _OURS),
+                self._reset,
+                self._again,
+                self._check,
+            ),
+            skip,
+            patience,
         )
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
@@ -110,7 +119,8 @@ class ParallelEpisodeReplay(BaseParallelWrapper):
         self._episode = Episode(
             Course(
                 str(env),
-                lambda: _parts(self),
+                lambda: {"env": self.env, "own": own(self, _OURS)},
+                lambda found: assign(self, found, _OURS),
                 lambda seed, options: self._reset(seed, options)[0],
                 lambda actions: (self.env.step(actions)[:4], 0.0, 0),
                 self._check,
@@ -151,10 +161,6 @@ class ParallelEpisodeReplay(BaseParallelWrapper):
             known = set(keys) <= set(possible)
             if not known or not spaces.fits(kind, Dict({key: self.env.action_space(key) for key in keys})):
                 raise ValueError(f"expected an action for each of {possible}, found others")
-
-
-def _parts(env: Any) -> dict[str, Any]:
-    return {"env": env.env, "own": {name: value for name, value in vars(env).items() if name not in _OURS}}
 
 
 for _wrapper in (AECEpisodeReplay, ParallelEpisodeReplay):

@@ -24,11 +24,28 @@ from perdure.environments.recording import Actions, Outcomes, Unrecordable, dige
 from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning
 from perdure.state import rng
 from perdure.state.capture import write_path
+from perdure.state.making import unassignable
 from perdure.tree import Object, State
 
 _SHOWN_AFTER = 1.0
 _ASKED_EVERY = 256
 _WATCHED_EPISODES, _WATCHED_STEPS = 2, 16
+
+
+def own(wrapper: Any, others: Sequence[str]) -> dict[str, Any]:
+    """The attributes of a wrapper, but for some."""
+    return {name: value for name, value in vars(wrapper).items() if name not in others}
+
+
+def assign(wrapper: Any, found: Any, others: Sequence[str]) -> None:
+    """Give a wrapper the attributes that `own` found, where they may be given to it."""
+    for name, value in found.items():
+        if (
+            type(name) is str
+            and name not in others
+            and unassignable(type(wrapper), name, vars(wrapper)) is None
+        ):
+            vars(wrapper)[name] = value
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,7 @@ class Course:
 
     :param name: for messages.
     :param parts: the live objects whose Python side is state, by name.
+    :param assign: takes the part `own` after it was restored: the attributes of the wrapper itself.
     :param reset: from a seed and options to the first observation.
     :param step: from an action to the observation, the reward, and a number that says whether the episode ended.
     :param check: raises ValueError where recorded actions are not of the action space.
@@ -46,6 +64,7 @@ class Course:
 
     name: str
     parts: Callable[[], dict[str, Any]]
+    assign: Callable[[Any], None]
     reset: Callable[[Any, Any], Any]
     step: Callable[[Any], tuple[Any, float, int]]
     check: Callable[[Actions], None]
@@ -182,7 +201,9 @@ class Episode:
         if before is not None:
             self._play(before, first, actions, outcomes)
         # What was changed from outside since the reset: the action space's generator, a level of difficulty.
-        snapshot.put(now, self._course.parts(), self._skip)
+        parts = self._course.parts()
+        snapshot.put(now, parts, self._skip)
+        self._course.assign(parts["own"])
         self._before, self._first, self._actions, self._outcomes = before, first, actions, outcomes
         self._problem = None
 

@@ -16,9 +16,10 @@ from gymnasium.vector import AutoresetMode, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from perdure.environments import spaces
-from perdure.environments.episode import Course, Episode
+from perdure.environments.episode import Course, Episode, assign, own
 from perdure.state.registry import register_first
 
+_OURS = ("env", "_episode", "_make", "_unused", "_rewards")
 _SPACES = ("observation_space", "action_space", "single_observation_space", "single_action_space")
 
 
@@ -88,7 +89,8 @@ class PoolReplay(VectorWrapper):
         self._episode = Episode(
             Course(
                 type(self.env).__name__,
-                lambda: {"lap": self._lap, **{name: getattr(self, name) for name in _SPACES}},
+                lambda: {"own": own(self, _OURS)},
+                lambda found: assign(self, found, _OURS),
                 lambda seed, options: self._renew(seed)[0],
                 self._again,
                 self._check,

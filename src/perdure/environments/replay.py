@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 
 from perdure.environments import box2d, engines, nethack, spaces
-from perdure.environments.episode import Course, Episode
+from perdure.environments.episode import Course, Episode, assign, own
 from perdure.state.registry import register_first
 
 _OURS = ("env", "_episode", "_before_reset", "_engines")
@@ -92,7 +92,8 @@ class EpisodeReplay(gymnasium.Wrapper):
         self._episode = Episode(
             Course(
                 _name(env),
-                self._parts,
+                lambda: {"env": self.env, "own": own(self, _OURS)},
+                lambda found: assign(self, found, _OURS),
                 lambda seed, options: self._reset(seed, options)[0],
                 self._step,
                 self._check,
@@ -129,14 +130,6 @@ class EpisodeReplay(gymnasium.Wrapper):
     def replay_seconds(self) -> float:
         """About how many seconds it would take to resume here; the mean time of a step by the number of steps."""
         return self._episode.replay_seconds
-
-    def _parts(self) -> dict[str, Any]:
-        own = {
-            name: value
-            for name, value in vars(self).items()
-            if name not in ("env", "_episode", "_before_reset")
-        }
-        return {"env": self.env, "own": own}
 
     def _reset(self, seed: Any, options: Any) -> tuple[Any, dict[str, Any]]:
         if self._before_reset is not None:

@@ -106,7 +106,8 @@ WALL_CLOCK = "a moment of this process's clock"
 
 OPAQUE = (
     "its state lies in native code where Python cannot see it. Register how to take it: "
-    "perdure.register({name}, capture=..., restore=...), or leave it out: perdure.skip({name}, 'reason')"
+    "perdure.register({name}, capture=..., restore=...), or leave it out: perdure.skip({name}, 'reason'). An "
+    "environment of this kind can be played again: perdure.environments.EpisodeReplay(env)"
 )
 PROCESS = (
     "its state lies in another process. Gymnasium's AsyncVectorEnv, SubprocVecEnv and Tianshou's SubprocVectorEnv are "
@@ -441,6 +442,7 @@ def _builtin_knowledge() -> None:
         types.GeneratorType,
         "a running generator's position cannot be read. Keep the position in an attribute and make the generator anew",
     )
+    refuse("pybullet_utils.bullet_client.BulletClient", OPAQUE.format(name="BulletClient"))
     refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
     for name in (
         "gymnasium.vector.vector_env.VectorEnv",

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check format bench damage fuzz reliability clean
+.PHONY: demo test check format bench damage fuzz reliability environments clean
 
 # How long `make fuzz` looks for a failing input, for each of three kinds of input.
 FUZZ_SECONDS ?= 120
@@ -53,6 +53,13 @@ MINUTES ?= 20
 reliability: $(VENV)/.installed
 	$(BIN)/python tests/reliability/crash_campaign.py --minutes $(MINUTES)
 	$(BIN)/python tests/reliability/kills.py --kills 300 --minutes $(MINUTES)
+
+# Some 170 environments in fresh processes; begins no further one after three hours, and goes on where it was.
+environments: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,campaign]'
+	$(BIN)/python -m environments --workers $(WORKERS)
+	$(BIN)/python -m pytest -m environments tests/environments
+	$(BIN)/python -m pytest tests/environments/vector_matrix.py
 
 clean:
 	rm -rf .fuzz $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from perdure import errors, integrations, persistence, state
+    from perdure import environments, errors, integrations, persistence, state
     from perdure.policy import load_policy
     from perdure.run import Run
     from perdure.signals import Preempted
@@ -28,6 +28,7 @@ __all__ = [
     "Retention",
     "Run",
     "World",
+    "environments",
     "errors",
     "integrations",
     "load_policy",
@@ -38,7 +39,7 @@ __all__ = [
     "state",
 ]
 
-_MODULES = ("errors", "integrations", "persistence", "state")
+_MODULES = ("environments", "errors", "integrations", "persistence", "state")
 _HOME = {
     "Preempted": "signals",
     "Run": "run",

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from perdure import parcel
 from perdure.state import rng
 from perdure.tree import Array, Handled, Node, Packed, State, children
 
@@ -26,8 +27,9 @@ def blueprint(state: State) -> dict[str, str]:
     while stack:
         path, node = stack.pop()
         if isinstance(node, Node):
-            # What a handler returns is state through and through: of random generators, for the most part.
-            if id(node) in seen or isinstance(node, Handled):
+            # What a handler returns is state through and through: of random generators, for the most part. So is that
+            # of another process.
+            if id(node) in seen or isinstance(node, Handled) or getattr(node, "type", None) == parcel.TYPE:
                 continue
             seen.add(id(node))
         if isinstance(node, Array):

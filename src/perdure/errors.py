@@ -73,6 +73,10 @@ class NotCapturedWarning(PerdureWarning):
     """Something will not be part of the checkpoints."""
 
 
+class SlowReplayWarning(PerdureWarning):
+    """To resume here would take long, because an environment's steps have to be played again."""
+
+
 class ChangedScriptWarning(PerdureWarning):
     """The script builds other values than when the run began; the checkpoint's are used."""
 

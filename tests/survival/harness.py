@@ -14,7 +14,7 @@ HERE = Path(__file__).parent
 #: Another seed kills at other steps.
 SEED = os.environ.get("SURVIVAL_SEED", "0")
 #: Spaces that no script seeds or draws from differ between any two processes.
-UNSEEDED = (*CLOCKS, "*observation_space._np_random*", "*action_space._np_random*")
+UNSEEDED = (*CLOCKS, "*observation_space._np_random*", "*action_space._np_random*", "*processes[*].rng.*")
 
 
 def launch(script, name, directory, *words, **variables):

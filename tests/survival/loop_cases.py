@@ -7,7 +7,7 @@ import sys
 import gymnasium as gym
 import numpy as np
 import torch
-from fuse import make
+from fuse import burn, make
 from torch import nn
 
 import perdure
@@ -47,8 +47,25 @@ class ReplayBuffer:
         )
 
 
-def dqn(steps):
-    envs = gym.vector.SyncVectorEnv([make("CartPole-v1")] * 2)
+class FusedVector(gym.vector.VectorWrapper):
+    def step(self, actions):
+        burn()
+        return self.env.step(actions)
+
+
+def asynchronous(steps):
+    return dqn(
+        steps,
+        FusedVector(
+            gym.make_vec(
+                "CartPole-v1", 2, vectorization_mode="async", wrappers=[perdure.environments.Resumable]
+            )
+        ),
+    )
+
+
+def dqn(steps, envs=None):
+    envs = envs if envs is not None else gym.vector.SyncVectorEnv([make("CartPole-v1")] * 2)
     envs = gym.wrappers.vector.RecordEpisodeStatistics(envs)
     q, target = layers(4, 32, 2), layers(4, 32, 2)
     target.load_state_dict(q.state_dict())
@@ -168,7 +185,7 @@ def main() -> None:
         *_, (_, world) = globals()[name](lambda world, total: range(total))
         run.checkpoint(world, 0)
         return
-    every = {"dqn": 60, "ppo": 4}[name]
+    every = {"dqn": 60, "asynchronous": 60, "ppo": 4}[name]
     for score, world in globals()[name](lambda world, total: run.steps(world, total, every=every)):
         run.best(score, world)
 

@@ -4,12 +4,12 @@ import sys
 
 import numpy as np
 import torch
-from fuse import Fuse, make
+from fuse import Fuse, burn, make
 from stable_baselines3 import A2C, DQN, PPO, SAC, TD3
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnvWrapper, VecNormalize
 
 import perdure
 
@@ -63,6 +63,22 @@ def sac_monitored():
     model = SAC("MlpPolicy", make_vec_env("Pendulum-v1", 2, seed=5, wrapper_class=Fuse), learning_starts=100,
                 buffer_size=600, batch_size=16, train_freq=2, gradient_steps=-1, **SMALL)  # fmt: skip
     return model, 700, 100
+
+
+class FusedVec(VecEnvWrapper):
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        burn()
+        return self.venv.step_wait()
+
+
+def subproc():
+    env = make_vec_env("Pendulum-v1", 2, seed=5, vec_env_cls=SubprocVecEnv, vec_env_kwargs={"start_method": "fork"},
+                       wrapper_class=perdure.environments.Resumable)  # fmt: skip
+    model = PPO("MlpPolicy", VecNormalize(FusedVec(env)), n_steps=64, batch_size=32, n_epochs=2, **SMALL)
+    return model, 1280, 128
 
 
 def main() -> None:

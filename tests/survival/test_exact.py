@@ -19,6 +19,17 @@ def test_killed_and_resumed_ends_as_uninterrupted(script, name, tmp_path):
     assert differences(tmp_path / "whole", tmp_path / "killed", ignore=ignore) == []
 
 
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [("sb3_cases", "subproc"), ("tianshou_cases", "experiment_subproc"), ("loop_cases", "asynchronous")],
+    ids=lambda part: part.removesuffix("_cases"),
+)  # fmt: skip
+def test_so_does_one_whose_environments_are_in_processes_of_their_own(script, name, tmp_path):
+    steps = uninterrupted(script, name, tmp_path / "whole")
+    killed(script, name, tmp_path / "killed", steps, kills=1)
+    assert differences(tmp_path / "whole", tmp_path / "killed", ignore=UNSEEDED) == []
+
+
 # What belongs to Perdure or to the call that started the training.
 OURS = (
     "_total_timesteps",

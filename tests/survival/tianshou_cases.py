@@ -6,7 +6,7 @@ import sys
 import gymnasium as gym
 import numpy as np
 import torch
-from fuse import make
+from fuse import burn, make
 from tianshou.algorithm import DQN, PPO, SAC
 from tianshou.algorithm.imitation.imitation_base import ImitationPolicy, OfflineImitationLearning
 from tianshou.algorithm.modelfree.dqn import DiscreteQLearningPolicy
@@ -14,7 +14,8 @@ from tianshou.algorithm.modelfree.reinforce import DiscreteActorPolicy
 from tianshou.algorithm.modelfree.sac import AutoAlpha, SACPolicy
 from tianshou.algorithm.optim import AdamOptimizerFactory, LRSchedulerFactoryLinear
 from tianshou.data import Batch, Collector, ReplayBuffer, VectorReplayBuffer
-from tianshou.env import DummyVectorEnv
+from tianshou.env import DummyVectorEnv, SubprocVectorEnv
+from tianshou.env.venv_wrappers import VectorEnvWrapper
 from tianshou.highlevel.config import OffPolicyTrainingConfig
 from tianshou.highlevel.env import EnvFactoryRegistered, VectorEnvType
 from tianshou.highlevel.experiment import DQNExperimentBuilder, ExperimentConfig
@@ -37,7 +38,23 @@ def net(env, **kwargs):
     return Net(state_shape=env.observation_space.shape, hidden_sizes=[16, 16], **kwargs)
 
 
-def dqn():
+class FusedVenv(VectorEnvWrapper):
+    def step(self, action, id=None):
+        burn()
+        return self.venv.step(action, id)
+
+
+def processes(env_id, n, seed):
+    env = SubprocVectorEnv([lambda: perdure.environments.Resumable(gym.make(env_id)) for _ in range(n)])
+    env.seed(seed)
+    return FusedVenv(env)
+
+
+def subproc():
+    return dqn(processes)
+
+
+def dqn(venv=venv):
     env = gym.make("CartPole-v1")
     policy = DiscreteQLearningPolicy(
         model=net(env, action_shape=env.action_space.n), action_space=env.action_space, eps_training=0.1
@@ -130,10 +147,19 @@ def offline():
     return algorithm.create_trainer(params), 25
 
 
-def experiment():
+class FusedFactory(EnvFactoryRegistered):
+    def create_venv(self, *args, **kwargs):
+        return FusedVenv(super().create_venv(*args, **kwargs))
+
+
+def experiment_subproc():
+    return experiment(FusedFactory(task="CartPole-v1", venv_type=VectorEnvType.SUBPROC_SHARED_MEM_AUTO))
+
+
+def experiment(factory=None):
     builder = (
         DQNExperimentBuilder(
-            EnvFactoryRegistered(task="FusedCartPole-v1", venv_type=VectorEnvType.DUMMY),
+            factory or EnvFactoryRegistered(task="FusedCartPole-v1", venv_type=VectorEnvType.DUMMY),
             ExperimentConfig(watch=False, persistence_enabled=True, log_file_enabled=False),
             OffPolicyTrainingConfig(
                 max_epochs=3, epoch_num_steps=200, batch_size=16, num_training_envs=3, num_test_envs=2,
@@ -155,7 +181,7 @@ def main() -> None:
     torch.set_num_threads(1)
     subject, every = globals()[name]()
     if "plain" in sys.argv:
-        if name == "experiment":
+        if name.startswith("experiment"):
             subject.config.persistence_base_dir = directory + "-experiment"
             trainer = subject.run().world.trainer
         else:

@@ -173,3 +173,74 @@ def demo(kills: int, steps: int, seed: int, directory: str | None) -> int:
     from perdure.cli.demonstration import demonstrate
 
     return demonstrate(kills, steps, seed, directory)
+
+
+@main.command(
+    "check-env",
+    epilog="""\b
+Exit codes:
+  0  it goes on exactly
+  1  it does not, or it is refused
+  2  it could not be checked, or wrong usage
+
+\b
+Examples:
+  perdure check-env CartPole-v1
+  perdure check-env Ant-v5 --wrapper gymnasium.wrappers:NormalizeObservation
+  perdure check-env LunarLander-v3 --replay
+  perdure check-env mine/env.py:make --vector async:4
+  perdure check-env ALE/Pong-v5 --import ale_py --kwargs '{"frameskip": 4}'
+  perdure check-env pettingzoo.classic.chess_v6
+  perdure check-env dm_control/cheetah-run""",
+)
+@click.argument("env")
+@click.option(
+    "--wrapper",
+    "wrappers",
+    multiple=True,
+    metavar="MODULE:CLASS[=JSON]",
+    help="Wrap it in this, with JSON as keyword arguments. May be given several times, the innermost first.",
+)
+@click.option("--kwargs", metavar="JSON", help="What to make it with.")
+@click.option("--import", "imports", multiple=True, metavar="MODULE", help="Import this first.")
+@click.option(
+    "--steps", type=click.IntRange(1, 10**7), default=500, show_default=True, help="How far to go on."
+)
+@click.option(
+    "--cut",
+    type=click.IntRange(1, 10**7),
+    default=200,
+    show_default=True,
+    help="Reset an episode after so many steps, so that resets are met where episodes are long.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 2), default=1, show_default=True)
+@click.option(
+    "--replay",
+    is_flag=True,
+    help="Have episodes played again (perdure.environments.EpisodeReplay and its like).",
+)
+@click.option(
+    "--vector",
+    default="",
+    metavar="KIND[:N]",
+    help="Run N of them (3) together: sync, async, sb3-dummy, sb3-subproc, tianshou-dummy, tianshou-subproc or "
+    "tianshou-shmem. Those in other processes are wrapped in perdure.environments.Resumable.",
+)
+@click.option(
+    "--ignore", multiple=True, metavar="PATTERN", help="Leave this out of the comparison (\"info['time']\")."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(1), default=300, show_default=True, help="Of each process, in seconds."
+)
+@_json
+def check_env(env: str, **options: Any) -> int:
+    """Find out whether the environment ENV goes on exactly, restored in a fresh process.
+
+    ENV is a Gymnasium id, `module:factory` or `file.py:factory`, a module of PettingZoo or MPE2,
+    dm_control/domain-task, or envpool/id. It is run in several fresh processes with the same seed and actions,
+    captured in mid-episode and right after an end, restored elsewhere, and taken on across resets; everything it
+    returns and all its state is compared bit by bit.
+    """
+    from perdure.cli.environments import check_environment
+
+    return check_environment(env, **options)

@@ -47,8 +47,9 @@ class PersistenceCallback(BaseCallback):
     callback of the list, and all random generators. SIGTERM and Ctrl-C make a checkpoint where the next rollout
     begins and then leave the process.
 
-    The environments must live in this process (DummyVecEnv). A script that calls `learn` several times resumes in the
-    first call; give a run to each call that must be resumed exactly.
+    Environments in processes of their own (SubprocVecEnv) need a wrapper that can be asked for their state, outermost:
+    `make_vec_env(..., vec_env_cls=SubprocVecEnv, wrapper_class=perdure.environments.Resumable)`. A script that calls
+    `learn` several times resumes in the first call; give a run to each call that must be resumed exactly.
 
     :param directory: of the run; made if it is not there.
     :param every: environment steps between two checkpoints. An on-policy algorithm takes them between its rollouts.

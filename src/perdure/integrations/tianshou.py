@@ -11,11 +11,12 @@ import copy
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tianshou.trainer import InfoStats, OfflineTrainer, Trainer, TrainerParams
 
+from perdure.environments.resumable import Resumable
 from perdure.errors import NotCapturedWarning, NotPicklableError
 from perdure.persistence import PersistenceGroup, PolicyPersistence
 from perdure.run import Run
@@ -33,6 +34,12 @@ leave_out(
 skip("tianshou.utils.logger.wandb.WandbLogger", "a writer of logs")
 skip("tianshou.utils.progress_bar.DummyTqdm", "a progress bar")
 
+_IN_PROCESSES = (
+    "SUBPROC",
+    "SUBPROC_SHARED_MEM_DEFAULT_CONTEXT",
+    "SUBPROC_SHARED_MEM_FORK_CONTEXT",
+    "SUBPROC_SHARED_MEM_AUTO",
+)
 _STEP, _EPOCH = "before a training step", "between epochs"
 
 
@@ -57,8 +64,9 @@ def run(
     that is worse than the best one of an earlier process. SIGTERM and Ctrl-C make a checkpoint before the next
     training step and then leave the process.
 
-    :param subject: a trainer (on-policy, off-policy or offline), or a high-level experiment. Their environments must
-        live in this process (DummyVectorEnv).
+    :param subject: a trainer (on-policy, off-policy or offline), or a high-level experiment. Where a trainer's
+        environments run in processes of their own, each needs a wrapper that can be asked for its state:
+        `SubprocVectorEnv([lambda: perdure.environments.Resumable(gym.make(...)), ...])`. An experiment's get it here.
     :param directory: of the run; made if it is not there.
     :param every: steps between two checkpoints: of the environment, or gradient steps where the training is offline.
     :param seconds: time between two checkpoints; ten minutes if neither is given.
@@ -178,6 +186,24 @@ class _Session:
             published.offer(score, self.step, self.handlers_world, algorithm)
 
 
+class _Asked:
+    """A kind of vector environment that runs in processes of its own, with the wrapper that can be asked for its state
+    around each environment."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+
+    def create_venv(self, factories: Sequence[Callable[[], Any]]) -> Any:
+        return self.kind.create_venv([lambda make=make: Resumable(make()) for make in factories])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In the file that Tianshou keeps of an experiment stands what the user has chosen.
+        return copy.copy, (self.kind,)
+
+    def __repr__(self) -> str:
+        return repr(self.kind)
+
+
 class _Experiment:
     """One call of `run` on a high-level experiment."""
 
@@ -194,6 +220,10 @@ class _Experiment:
         experiment = copy.copy(self.experiment)
         experiment.config = config = copy.copy(self.experiment.config)
         config.persistence_base_dir = self.opened.directory
+        kind = getattr(experiment.env_factory, "venv_type", None)
+        if getattr(kind, "name", None) in _IN_PROCESSES:
+            experiment.env_factory = copy.copy(experiment.env_factory)
+            experiment.env_factory.venv_type = _Asked(kind)
         made = experiment.create_experiment_world("experiment", raise_error_on_dirname_collision=False)
         trainer = made.trainer
         if not config.train or trainer is None:

@@ -1,5 +1,7 @@
 """Live objects and their state: capture, restore, compare. Knows no files."""
 
+from perdure.environments import knowledge as _knowledge
+from perdure.environments import workers as _workers
 from perdure.state import adapters as _adapters
 from perdure.state.capture import capture
 from perdure.state.diff import CLOCKS, Difference, diff
@@ -23,4 +25,4 @@ __all__ = [
     "restore",
     "skip",
 ]
-del _adapters
+del _adapters, _knowledge, _workers

@@ -17,7 +17,17 @@ from perdure import tree
 from perdure.errors import CaptureError, FormatError
 from perdure.state import memory, rng, values
 from perdure.state.patterns import matches
-from perdure.state.registry import Adapter, Handler, Refuse, Skip, known, on_change, slots, type_name
+from perdure.state.registry import (
+    Adapter,
+    Handler,
+    Refuse,
+    Skip,
+    known,
+    on_change,
+    shared_spaces,
+    slots,
+    type_name,
+)
 from perdure.state.rows import Rows, writer_of
 from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, State, Value
 
@@ -96,6 +106,8 @@ class Walker:
         self._alive: list[Any] = []
         self._unfilled: collections.deque[tuple[Callable[..., None], Any, Any, Path]] = collections.deque()
         self._refused: list[tuple[str, str]] = []
+        #: Paths (by their ids) below which something else stands for what cannot be captured.
+        self._covered: dict[int, Path] = {}
         self._arrays: list[Array] = []
         self._buffers: list[Rows] = []
         self.classes: dict[str, type] = {}
@@ -155,6 +167,11 @@ class Walker:
         return node
 
     def _refuse(self, value: Any, path: Path, reason: str) -> Node:
+        above = path if self._covered else None
+        while above is not None:
+            if id(above) in self._covered:
+                return Skipped("what the state that its environment tells stands for")
+            above = above[0]
         self._refused.append((write_path(path), f"{type(value).__qualname__}: {reason}"))
         return Skipped(reason)
 
@@ -180,8 +197,14 @@ class Walker:
     def _adapted(self, value: Any, path: Path, adapter: Adapter) -> Node:
         def fill(value: Any, node: Object, path: Path) -> None:
             self._note_rows(value)
-            given = adapter.fields(value)
+            try:
+                given = adapter.fields(value)
+            except CaptureError as error:
+                self._refuse(value, path, str(error))
+                return
             self._alive.append(given)  # it may hold containers made for this walk only
+            if adapter.covers is not None and given[adapter.covers] is not None:
+                self._covered[id(path)] = path
             self._fields(given, known(type(value)).left_out, node.fields, path)
 
         return self._later(fill, value, Object(self._class_name(type(value)), {}), path)
@@ -220,6 +243,12 @@ class Walker:
             node.payload = self.node(payload, path)
 
         return self._later(fill, value, Handled(self._class_name(type(value)), None), path)
+
+    def _quoted(self, value: State, path: Path) -> Node:
+        # What a handler captured at an earlier moment: taken as it is, and given back to the handler as it was.
+        node = Object(self._class_name(State), value.root.fields)
+        self._remember(value, node)
+        return node
 
     # -- containers ------------------------------------------------------------------------------------------
 
@@ -400,8 +429,8 @@ class Walker:
 
 
 def attributes_of(value: Any) -> dict[Any, Any]:
-    """All attributes an object holds itself, in its `__dict__` and its slots. No attribute hook of its class
-    runs."""
+    """All attributes an object holds itself, in its `__dict__` and its slots, and the spaces of its class. No attribute
+    hook of its class runs."""
     try:
         found = dict(object.__getattribute__(value, "__dict__"))
     except (AttributeError, TypeError):
@@ -411,6 +440,8 @@ def attributes_of(value: Any) -> dict[Any, Any]:
             found[name] = slot.__get__(value)
         except AttributeError:
             continue
+    for name, space in shared_spaces(type(value)).items():
+        found.setdefault(name, space)
     return found
 
 
@@ -469,6 +500,8 @@ def _taker(cls: type) -> Taker:
             return lambda walker, value, path: walker._handled(value, path, entry)
         case Adapter():
             return lambda walker, value, path: walker._adapted(value, path, entry)
+    if cls is State:
+        return Walker._quoted
     if (written := values.writer(cls)) is not None:
         kind, write = written
         return lambda walker, value, path: walker._value(value, path, kind, write)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from perdure import tree
+from perdure import parcel, tree
 from perdure.state import memory
 from perdure.state.describe import describe
 from perdure.state.patterns import matches
@@ -90,6 +90,12 @@ class _Comparison:
         self._pairs[id(a)], self._back[id(b)] = id(b), id(a)
         if type(a) is not type(b) or getattr(a, "type", None) != getattr(b, "type", None):
             self._differ(path, f"{describe(a)} and {describe(b)}")
+            return
+        if isinstance(a, tree.Mapping) and a.type == parcel.TYPE:
+            # The state of another process: what is in it is compared, not how it is packed.
+            opened = [parcel.unpack(parcel.of_node(each)).root for each in (a, b)]
+            self._alive += opened
+            self._fields(opened[0].fields, opened[1].fields, path)
             return
         match a, b:
             case Array(), Array():

@@ -15,9 +15,11 @@ from perdure.state.capture import ITEMS
 from perdure.state.describe import describe, short
 from perdure.state.limits import unwieldy
 from perdure.state.plan import CONTAINERS, Plan
-from perdure.state.registry import Handler, cannot_make, known, slots
-from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, Value
+from perdure.state.registry import Handler, cannot_make, known, slots, type_name
+from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, State, Value
 
+#: A state inside a state is data; nothing is made for what is in it.
+QUOTED = type_name(State)
 _CODE = (
     types.FunctionType,
     types.BuiltinFunctionType,
@@ -56,6 +58,8 @@ def unreadable(plan: Plan, node: Value) -> str | None:
 def unmakeable(plan: Plan, node: Node) -> str | None:
     """Why no object can be made for a node, or None if one can."""
     match node:
+        case Object() if node.type == QUOTED:
+            return None
         case Object():
             cls = plan.find(node.type)
             if cls is None or issubclass(cls, NOT_BY_ATTRIBUTES):

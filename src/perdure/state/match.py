@@ -20,7 +20,7 @@ from perdure.state import memory, values
 from perdure.state.capture import ITEMS, LEFT_OUT, Path, Walker, attributes_of, factory_name, write_path
 from perdure.state.describe import describe, short
 from perdure.state.limits import unwieldy
-from perdure.state.making import NOT_BY_ATTRIBUTES, definition, unassignable, unreadable
+from perdure.state.making import NOT_BY_ATTRIBUTES, QUOTED, definition, unassignable, unreadable
 from perdure.state.patterns import matches
 from perdure.state.plan import ABSENT, CONTAINERS, Edge, Plan
 from perdure.state.registry import Adapter, Handler, Skip, is_part_of_program, known, same_class
@@ -196,11 +196,18 @@ class _Matcher:
         cls = type(live)
         entry = known(cls).entry
         match node:
+            case Object() if node.type == QUOTED:
+                return False
             case Object() | Handled():
                 if not same_class(node.type, cls):
                     return False
                 if isinstance(entry, Handler):
                     alike = isinstance(node, Handled)
+                    if alike and entry.form is not None and _form(node) != (form := entry.form(live)):
+                        other = (
+                            f"a {short(node.type)} of another form ({_form(node):.100}; expected {form:.100})"
+                        )
+                        return other if entry.create is None else False
                 else:
                     by_attributes = entry is None or isinstance(entry, Adapter)
                     alike = (
@@ -233,6 +240,8 @@ class _Matcher:
 
     def _below(self, node: Node, live: Any, path: Path) -> None:
         """Go on with what a node holds and what lies at the same places of the live value (or nothing)."""
+        if isinstance(node, Object) and node.type == QUOTED:
+            return
         if live is ABSENT:
             for slot, child, kind, name in tree.edges(node):
                 self._met.append(Edge(child, ABSENT, (path, kind, name), node, slot))
@@ -282,6 +291,9 @@ class _Matcher:
                 self._plan.reject(edge, f"the checkpoint has {describe(child)}, the script has nothing")
             else:
                 self._met.append(edge)
+        if isinstance(about.entry, Adapter) and about.entry.check is not None:
+            for below, detail in about.entry.check(live, fields):
+                self._plan.report.mismatched.append((write_path(path) + below, detail))
         for name, value in present.items():
             if name in fields or name in about.left_out or self._leaves_out((path, ".", name), value):
                 continue
@@ -421,6 +433,11 @@ class _Matcher:
                         (write_path(path), detail + write_path(own[other][1]))
                     )
                     self._plan.bad.add(id(node))
+
+
+def _form(node: Any) -> str:
+    pairs = node.payload.pairs if isinstance(node.payload, tree.Mapping) else ()
+    return next((str(child) for key, child in pairs if key == "form"), "none")
 
 
 def _is_plain(key: Any) -> bool:

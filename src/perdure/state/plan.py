@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from perdure.state.capture import BUILTIN, Path, write_path
-from perdure.state.registry import find_class, same_class
+from perdure.state.registry import find_class, is_environment, same_class
 from perdure.state.report import Report
 from perdure.tree import Handled, Items, Node, Object, Slot
 from perdure.tree import Mapping as MappingNode
@@ -58,6 +58,7 @@ class Plan:
     :param reverted: attributes that only the live object has, and its class: they had not been set yet.
     :param given: what adapters gave for live objects.
     :param eager: nodes whose objects can only be made when all they hold is there, innermost first.
+    :param first: nodes whose handlers have to restore before anything else is written.
     :param keep: objects whose ids are used here, and that nothing else may keep alive.
     :param content: what holds the bytes of an array (by its id) once they are read: the live array itself, or a
         new one in the order of the node's memory.
@@ -75,6 +76,7 @@ class Plan:
     reverted: list[tuple[Any, str]] = field(default_factory=list)
     given: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     eager: list[Node] = field(default_factory=list)
+    first: list[Node] = field(default_factory=list)
     keep: list[Any] = field(default_factory=list)
     content: dict[int, Any] = field(default_factory=dict)
 
@@ -89,7 +91,9 @@ class Plan:
             found = next((cls for cls in self.classes.values() if same_class(name, cls)), None)
         # A transition of a buffer that was empty when the script built it, say: its class lies beside the buffer's.
         modules = {"__main__", *(cls.__module__ for cls in self.classes.values())}
-        return found or find_class(name, modules)
+        environments = (cls.__module__ for cls in self.classes.values() if is_environment(cls))
+        packages = {module.rpartition(".")[0] for module in environments} - {""}
+        return found or find_class(name, modules, packages)
 
     def class_of(self, node: Object | Handled | Items | MappingNode) -> type | None:
         """The class of the object that stands for a node."""

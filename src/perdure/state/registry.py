@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import copyreg
-import enum
 import importlib
 import inspect
 import io
@@ -21,7 +20,7 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -37,11 +36,16 @@ class Handler:
     :param restore: writes what `capture` returned into an object that is there.
     :param create: makes an object from what `capture` returned, where none is there; None if that cannot be
         done.
+    :param form: what two objects must have in common for the state of one to be written into the other, as text;
+        `capture` returns a dict that has it as "form". Where it differs, an object is created.
+    :param first: restore before anything else is written, not after it.
     """
 
     capture: Callable[[Any], Any]
     restore: Callable[[Any, Any], None]
     create: Callable[[Any], Any] | None = None
+    form: Callable[[Any], str] | None = None
+    first: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,18 @@ class Adapter:
     :param assign: sets one of them.
     :param made: the fields whose containers `fields` makes anew each time; they are assigned even where they
         are filled in place.
+    :param check: what of the saved fields (as nodes) could not be assigned, as pairs of a path below the object
+        and a detail; for what `fields` does not show. Nothing is changed.
+    :param covers: the field that stands for whatever cannot be captured below the object, unless it is None.
     :param missing: makes what an object will need for a field that it has not got yet, like the node that is to be
         restored there and without its content, or None. The object itself it leaves as it is.
     """
 
     fields: Callable[[Any], Mapping[str, Any]]
     assign: Callable[[Any, str, Any], None]
-    made: frozenset[str] = frozenset()
+    made: Container[str] = frozenset()
+    check: Callable[[Any, Mapping[str, Any]], list[tuple[str, str]]] | None = None
+    covers: str | None = None
     missing: Callable[[Any, str, Any], Any] | None = None
 
 
@@ -97,14 +106,17 @@ WALL_CLOCK = "a moment of this process's clock"
 
 OPAQUE = (
     "its state lies in native code where Python cannot see it. Register how to take it: "
-    "perdure.register({name}, capture=..., restore=...), or leave it out: perdure.skip({name}, 'reason')"
+    "perdure.register({name}, capture=..., restore=...), or leave it out: perdure.skip({name}, 'reason'). An "
+    "environment of this kind can be played again: perdure.environments.EpisodeReplay(env)"
 )
 PROCESS = (
-    "its state lies in another process. Use an environment in this process (gymnasium's SyncVectorEnv, "
-    "DummyVecEnv, DummyVectorEnv)"
+    "its state lies in another process. Gymnasium's AsyncVectorEnv, SubprocVecEnv and Tianshou's SubprocVectorEnv are "
+    "captured as a whole, with perdure.environments.Resumable around each environment"
 )
 
 
+#: Asked about a class that nothing is registered about.
+finders: list[Callable[[type], Entry | None]] = []
 #: Called whenever something is registered, for what others remember about classes.
 on_change: list[Callable[[], None]] = []
 
@@ -133,7 +145,23 @@ def register(
     :param create: `create(state)` makes an object where the script has not built one; without it such an
         object is an error on restoring.
     """
-    _slot(cls).entry = Handler(capture, restore, create)
+    register_handler(cls, Handler(capture, restore, create))
+
+
+def register_handler(cls: type | str, handler: Handler) -> None:
+    """Say by which handler objects of a class are taken."""
+    _slot(cls).entry = handler
+
+
+def register_first(
+    cls: type | str, *, capture: Callable[[Any], Any], restore: Callable[[Any, Any], None]
+) -> None:
+    """Like `register`, for objects that do things while they are restored.
+
+    They go first, because what they do may change arrays that the world holds too: an environment that steps writes
+    into the observation that it gave out before.
+    """
+    _slot(cls).entry = Handler(capture, restore, first=True)
 
 
 def register_adapter(cls: type | str, adapter: Adapter) -> None:
@@ -174,7 +202,12 @@ def tensor_like(cls: type | str) -> None:
 
 def type_name(cls: type) -> str:
     """The name under which a class is recorded."""
-    return f"{cls.__module__}:{cls.__qualname__}"
+    return f"{module_of(cls)}:{cls.__qualname__}"
+
+
+def module_of(cls: type) -> str:
+    """The name of the module that defines a class; SWIG makes classes that have none."""
+    return getattr(cls, "__module__", None) or "builtins"
 
 
 #: Where what is known about the classes of a package is registered; imported when one of them is first met.
@@ -195,7 +228,7 @@ def known(cls: type) -> _Class:
             _learn(f"{base.__module__}".partition(".")[0])
         found = _Class()
         for base in cls.__mro__:
-            for key in (base, f"{base.__module__}.{base.__qualname__}"):
+            for key in (base, f"{module_of(base)}.{base.__qualname__}"):
                 about = _classes.get(key)
                 if about is None:
                     continue
@@ -204,6 +237,8 @@ def known(cls: type) -> _Class:
                 found.structural = found.structural or about.structural
                 found.rebuild = about.rebuild if found.rebuild is None else found.rebuild
                 found.tensor = found.tensor or about.tensor
+        if found.entry is None:
+            found.entry = next((entry for find in finders if (entry := find(cls)) is not None), None)
         if found.entry is None and is_native(cls):
             found.entry = Refuse(OPAQUE.format(name=cls.__qualname__))
         _cache[cls] = found
@@ -264,6 +299,25 @@ def slots(cls: type) -> dict[str, Any]:
     return found
 
 
+_SPACE = "gymnasium.spaces.space.Space"
+_shared_spaces: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def shared_spaces(cls: type) -> dict[str, Any]:
+    """The spaces that a class keeps for all its objects, by name (`action_space = Discrete(3)` in the class's body).
+
+    They draw from generators of their own, so they are state that an environment has."""
+    found = _shared_spaces.get(cls)
+    if found is None:
+        defined = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+        found = _shared_spaces[cls] = {
+            name: value
+            for name, value in defined.items()
+            if any(f"{module_of(base)}.{base.__qualname__}" == _SPACE for base in type(value).__mro__)
+        }
+    return found
+
+
 def is_native(cls: type) -> bool:
     """Whether instances hold memory beyond their attributes, as CPython finds out before it pickles by
     attributes."""
@@ -278,6 +332,35 @@ def is_native(cls: type) -> bool:
     members = (member for base in heap for member in vars(base).values())
     size += 8 * sum(isinstance(member, types.MemberDescriptorType) for member in members)
     return cls.__basicsize__ > size or cls.__itemsize__ != 0
+
+
+#: What environments derive from, and what only wraps them.
+_ENVIRONMENTS = frozenset(
+    (
+        "gymnasium.core.Env",
+        "gym.core.Env",
+        "pettingzoo.utils.env.AECEnv",
+        "pettingzoo.utils.env.ParallelEnv",
+        "dm_env._environment.Environment",
+    )
+)
+_WRAPPERS = frozenset(
+    (
+        "gymnasium.core.Wrapper",
+        "gym.core.Wrapper",
+        "pettingzoo.utils.wrappers.base.BaseWrapper",
+        "pettingzoo.utils.wrappers.base_parallel.BaseParallelWrapper",
+        "pettingzoo.utils.conversions.aec_to_parallel_wrapper",
+        "pettingzoo.utils.conversions.turn_based_aec_to_parallel_wrapper",
+        "pettingzoo.utils.conversions.parallel_to_aec_wrapper",
+    )
+)
+
+
+def is_environment(cls: type) -> bool:
+    """Whether objects of a class are environments themselves, and not what is wrapped around one."""
+    own, *names = (f"{module_of(base)}.{base.__qualname__}" for base in cls.__mro__)
+    return not _ENVIRONMENTS.isdisjoint(names) and _WRAPPERS.isdisjoint((own, *names))
 
 
 def _builtin_knowledge() -> None:
@@ -329,6 +412,7 @@ def _builtin_knowledge() -> None:
         (weakref.WeakValueDictionary, "weak references"),
         (weakref.WeakSet, "weak references"),
         (weakref.ProxyType, "a weak reference"),
+        ("tempfile.TemporaryDirectory", "a directory of this process"),
         (re.Pattern, "a regular expression"),
         ("torch.utils.hooks.RemovableHandle", "a hook"),
         ("torch.utils.tensorboard.writer.SummaryWriter", "a writer of logs"),
@@ -337,8 +421,6 @@ def _builtin_knowledge() -> None:
         ("rich.console.Console", "a terminal"),
         ("rich.progress.Progress", "a progress bar"),
         ("pygame.time.Clock", "a clock of the display"),
-        ("pygame.surface.Surface", "a picture on the display"),
-        ("pygame.Surface", "a picture on the display"),
         ("wandb.sdk.wandb_run.Run", "a writer of logs"),
     ):
         skip(cls, reason)
@@ -346,8 +428,6 @@ def _builtin_knowledge() -> None:
         BaseProcess,
         "multiprocessing.connection._ConnectionBase",
         "multiprocessing.queues.Queue",
-        "gymnasium.vector.async_vector_env.AsyncVectorEnv",
-        "stable_baselines3.common.vec_env.subproc_vec_env.SubprocVecEnv",
         "tianshou.env.worker.subproc.SubprocEnvWorker",
         "tianshou.env.worker.ray.RayEnvWorker",
     ):
@@ -362,14 +442,15 @@ def _builtin_knowledge() -> None:
         types.GeneratorType,
         "a running generator's position cannot be read. Keep the position in an attribute and make the generator anew",
     )
+    refuse("pybullet_utils.bullet_client.BulletClient", OPAQUE.format(name="BulletClient"))
     refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
     for name in (
-        "gymnasium.core.Env",
         "gymnasium.vector.vector_env.VectorEnv",
         "gymnasium.vector.vector_env.VectorWrapper",
         "stable_baselines3.common.vec_env.base_vec_env.VecEnv",
         "tianshou.env.venvs.BaseVectorEnv",
         "tianshou.env.worker.worker_base.EnvWorker",
+        *_ENVIRONMENTS,
     ):
         structural(name)
     structural(torch.nn.Module)
@@ -394,9 +475,10 @@ def _builtin_knowledge() -> None:
 _builtin_knowledge()
 
 
-def find_class(name: str, modules: Collection[str] = ()) -> type | None:
+def find_class(name: str, modules: Collection[str] = (), packages: Collection[str] = ()) -> type | None:
     """The class recorded as `name`, if it was registered as one that can be made anew (or derives from such a
-    one), or if it is a plain class of one of `modules`: those of the script's own objects.
+    one), or if it is a plain class of one of `modules` (those of the script's own objects) or of a module in one
+    of `packages` (those of its environments, whose creatures may live in modules of their own).
 
     That a class is found does not mean that an object of it may be made: `making` decides that.
     Nothing is imported, and no attribute hook runs, because a file says so: only what lies in the
@@ -411,7 +493,8 @@ def find_class(name: str, modules: Collection[str] = ()) -> type | None:
     about = known(found)
     if about.rebuild or isinstance(about.entry, Handler):
         return found
-    return found if module in modules and not issubclass(found, enum.Enum) else None
+    near = module in modules or any(module.startswith(f"{package}.") for package in packages)
+    return found if near else None
 
 
 def same_class(name: str, cls: type) -> bool:
@@ -420,5 +503,5 @@ def same_class(name: str, cls: type) -> bool:
         return True
     module, _, qualname = name.partition(":")
     return (
-        qualname == cls.__qualname__ and module != cls.__module__ and "__main__" in (module, cls.__module__)
+        qualname == cls.__qualname__ and module != module_of(cls) and "__main__" in (module, module_of(cls))
     )

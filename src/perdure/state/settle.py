@@ -10,7 +10,7 @@ from perdure import tree
 from perdure.state.capture import LEFT_OUT, write_path
 from perdure.state.describe import describe
 from perdure.state.limits import check_memory
-from perdure.state.making import unhashable, unmakeable
+from perdure.state.making import QUOTED, unhashable, unmakeable
 from perdure.state.plan import ABSENT, Edge, Plan
 from perdure.state.registry import known
 from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, Slot, Value
@@ -73,7 +73,10 @@ def _reached(plan: Plan) -> list[Node]:
             _settle_bad(plan, edge, node, reason)
             continue
         reached.append(node)
-        below = list(tree.edges(node))
+        if isinstance(node, Handled) and getattr(known(type(plan.live(node))).entry, "first", False):
+            plan.first.append(node)
+        quoted = isinstance(node, Object) and node.type == QUOTED
+        below = [] if quoted else list(tree.edges(node))
         leaf = isinstance(node, Array | Packed) or not below
         if leaf and not isinstance(edge.holder, Packed) and edge.slot != "base":
             plan.report.restored.append(write_path(edge.path))

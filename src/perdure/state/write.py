@@ -19,9 +19,10 @@ from perdure import tree
 from perdure.errors import RestoreError
 from perdure.state import memory, values
 from perdure.state.capture import FACTORIES, factory_name, write_path
+from perdure.state.making import QUOTED
 from perdure.state.plan import ABSENT, CONTAINERS, Plan
 from perdure.state.registry import Adapter, Handler, blank, is_part_of_program, known, slots
-from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, Slot, Value
+from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, Slot, State, Value
 
 #: What is done with an object once it stands for its node. First what needs nothing, then the containers that
 #: hash what they hold, then what adapters assign, and last, innermost first, the handlers.
@@ -54,6 +55,9 @@ class Writer:
 
     def _write(self) -> dict[str, Any]:
         root = self._plan.root
+        for node in self._plan.first:
+            if id(node) not in self._plan.bad:
+                self._complete(partial(self._resolve, node))
         for node in self._plan.eager:
             if id(node) not in self._plan.bad:
                 self._resolve(node)
@@ -111,6 +115,9 @@ class Writer:
     # -- objects ---------------------------------------------------------------------------------------------
 
     def _object(self, node: Object, live: Any) -> Any:
+        if live is ABSENT and node.type == QUOTED:
+            self._done[id(node)] = quoted = State(Object("perdure:World", node.fields))
+            return quoted
         if live is ABSENT:
             live = blank(self._class(node))
         entry = known(type(live)).entry

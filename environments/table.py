@@ -1,0 +1,154 @@
+"""`docs/environments.md`, written from the results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from environments.campaign import ROOT, as_expected, load
+from environments.cases import CASES, UNREACHED
+
+DOCUMENT = ROOT / "docs" / "environments.md"
+
+_HEAD = """# Environments
+
+Which environments go on exactly when a killed run is resumed, found out by doing it. Written by `make
+environments`; do not edit.
+
+Each row is `perdure check-env`: the environment is run in fresh processes with the same seed and the same actions;
+captured in mid-episode of a later episode and right after an end; restored in a fresh process for each capture,
+into an environment that was seeded otherwise; and taken on for the number of steps in the table, across resets
+(episodes are cut after 200 steps). **Exact** means that every observation, reward, end and info (less the wall
+clock), what all generators and spaces draw at the end, and all state that is captured at the end, are the same bits
+as without any interruption. What is not exact is in the table too: the check says so before a run is lost, not
+after.
+
+- *walk*: the state lies in Python and is found unasked. *handler*: a handler of Perdure takes what lies in native
+  code. *replay*: the episode's actions are played again (`perdure.environments.EpisodeReplay` and its like).
+  *barrier*: as replay, of a pool that is replaced by a new one now and then.
+- *bytes*: what a second checkpoint writes, committed through the store (manifest and all).
+- *ms*: to capture, and to restore for the first time in a process; on a machine that did other things at the same
+  time.
+
+
+"""
+
+
+_OWN = """## An environment of your own
+
+```console
+$ perdure check-env CartPole-v1
+$ perdure check-env mine/env.py:make --wrapper gymnasium.wrappers:NormalizeObservation
+$ perdure check-env mine/env.py:make --vector async:4 --json
+```
+
+The exit code is 0 if it is exact, 1 if not (with what differs first, and why), 2 if it could not be checked. In a test:
+
+```python
+from mine.env import make  # at the top level of a module: fresh processes have to find it
+
+from perdure.environments import assert_exact
+
+
+def test_my_environment_goes_on():
+    assert_exact(make, steps=200)
+```
+
+What is found out: state in closures, in class attributes, in module globals, in native code behind a number; random
+numbers that no seed reaches; an order that differs from process to process; a handler that changes what it captures;
+crashes.
+"""
+
+
+def write() -> str:
+    """Write the document; returns a line about it."""
+    results = {name: found for name in CASES if (found := load(name)) is not None}
+    lines = [_HEAD.rstrip("\n"), ""]
+    exact = [name for name, each in results.items() if each["report"]["exact"]]
+    families = {name.partition("/")[0] for name in exact}
+    many = sum(results[name]["report"]["steps"] >= 500 for name in exact)
+    total = f"**{len(exact)} of {len(results)} set-ups are exact**, of {len(families)} families"
+    total += f"; {many} of them over 500 steps or more."
+    lines += [total, ""]
+    for family in dict.fromkeys(name.partition("/")[0] for name in CASES):
+        rows = [(name, results[name]) for name in CASES if name.startswith(f"{family}/") and name in results]
+        if not rows:
+            continue
+        lines += [
+            f"## {family}",
+            "",
+            _row(*_COLUMNS),
+            _row(*("---" if c in _LEFT else "--:" for c in _COLUMNS)),
+        ]
+        lines += [_row(*_cells(name.partition("/")[2], each)) for name, each in rows]
+        lines += [*_remarks(rows), ""]
+    missing = [name for name in CASES if name not in results]
+    if missing:
+        lines += ["## Not run", "", "There was no time for: " + ", ".join(missing) + ".", ""]
+    lines += ["## Out of reach, or not looked at", "", _row("what", "why"), _row("---", "---")]
+    lines += [*(_row(*each) for each in UNREACHED), "", *_OWN.splitlines(), ""]
+    versions: dict[str, Counter[str]] = {}
+    for each in results.values():
+        for library, version in each["versions"].items():
+            versions.setdefault(library, Counter())[version] += 1
+    listed = [f"{library} {' and '.join(count)}" for library, count in versions.items()]
+    pythons = " and ".join(sorted({each["python"] for each in results.values()}))
+    lines += ["## Versions", "", f"Python {pythons}; {', '.join(listed)}.", ""]
+    DOCUMENT.write_text("\n".join(lines))
+    return total.replace("*", "")
+
+
+_COLUMNS = ("environment", "way", "exact", "steps", "resets", "bytes", "capture ms", "restore ms")
+_LEFT = ("environment", "way", "exact")
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def _cells(name: str, result: dict[str, Any]) -> list[str]:
+    report = result["report"]
+    verdict = "yes" if report["exact"] else f"**no**: {report['verdict']}"
+    return [
+        name,
+        report["way"] or "-",
+        verdict,
+        f"{report['steps']:,}" if report["steps"] else "-",
+        f"{report['resets']:,}" if report["steps"] else "-",
+        "-" if report["bytes"] is None else f"{report['bytes']:,}",
+        "-" if report["capture_ms"] is None else f"{report['capture_ms']:.2f}",
+        "-" if report["restore_ms"] is None else f"{report['restore_ms']:.1f}",
+    ]
+
+
+def _remarks(rows: list[tuple[str, dict[str, Any]]]) -> list[str]:
+    """What has to be said of the rows: a note of the case, and why something is not exact."""
+    found: dict[str, list[str]] = {}
+    for name, result in rows:
+        short = name.partition("/")[2]
+        if note := CASES[name].note:
+            found.setdefault(note, []).append(short)
+        report = result["report"]
+        if not report["exact"]:
+            why = " ".join(report["reasons"][:1]).splitlines()
+            reason = (
+                f"{report['verdict']}: {' '.join(each.strip() for each in why[:3])}"[:400]
+                if why
+                else report["verdict"]
+            )
+            found.setdefault(reason, []).append(short)
+    return [""] * bool(found) + [f"- {', '.join(names)}: {text}" for text, names in found.items()]
+
+
+def surprises() -> list[str]:
+    """The cases whose result is not what was expected."""
+    found = []
+    for name in CASES:
+        result = load(name)
+        if result is not None and not as_expected(name, result):
+            found.append(f"{name}: expected {CASES[name].expect}, found {result['report']['verdict']}")
+    return found
+
+
+__all__ = ["DOCUMENT", "Path", "surprises", "write"]

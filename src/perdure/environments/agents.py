@@ -1,0 +1,171 @@
+"""PettingZoo's environments that cannot be walked, by playing their episode again. Imports PettingZoo; no files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gymnasium.spaces import Dict
+from pettingzoo.utils.wrappers import BaseParallelWrapper, BaseWrapper
+
+from perdure.environments import spaces
+from perdure.environments.episode import Course, Episode, assign, own
+from perdure.environments.recording import Actions, Group, Nothing
+from perdure.state.registry import register_first
+
+_OURS = ("env", "_episode", "_before_reset")
+
+
+class AECEpisodeReplay(BaseWrapper):
+    """`EpisodeReplay` for PettingZoo's environments in which agents act in turn.
+
+        env = AECEpisodeReplay(multiwalker_v9.env())
+
+    :param env: the environment; other wrappers go around.
+    :param before_reset: as for `EpisodeReplay`.
+    :param skip: as for `EpisodeReplay`.
+    :param patience: as for `EpisodeReplay`.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        before_reset: Callable[[Any], None] | None = None,
+        skip: Sequence[str] = (),
+        patience: float = 60.0,
+    ) -> None:
+        super().__init__(env)
+        self._before_reset = before_reset
+        self._episode = Episode(
+            Course(
+                str(env),
+                lambda: {"env": self.env, "own": own(self, _OURS)},
+                lambda found: assign(self, found, _OURS),
+                self._reset,
+                self._again,
+                self._check,
+            ),
+            skip,
+            patience,
+        )
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
+        """Reset the environment; a new episode begins to be recorded."""
+        self._episode.begin(seed, options)
+        self._episode.began(self._reset(seed, options))
+
+    def step(self, action: Any) -> None:
+        """Step the environment for the agent whose turn it is, and record it."""
+        self._episode.act(action)
+        started = time.perf_counter()
+        self.env.step(action)
+        self._episode.acted(time.perf_counter() - started, self._seen(), 0.0, 0)
+
+    @property
+    def replay_seconds(self) -> float:
+        """About how many seconds it would take to resume here."""
+        return self._episode.replay_seconds
+
+    def _reset(self, seed: Any, options: Any) -> Any:
+        if self._before_reset is not None:
+            self._before_reset(self.env)
+        self.env.reset(seed=seed, options=options)
+        return self._seen()
+
+    def _again(self, action: Any) -> tuple[Any, float, int]:
+        if action is not None:
+            spaces.expect(action, self.env.action_space(self.env.agent_selection))
+        self.env.step(action)
+        return self._seen(), 0.0, 0
+
+    def _seen(self) -> Any:
+        env = self.env
+        agent = env.agent_selection
+        observation = env.observe(agent) if agent in env.agents else None
+        return [agent, env.rewards, env.terminations, env.truncations, observation]
+
+    def _check(self, actions: Actions) -> None:
+        for kind in actions.kinds:
+            known = [self.env.action_space(agent) for agent in self.env.possible_agents]
+            if not isinstance(kind, Nothing) and not any(spaces.fits(kind, space) for space in known):
+                raise ValueError(
+                    f"expected actions of {' or '.join(sorted(set(map(str, known))))}, found others"
+                )
+
+
+class ParallelEpisodeReplay(BaseParallelWrapper):
+    """`EpisodeReplay` for PettingZoo's environments in which all agents act at once.
+
+        env = ParallelEpisodeReplay(multiwalker_v9.parallel_env())
+
+    :param env: the environment; other wrappers go around.
+    :param before_reset: as for `EpisodeReplay`.
+    :param skip: as for `EpisodeReplay`.
+    :param patience: as for `EpisodeReplay`.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        before_reset: Callable[[Any], None] | None = None,
+        skip: Sequence[str] = (),
+        patience: float = 60.0,
+    ) -> None:
+        super().__init__(env)
+        self._before_reset = before_reset
+        self._episode = Episode(
+            Course(
+                str(env),
+                lambda: {"env": self.env, "own": own(self, _OURS)},
+                lambda found: assign(self, found, _OURS),
+                lambda seed, options: self._reset(seed, options)[0],
+                lambda actions: (self.env.step(actions)[:4], 0.0, 0),
+                self._check,
+            ),
+            skip,
+            patience,
+        )
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        """Reset the environment; a new episode begins to be recorded."""
+        self._episode.begin(seed, options)
+        result = self._reset(seed, options)
+        self._episode.began(result[0])
+        return result
+
+    def step(self, actions: dict[Any, Any]) -> Any:
+        """Step the environment, and record it."""
+        self._episode.act(actions)
+        started = time.perf_counter()
+        result = self.env.step(actions)
+        self._episode.acted(time.perf_counter() - started, result[:4], 0.0, 0)
+        return result
+
+    @property
+    def replay_seconds(self) -> float:
+        """About how many seconds it would take to resume here."""
+        return self._episode.replay_seconds
+
+    def _reset(self, seed: Any, options: Any) -> Any:
+        if self._before_reset is not None:
+            self._before_reset(self.env)
+        return self.env.reset(seed=seed, options=options)
+
+    def _check(self, actions: Actions) -> None:
+        possible = self.env.possible_agents
+        for kind in actions.kinds:
+            keys = kind.keys if isinstance(kind, Group) and kind.of == "dict" else [None]
+            known = set(keys) <= set(possible)
+            if not known or not spaces.fits(kind, Dict({key: self.env.action_space(key) for key in keys})):
+                raise ValueError(f"expected an action for each of {possible}, found others")
+
+
+for _wrapper in (AECEpisodeReplay, ParallelEpisodeReplay):
+    register_first(
+        _wrapper,
+        capture=lambda env: env._episode.capture(),
+        restore=lambda env, saved: env._episode.restore(saved),
+    )

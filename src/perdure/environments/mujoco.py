@@ -1,0 +1,499 @@
+"""MuJoCo: a simulation as a few flat arrays, exact in mid-episode. Knows no environment and no files.
+
+Three things make a simulation go on exactly, each of them measured to matter:
+
+- the state that MuJoCo integrates, the solver's warm start included;
+- the quantities derived from it, which lie one step behind after `mj_step` and which environments read before they
+  step again (Ant, Humanoid): computing them anew would move them;
+- the model's numbers, which tasks and users change while training (the target of dm_control's manipulator lies
+  there).
+
+What lies in MuJoCo's arena (contacts, constraints) is of another size at every moment and is computed anew.
+
+What a file says is written into native memory only where the live side has numbers of that shape, and nothing that
+MuJoCo uses as an address is written at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import xxhash
+
+_Names = tuple[str, ...]
+
+#: Arrays larger than this stand for themselves: textures and meshes are not copied at each checkpoint.
+_LARGE = 1 << 16
+#: Content that is no address, however small it is.
+_CONTENT = ("tex_data", "hfield_data")
+#: Integers of a model that may change while training, and the values that they may have.
+_SETTINGS: Mapping[str, Callable[[Any], range | tuple[int, ...]]] = {
+    "geom_condim": lambda model: (1, 3, 4, 6),
+    "geom_matid": lambda model: range(-1, model.nmat),
+    "site_matid": lambda model: range(-1, model.nmat),
+    "mat_texid": lambda model: range(-1, model.ntex),
+    **{
+        name: lambda model: range(-(1 << 31), 1 << 31)
+        for name in (
+            *("geom_contype", "geom_conaffinity", "geom_priority", "geom_group", "site_group", "jnt_group"),
+            *("body_contype", "body_conaffinity", "flex_contype", "flex_conaffinity", "flex_group"),
+            *("tendon_group", "actuator_group", "skin_group"),
+        )
+    },
+}
+#: Integers of the options, and the largest value of each; what decides which code runs has few values.
+_OPTIONS = {
+    "disableactuator": (1 << 31) - 1,
+    "disableflags": (1 << 31) - 1,
+    "enableflags": (1 << 31) - 1,
+    "iterations": 100_000,
+    "ls_iterations": 100_000,
+    "noslip_iterations": 100_000,
+    "ccd_iterations": 100_000,
+    "sdf_iterations": 1_000,
+    "sdf_initpoints": 10_000,
+    "integrator": 3,
+    "cone": 1,
+    "jacobian": 2,
+    "solver": 2,
+}
+
+
+def _layout(parts: Mapping[str, Any]) -> str:
+    """A short name for which arrays there are, of which types and shapes: those of another model differ."""
+    text = ";".join(f"{name} {array.dtype} {array.shape}" for name, array in parts.items())
+    return xxhash.xxh3_64_hexdigest(text.encode())
+
+
+def _joined(arrays: Any, dtype: Any) -> np.ndarray[Any, Any]:
+    return np.concatenate([np.empty(0, dtype), *(array.reshape(-1) for array in arrays)])
+
+
+def _spread(flat: np.ndarray[Any, Any], arrays: Any) -> None:
+    """Write numbers that were joined back into the arrays they came from."""
+    position = 0
+    for array in arrays:
+        array[...] = flat[position : position + array.size].reshape(array.shape)
+        position += array.size
+
+
+def _expect(flat: Any, dtype: Any, size: int, what: str) -> np.ndarray[Any, Any]:
+    if not (isinstance(flat, np.ndarray) and flat.dtype == dtype and flat.shape == (size,)):
+        found = f"{flat.dtype} of shape {flat.shape}" if isinstance(flat, np.ndarray) else type(flat).__name__
+        raise ValueError(
+            f"expected {what}: {size} numbers of type {np.dtype(dtype)}, found {found}. Was the checkpoint "
+            "written with another model or another version of MuJoCo?"
+        )
+    return flat
+
+
+# -- the model -----------------------------------------------------------------------------------------------
+
+
+class _Parts:
+    """Which attributes of a model hold which kind of numbers; the same for every model of one layout."""
+
+    def __init__(self, model: Any) -> None:
+        names = [name for name in dir(type(model)) if not name.startswith("_")]
+        arrays = {name: value for name in names if isinstance(value := getattr(model, name), np.ndarray)}
+        arrays = {name: value for name, value in arrays.items() if value.size}
+        self.layout = _layout(arrays)
+        kinds: dict[str, list[str]] = {"double": [], "single": [], "switch": [], "setting": [], "address": []}
+        self.large: list[str] = []
+        for name, value in arrays.items():
+            kind = {np.dtype(np.float64): "double", np.dtype(np.float32): "single", np.dtype(bool): "switch"}
+            what = kind.get(value.dtype, "setting" if name in _SETTINGS else "address")
+            if name in _CONTENT or (value.nbytes > _LARGE and what in ("double", "single")):
+                self.large.append(name)
+            else:
+                kinds[what].append(name)
+        self.names: dict[str, _Names] = {kind: tuple(found) for kind, found in kinds.items()}
+        self._getters = {kind: _getter(found) for kind, found in self.names.items()}
+
+    def arrays(self, model: Any, kind: str) -> tuple[np.ndarray[Any, Any], ...]:
+        """The arrays of one kind."""
+        return self._getters[kind](model)
+
+
+def _getter(names: _Names) -> Callable[[Any], tuple[Any, ...]]:
+    if not names:
+        return lambda thing: ()
+    if len(names) == 1:
+        return lambda thing: (getattr(thing, names[0]),)
+    return operator.attrgetter(*names)
+
+
+#: By the model's sizes, which decide which arrays it has.
+_known_parts: dict[tuple[int, ...], _Parts] = {}
+
+
+@functools.cache
+def _size_names() -> _Names:
+    import mujoco
+
+    model = mujoco.MjModel.from_xml_string("<mujoco/>")
+    names = [name for name in dir(type(model)) if name.startswith("n") or name == "signature"]
+    return tuple(name for name in names if type(getattr(model, name)) is int)
+
+
+def _sizes(model: Any) -> tuple[int, ...]:
+    found: tuple[int, ...] = _getter(_size_names())(model)
+    return found
+
+
+def _parts(model: Any) -> _Parts:
+    key = _sizes(model)
+    found = _known_parts.get(key)
+    if found is None:
+        if len(_known_parts) > 256:
+            _known_parts.clear()  # a task that compiles a model for each episode
+        found = _known_parts[key] = _Parts(model)
+    return found
+
+
+_DTYPES: Mapping[str, Any] = {"double": np.float64, "single": np.float32, "switch": bool, "setting": np.int32}
+
+
+@functools.cache
+def _settings() -> tuple[_Names, _Names]:
+    """What the options, statistics and visual settings of a model hold by themselves: the paths of numbers and arrays
+    of numbers, and those of choices."""
+    import mujoco
+
+    model = mujoco.MjModel.from_xml_string("<mujoco/>")
+    numbers, choices = [], []
+    holders = [("opt", model.opt), ("stat", model.stat), ("vis", model.vis)]
+    while holders:
+        path, holder = holders.pop(0)
+        for name in dir(type(holder)):
+            value = None if name.startswith("_") else getattr(holder, name)
+            if isinstance(value, np.ndarray | float):
+                numbers.append(f"{path}.{name}")
+            elif type(value) is int and path == "opt" and name in _OPTIONS:
+                choices.append(f"{path}.{name}")
+            elif type(value).__module__ == type(holder).__module__ and not callable(value):
+                holders.append((f"{path}.{name}", value))
+    return tuple(numbers), tuple(choices)
+
+
+def model_fields(model: Any) -> dict[str, Any]:
+    """A model's numbers under a few names.
+
+    What the model consists of is part of the names: numbers of another model are found not to fit before anything is
+    changed.
+    """
+    parts = _parts(model)
+    structure = xxhash.xxh3_64(parts.layout.encode())
+    for array in parts.arrays(model, "address"):
+        structure.update(array.data)
+    made_of = structure.hexdigest()
+    fields: dict[str, Any] = {}
+    for kind, dtype in _DTYPES.items():
+        arrays = parts.arrays(model, kind)
+        if arrays:
+            fields[f"{kind} numbers of model {made_of}"] = _joined(arrays, dtype)
+    numbers, choices = (_getter(paths)(model) for paths in _settings())
+    fields["options"] = np.hstack(numbers).astype(np.float64)
+    fields["choices"] = np.array(choices, np.int64)
+    for name in parts.large:
+        fields[name] = getattr(model, name)
+    return fields
+
+
+def model_assign(model: Any, name: str, value: Any) -> None:
+    """Set one of the fields that `model_fields` gave.
+
+    :raises ValueError: if the value is none that this model can have.
+    """
+    parts = _parts(model)
+    kind = name.partition(" ")[0]
+    if name == "choices":
+        _assign_choices(model, value)
+    elif name == "options":
+        _assign_options(model, value)
+    elif kind in _DTYPES:
+        arrays = parts.arrays(model, kind)
+        _expect(value, _DTYPES[kind], sum(array.size for array in arrays), f"the model's {kind} numbers")
+        if kind == "setting":
+            _check_settings(model, value, parts)
+        _spread(value, arrays)
+    elif name in parts.large:
+        live = getattr(model, name)
+        if value is not live:
+            _expect(np.reshape(value, -1), live.dtype, live.size, f"the model's {name}")
+            live[...] = np.reshape(value, live.shape)
+
+
+def _check_settings(model: Any, flat: np.ndarray[Any, Any], parts: _Parts) -> None:
+    position = 0
+    for name in parts.names["setting"]:
+        size = getattr(model, name).size
+        allowed = _SETTINGS[name](model)
+        part = flat[position : position + size]
+        position += size
+        found = next((number for number in set(part.tolist()) if number not in allowed), None)
+        if found is not None:
+            raise ValueError(f"expected one of {allowed} as {name}, found {found}")
+
+
+def _assign_options(model: Any, value: Any) -> None:
+    paths = _settings()[0]
+    held = _getter(paths)(model)
+    _expect(value, np.float64, sum(np.size(old) for old in held), "the model's options")
+    position = 0
+    for path, old in zip(paths, held, strict=True):
+        new = value[position : position + np.size(old)]
+        position += np.size(old)
+        if isinstance(old, np.ndarray):
+            old[...] = new.reshape(old.shape)
+        elif float(new[0]) != old:
+            _put(model, path, float(new[0]))
+
+
+def _assign_choices(model: Any, value: Any) -> None:
+    paths = _settings()[1]
+    _expect(value, np.int64, len(paths), "the model's choices")
+    for path, old, new in zip(paths, _getter(paths)(model), value.tolist(), strict=True):
+        most = _OPTIONS[path.removeprefix("opt.")]
+        if not 0 <= new <= most:
+            raise ValueError(f"expected a number from 0 to {most} as {path}, found {new}")
+        if new != old:
+            _put(model, path, new)
+
+
+def _put(model: Any, path: str, value: Any) -> None:
+    holder, _, name = path.rpartition(".")
+    setattr(operator.attrgetter(holder)(model), name, value)
+
+
+# -- the data ------------------------------------------------------------------------------------------------
+
+
+class Simulation:
+    """What of an `MjData` changes from step to step. Made anew for each walk."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+
+def data_fields(data: Any) -> dict[str, Any]:
+    """An `MjData` as two parts: the model it belongs to, which has to be there first, and what it holds itself."""
+    return {"model": data.model, "state": Simulation(data)}
+
+
+def data_assign(data: Any, name: str, value: Any) -> None:
+    """Both parts are filled in place; an `MjData` cannot be given another model."""
+    if name == "model" and value is not data.model:
+        raise ValueError("expected the model that the simulation was made with, found another one")
+
+
+_LONGEST_WAKE = -1_000
+#: The first arrays of MuJoCo's buffer, in order; some of them may be empty.
+_FIRST = ("qpos", "qvel", "act", "mocap_pos", "ctrl", "qfrc_applied", "xfrc_applied", "xpos")
+_known_arrays: dict[tuple[int, ...], tuple[_Names, str]] = {}
+
+
+def _address(array: np.ndarray[Any, Any]) -> int:
+    return int(array.__array_interface__["data"][0])
+
+
+def _derived(data: Any) -> tuple[_Names, str]:
+    """The names of all arrays of fixed size that hold real numbers, and what they are called together."""
+    key = (int(data.nbuffer), *_sizes(data.model))
+    found = _known_arrays.get(key)
+    if found is None:
+        start = min(_address(array) for name in _FIRST if (array := getattr(data, name)).size)
+        names = [name for name in dir(type(data)) if not name.startswith("_")]
+        arrays = {name: value for name in names if isinstance(value := getattr(data, name), np.ndarray)}
+        fixed = {
+            name: value
+            for name, value in arrays.items()
+            if value.dtype == np.float64
+            and value.size
+            and (start <= _address(value) < start + data.nbuffer or name == "energy")
+        }
+        if len(_known_arrays) > 256:
+            _known_arrays.clear()
+        found = _known_arrays[key] = (tuple(fixed), _layout(fixed))
+    return found
+
+
+def simulation_form(simulation: Simulation) -> str:
+    """Which numbers a simulation has."""
+    return f"laid out as {_derived(simulation.data)[1]}"
+
+
+def capture_simulation(simulation: Simulation) -> dict[str, Any]:
+    """State, derived quantities and which trees of bodies sleep, as flat arrays."""
+    import mujoco
+
+    data = simulation.data
+    model = data.model
+    signature = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+    state = np.empty(mujoco.mj_stateSize(model, signature), np.float64)
+    mujoco.mj_getState(model, data, state, signature)
+    names, layout = _derived(data)
+    saved: dict[str, Any] = {
+        "form": f"laid out as {layout}",
+        "state": state,
+        "derived": _joined(_getter(names)(data), np.float64),
+    }
+    if _sleeps(mujoco, model):
+        saved["sleep"] = np.concatenate([_awake_counts(data), *(getattr(data, name) for name in _SLEEP)])
+    return saved
+
+
+def restore_simulation(simulation: Simulation, saved: Mapping[str, Any]) -> None:
+    """Write what `capture_simulation` returned into a simulation of the same model.
+
+    :raises ValueError: if it was taken from another model or by another version of MuJoCo; nothing was changed then.
+    """
+    import mujoco
+
+    data = simulation.data
+    model = data.model
+    signature = int(mujoco.mjtState.mjSTATE_INTEGRATION)
+    arrays = _getter(_derived(data)[0])(data)
+    state = _expect(saved["state"], np.float64, mujoco.mj_stateSize(model, signature), "a simulation's state")
+    derived = _expect(
+        saved["derived"], np.float64, sum(array.size for array in arrays), "what follows from a state"
+    )
+    _check_history(model, data, state, signature)
+    sleep = _checked_sleep(data, saved.get("sleep")) if _sleeps(mujoco, model) else None
+    # The sizes of everything in the arena follow from the state; only then may arrays be written.
+    with _no_callbacks(mujoco):
+        if sleep is not None:
+            # What sleeps is not computed: once with all awake, as far as the model lets them be.
+            mujoco.mj_resetData(model, data)
+            mujoco.mj_setState(model, data, state, signature)
+            mujoco.mj_step1(model, data)
+            _put_to_sleep(data, sleep)
+        mujoco.mj_setState(model, data, state, signature)
+        mujoco.mj_step1(model, data)
+    mujoco.mj_setState(model, data, state, signature)
+    if sleep is not None:
+        _put_to_sleep(data, sleep)
+    _spread(derived, arrays)
+
+
+# Which trees of bodies sleep, for how long the others have been quiet, and lists of what is awake with their lengths.
+_COUNTS = {"body": "nbody_awake", "parent": "nparent_awake", "tree": "ntree_awake", "dof": "nv_awake"}
+_SLEEP = ("tree_asleep", "tree_awake", "body_awake", "body_awake_ind", "parent_awake_ind", "dof_awake_ind")
+
+
+def _sleeps(mujoco: Any, model: Any) -> bool:
+    flag = int(getattr(mujoco.mjtEnableBit, "mjENBL_SLEEP", 0))
+    return bool(model.opt.enableflags & flag) and model.ntree > 0
+
+
+def _awake_counts(data: Any) -> np.ndarray[Any, Any]:
+    return np.array([getattr(data, name) for name in _COUNTS.values()], np.int32)
+
+
+def _checked_sleep(data: Any, saved: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """The saved lists by name, once it is sure that MuJoCo will look nowhere else than into its own memory."""
+    sizes = {name: getattr(data, name).size for name in _SLEEP}
+    saved = _expect(saved, np.int32, len(_COUNTS) + sum(sizes.values()), "which bodies sleep")
+    bounds = np.cumsum([len(_COUNTS), *sizes.values()])[:-1]
+    counts, *lists = np.split(saved, bounds)
+    found = dict(zip(_SLEEP, lists, strict=True))
+    limits = [sizes[name] for name in ("body_awake_ind", "parent_awake_ind", "tree_awake", "dof_awake_ind")]
+    asleep = found["tree_asleep"]
+    # A tree that sleeps names the next one of its circle.
+    fine = sorted(asleep[asleep >= 0].tolist()) == np.flatnonzero(asleep >= 0).tolist()
+    fine &= bool(asleep.min() >= _LONGEST_WAKE and (counts >= 0).all() and (counts <= limits).all())
+    fine &= set(found["tree_awake"].tolist()) <= {0, 1} and set(found["body_awake"].tolist()) <= {-1, 0, 1}
+    for name, count in zip(
+        ("body_awake_ind", "parent_awake_ind", "dof_awake_ind"), counts[[0, 1, 3]], strict=True
+    ):
+        inside = found[name][:count]
+        fine &= bool(((inside >= 0) & (inside < sizes[name])).all())
+        found[name][count:] = 0
+    if not fine:
+        raise ValueError("expected lists of what sleeps and what is awake, found numbers that are none")
+    return {**found, "": counts}
+
+
+def _put_to_sleep(data: Any, sleep: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    for name in _SLEEP:
+        getattr(data, name)[...] = sleep[name]
+    for name, count in zip(_COUNTS.values(), sleep[""].tolist(), strict=True):
+        setattr(data, name, count)
+
+
+def _check_history(model: Any, data: Any, state: np.ndarray[Any, Any], signature: int) -> None:
+    """MuJoCo takes the place in a ring buffer of delayed signals from the state, and reads its memory there."""
+    import mujoco
+
+    if not getattr(model, "nhistory", 0):
+        return
+    size = mujoco.mj_stateSize(model, int(mujoco.mjtState.mjSTATE_HISTORY))
+    assert size == model.nhistory
+    before = sum(
+        mujoco.mj_stateSize(model, 1 << bit)
+        for bit in range(int(mujoco.mjtState.mjSTATE_HISTORY).bit_length() - 1)
+        if signature & 1 << bit
+    )
+    history = state[before : before + size]
+    for buffers, addresses in (
+        (model.actuator_history, model.actuator_historyadr),
+        (model.sensor_history, model.sensor_historyadr),
+    ):
+        for length, address in zip(buffers[:, 0].tolist(), addresses.tolist(), strict=True):
+            if length > 0 and address >= 0 and history[address + 1] not in range(length):
+                raise ValueError(
+                    f"expected a place from 0 to {length - 1} in a buffer of delayed signals, "
+                    f"found {history[address + 1]}"
+                )
+
+
+@contextlib.contextmanager
+def _no_callbacks(mujoco: Any) -> Iterator[None]:
+    """Callbacks of the user's may count, or draw random numbers: they are for steps, and this is none."""
+    names = [
+        name for name in ("control", "passive", "sensor") if getattr(mujoco, f"get_mjcb_{name}")() is not None
+    ]
+    callbacks = {name: getattr(mujoco, f"get_mjcb_{name}")() for name in names}
+    try:
+        for name in names:
+            getattr(mujoco, f"set_mjcb_{name}")(None)
+        yield
+    finally:
+        for name, callback in callbacks.items():
+            getattr(mujoco, f"set_mjcb_{name}")(callback)
+
+
+# -- what pictures are drawn with ----------------------------------------------------------------------------
+
+_CAMERA = ("azimuth", "distance", "elevation")
+_CAMERA_CHOICES = ("fixedcamid", "trackbodyid", "type")
+
+
+def capture_camera(camera: Any) -> dict[str, Any]:
+    """Where a camera is and looks."""
+    return {
+        **{name: float(getattr(camera, name)) for name in _CAMERA},
+        **{name: int(getattr(camera, name)) for name in _CAMERA_CHOICES},
+        "lookat": camera.lookat.tolist(),
+    }
+
+
+def restore_camera(camera: Any, saved: Mapping[str, Any]) -> None:
+    """Move a camera to where another one was."""
+    if any(type(saved[name]) is not float for name in _CAMERA):
+        raise ValueError("expected numbers as a camera's place")
+    if any(type(saved[name]) is not int for name in _CAMERA_CHOICES) or not 0 <= saved["type"] <= 3:
+        raise ValueError("expected numbers as what a camera follows")
+    lookat = np.array(saved["lookat"], np.float64)
+    if lookat.shape != (3,):
+        raise ValueError("expected three numbers as what a camera looks at")
+    for name in (*_CAMERA, *_CAMERA_CHOICES):
+        setattr(camera, name, saved[name])
+    camera.lookat[...] = lookat

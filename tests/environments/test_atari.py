@@ -1,0 +1,135 @@
+"""The Arcade Learning Environment: exact where the emulator's state holds all, refused where it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from environment_support import transported
+
+from perdure.errors import CaptureError, RestoreError
+from perdure.state import capture, restore
+
+ale_py = pytest.importorskip("ale_py")
+gym = pytest.importorskip("gymnasium")
+gym.register_envs(ale_py)
+
+
+def make(game="Breakout", **options):
+    env = gym.make(f"ALE/{game}-v5", **options)
+    env.reset(seed=1)
+    return env
+
+
+def run(env, steps, seed=5):
+    seen, actions = [], np.random.default_rng(seed)
+    for _ in range(steps):
+        obs, reward, terminated, truncated, info = env.step(int(actions.integers(env.action_space.n)))
+        seen.append((obs.tobytes(), reward, terminated, truncated, repr(info)))
+        if terminated or truncated:
+            seen.append(env.reset()[0].tobytes())
+    return seen
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"repeat_action_probability": 0.0},
+        {"frameskip": (2, 5)},
+        {"obs_type": "ram", "full_action_space": True},
+        {"mode": 4, "difficulty": 1},
+        {"max_num_frames_per_episode": 400},
+    ],
+    ids=repr,
+)
+def test_emulators_go_on(options):
+    env = make(**options)
+    run(env, 150)
+    state = transported(capture({"env": env}))
+    fresh = make(**options)
+    run(fresh, 9, seed=6)
+    restore(state, {"env": fresh})
+    assert run(fresh, 200) == run(env, 200)
+
+
+def test_the_generator_of_the_emulator_is_part_of_the_state():
+    env, other = make(), make()
+    run(env, 50)
+    state = transported(capture({"env": env}))
+    expected = run(env, 60)
+    for _ in range(2):
+        restore(state, {"env": other})
+        assert run(other, 60) == expected
+
+
+@pytest.mark.parametrize(("name", "what"), [("sound_obs", "sound"), ("color_averaging", "averages")])
+def test_what_the_state_lacks_is_refused_with_the_remedy(name, what):
+    ale = ale_py.ALEInterface()
+    ale.setLoggerMode(ale_py.LoggerMode.Error)
+    ale.setBool(name, True)
+    ale.loadROM(ale_py.roms.get_rom_path("pong"))
+    with pytest.raises(CaptureError, match=rf"{what}.*{name}=True.*perdure\.environments\.EpisodeReplay"):
+        capture({"ale": ale})
+
+
+def test_an_emulator_without_a_game_is_refused():
+    with pytest.raises(CaptureError, match="has loaded none"):
+        capture({"ale": ale_py.ALEInterface()})
+
+
+def test_another_game_is_found_before_anything_is_changed():
+    env, other = make("Pong"), make("Breakout")
+    run(env, 9)
+    before = other.unwrapped.ale.getRAM().tobytes()
+    with pytest.raises(RestoreError, match=r"(?s)nothing was changed.*pong\.bin.*breakout\.bin"):
+        restore(transported(capture({"ale": env.unwrapped.ale})), {"ale": other.unwrapped.ale})
+    assert other.unwrapped.ale.getRAM().tobytes() == before
+
+
+def test_other_settings_are_found():
+    one, other = make().unwrapped.ale, make(repeat_action_probability=0.5).unwrapped.ale
+    with pytest.raises(RestoreError, match=r"repeat_action_probability=0\.5"):
+        restore(capture({"ale": one}), {"ale": other})
+
+
+def replaced(state, make_content):
+    for path, leaf in state.leaves():
+        if path.endswith("['state']") and "ale" in path:
+            content = np.empty(leaf.shape, leaf.dtype)
+            leaf.data.read_into(memoryview(content))
+            leaf.data = make_content(content)
+            leaf.shape, leaf.dtype = leaf.data.shape, leaf.data.dtype.str
+            leaf.order = tuple(range(leaf.data.ndim))
+            return state
+    raise AssertionError("no state of an emulator")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        lambda old: old[:0],
+        lambda old: old[:100],
+        lambda old: np.concatenate([old, np.zeros(1 << 20, np.uint8)]),
+        lambda old: old.astype(np.int16),
+        lambda old: np.zeros_like(old),
+        lambda old: old.reshape(1, -1),
+        # Another game by its checksum.
+        lambda old: np.where((old >= ord("0")) & (old <= ord("9")), np.uint8(ord("1")), old),
+    ],
+)
+def test_bytes_that_are_no_state_of_this_game_do_not_reach_the_emulator(content):
+    env = make()
+    run(env, 20)
+    state = replaced(transported(capture({"ale": env.unwrapped.ale})), content)
+    other = make()
+    before = other.unwrapped.ale.getRAM().tobytes()
+    with pytest.raises(RestoreError, match="expected the"):
+        restore(state, {"ale": other.unwrapped.ale})
+    assert other.unwrapped.ale.getRAM().tobytes() == before
+
+
+def test_the_emulator_is_one_array():
+    env = make()
+    before = transported(capture({"ale": env.unwrapped.ale}))
+    leaves = [path for path, _ in before.leaves() if path.startswith("ale")]
+    assert leaves == ["ale['form']", "ale['state']"]

@@ -1,0 +1,77 @@
+"""`perdure check-env`, called as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from click.testing import CliRunner
+
+from perdure.cli import main
+
+MINE = '''
+import gymnasium as gym
+
+class Mine(gym.Env):
+    """State in its class."""
+    observation_space = action_space = gym.spaces.Discrete(1000)
+    count = 0
+
+    def reset(self, *, seed=None, options=None):
+        return 0, {}
+
+    def step(self, action):
+        Mine.count += 1
+        return Mine.count, 0.0, Mine.count % 9 == 0, False, {}
+'''
+
+
+def test_an_exact_one_in_wrappers_and_a_vector():
+    wrapper = 'gymnasium.wrappers:FrameStackObservation={"stack_size": 3}'
+    arguments = [
+        "check-env",
+        "CartPole-v1",
+        "--wrapper",
+        wrapper,
+        "--vector",
+        "sync:2",
+        "--steps",
+        "30",
+        "--json",
+    ]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report["exact"] is True
+    assert report["name"] == "CartPole-v1 + FrameStackObservation in sync:2"
+    assert report["bytes"] > 0
+
+
+def test_one_of_a_users_own_that_is_not(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+    done = subprocess.run(
+        [sys.executable, "-m", "perdure.cli", "check-env", "mine.py:Mine", "--steps", "20"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "COLUMNS": "200"},
+        timeout=240,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "NOT EXACT" in done.stdout
+    assert "the class attribute mine.Mine.count" in done.stdout
+
+
+def test_one_that_cannot_be_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.py").write_text("def make():\n    raise ValueError('there is no such room')\n")
+    done = CliRunner().invoke(main, ["check-env", "broken.py:make"])
+    assert done.exit_code == 2
+    assert "could not be checked" in done.output
+    assert "there is no such room" in done.output
+    for wrong in (["gone.py:Mine"], ["CartPole-v1", "--kwargs", "[1]"], ["CartPole-v1", "--vector", "all"]):
+        done = CliRunner().invoke(main, ["check-env", *wrong])
+        assert done.exit_code == 2
+        assert done.stderr.startswith("perdure: ")

@@ -1,0 +1,140 @@
+"""The notation in which the Arcade Learning Environment's emulator writes its state, as far as it has to be checked.
+
+The emulator reads whatever it is given, and takes places in memory from it: the bank of a cartridge, how much memory
+there is, where a sprite stands, how far a random generator has come. A state from a file is read here first, beside
+one that the emulator has just written: what is laid out in the same way and has such numbers within their bounds can do
+no more than play strangely.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator
+
+#: Random generators are written as text: 624 numbers and a position among them.
+_GENERATOR = re.compile(rb"(?:\d{1,10} ){624}\d{1,4}(?!\d)")
+_SECTION = re.compile(rb"(?s)([\x03-\x14])\x00\x00\x00(?=M6502|M6532|TIA|Cartridge)")
+_LONGEST_GENERATOR = 625 * 11
+_HEADER = 24
+_TRUE, _FALSE = 0xFAB1FAB2 - (1 << 32), 0xBAD1BAD2 - (1 << 32)
+_FAR = 1 << 24
+#: How many banks a cartridge has, by the kind of cartridge, for those that switch them; the first word says which.
+_BANKS = {"F8": 2, "F8SC": 2, "FE": 2, "UA": 2, "DPC": 2, "FASC": 3, "F6": 4, "F6SC": 4, "F4": 8, "F4SC": 8}
+_ONE_BANK = ("2K", "4K", "CV")
+#: Bounds (both included) of those words of the picture generator's that are places in tables.
+_PICTURE = {4: (0, 228), **dict.fromkeys(range(41, 46), (0, 159)), 51: (0, 3)}
+
+
+def game(state: bytes) -> bytes:
+    """The checksum of the game's program."""
+    return state[_HEADER + 8 : _HEADER + 40]
+
+
+def fault(state: bytes, own: bytes) -> str | None:
+    """What about a state an emulator of the same game would not have written, or None if nothing is found.
+
+    :param own: a state that this emulator has written.
+    """
+    if game(state) != game(own):
+        return "the checksum of another game"
+    if _behind(state) != _behind(own):
+        return "another length than it says"
+    mine = _parts(own)
+    try:
+        parts = _like(state, [len(part) for part in mine])
+    except ValueError as error:
+        return str(error)
+    found: str | None = None
+    for part, other in zip(parts[1:], mine[1:], strict=True):
+        found = found or _fault_of_part(part, other)
+    return found
+
+
+def _parts(own: bytes) -> list[bytes]:
+    """What lies before, between and after the random generators; each of those has its length before it."""
+    parts, at = [], 0
+    for match in _GENERATOR.finditer(own):
+        parts.append(own[at : match.start() - 4])
+        at = match.end()
+    return [*parts, own[at:]]
+
+
+def _like(state: bytes, lengths: list[int]) -> list[bytes]:
+    """The same of a state that should have parts of these lengths.
+
+    :raises ValueError: if it has not, or a generator is at a place that it cannot be at.
+    """
+    parts, at = [], 0
+    for index, length in enumerate(lengths):
+        parts.append(state[at : at + length])
+        at += length
+        if index == len(lengths) - 1:
+            break
+        size = int.from_bytes(state[at : at + 4], "little")
+        text = state[at + 4 : at + 4 + size] if size <= _LONGEST_GENERATOR else b""
+        if len(text) != size or _GENERATOR.fullmatch(text) is None:
+            raise ValueError("something else where a random generator is expected")
+        if int(text.rpartition(b" ")[2]) > 624 or any(int(number) >= 1 << 32 for number in text.split(b" ")):
+            raise ValueError("a random generator in no state that it can be in")
+        at += 4 + size
+    if at != len(state):
+        raise ValueError("another length")
+    return parts
+
+
+def _behind(state: bytes) -> int:
+    """How many bytes follow what the emulator itself has written, by the length that the state gives for that."""
+    (length,) = struct.unpack_from("<i", state, _HEADER)
+    return len(state) - _HEADER - 4 - int(length)
+
+
+def _sections(part: bytes) -> Iterator[tuple[str, int, int]]:
+    """Name, start and end of each device's words."""
+    starts = list(_SECTION.finditer(part))
+    ends = [*(match.start() for match in starts[1:]), len(part)]
+    for match, end in zip(starts, ends, strict=False):
+        start = match.end() + match.group(1)[0]
+        yield part[match.end() : start].decode("latin-1"), start, end
+
+
+def _fault_of_part(part: bytes, own: bytes) -> str | None:
+    sections = list(_sections(own))
+    if list(_sections(part)) != sections:
+        return "other devices"
+    for name, start, end in sections or [("", 0, len(own))]:
+        count = (end - start) // 4
+        words = struct.unpack_from(f"<{count}i", part, start)
+        mine = struct.unpack_from(f"<{count}i", own, start)
+        for index, (word, known) in enumerate(zip(words, mine, strict=True)):
+            if (word in (_TRUE, _FALSE)) != (known in (_TRUE, _FALSE)):
+                return f"something else than yes or no in {name or 'its last part'}"
+            if not _is_within(name, index, word, known):
+                return f"{word} as number {index} of {name}"
+        if name == "TIA" and not _draws_inside(words, mine):
+            return "a picture that is drawn elsewhere"
+    return None
+
+
+def _is_within(name: str, index: int, word: int, known: int) -> bool:
+    if name == "M6532":
+        # First how much memory there is.
+        return word == known if index == 0 else True
+    if name == "TIA":
+        low, high = _PICTURE.get(index, (-(1 << 31), 1 << 31))
+        return low <= word <= high
+    if name.startswith("Cartridge"):
+        kind = name.removeprefix("Cartridge")
+        if kind == "E0":
+            return word == known if index == 0 else 0 <= word < 8 or index > 4
+        if kind in _BANKS:
+            return index > 0 or known not in range(_BANKS[kind]) or 0 <= word < _BANKS[kind]
+        return kind in _ONE_BANK or word == known or 0 <= word < 256 or word in (_TRUE, _FALSE)
+    return True
+
+
+def _draws_inside(words: tuple[int, ...], own: tuple[int, ...]) -> bool:
+    """Whether the clocks say that drawing is somewhere between the first and the last line of the picture."""
+    begun, first, last, now = words[:4]
+    lines = (first - begun, last - begun) == (own[1] - own[0], own[2] - own[0])
+    return lines and (first <= now <= last or now == begun)

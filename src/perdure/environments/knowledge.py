@@ -5,7 +5,7 @@ Each entry says how objects of a class are taken; the code that does it imports 
 
 from __future__ import annotations
 
-from perdure.environments import atari, handles, hooks, mujoco, pygame, tables
+from perdure.environments import atari, camera, handles, hooks, mujoco, pygame, tables
 from perdure.state.registry import (
     Adapter,
     Handler,
@@ -35,7 +35,7 @@ def _mujoco() -> None:
         mujoco.Simulation,
         Handler(mujoco.capture_simulation, mujoco.restore_simulation, form=mujoco.simulation_form),
     )
-    register("mujoco._structs.MjvCamera", capture=mujoco.capture_camera, restore=mujoco.restore_camera)
+    register("mujoco._structs.MjvCamera", capture=camera.capture_camera, restore=camera.restore_camera)
     for name in ("_structs.MjvScene", "_structs.MjvOption", "_structs.MjvPerturb", "_render.MjrContext"):
         skip(f"mujoco.{name}", DRAWN_ANEW)
     for name in ("egl.GLContext", "glfw.GLContext", "osmesa.GLContext", "cgl.GLContext", "renderer.Renderer"):

@@ -297,7 +297,7 @@ def test_what_resuming_makes_of_a_sample(root: Path) -> None:
         assert step == expected.newest or unneeded, f"{damage.what}: {error}"
         if step is None:
             assert error is not None
-            assert "none of the checkpoints" in error, error
+            assert "none of the checkpoints" in error or "there is no older one" in error, error
         elif step < 3 and damage.name in damage.files:
             # What is older than the newest good one is not looked at on resuming; `verify` does.
             assert damage.name in " ".join(warned), damage.what

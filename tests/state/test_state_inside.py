@@ -92,8 +92,11 @@ def test_what_goes_first_does_not_undo_the_rest():
     for order in (("seen", "playing"), ("playing", "seen")):
         live = Playing()
         world = {"seen": live.buffer, "playing": live}
-        restore(capture({"seen": np.ones(3), "playing": Playing()}), {name: world[name] for name in order})
-        assert world["seen"].tolist() == [1, 1, 1]
+        state = capture({"seen": np.ones(3), "playing": Playing()})
+        for each in (state, transported(state)):
+            world["seen"][:] = 0
+            restore(each, {name: world[name] for name in order})
+            assert world["seen"].tolist() == [1, 1, 1]
 
 
 def test_classes_without_a_module_are_refused_like_others():

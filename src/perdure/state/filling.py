@@ -25,6 +25,8 @@ from perdure.tree import Array, Node, Skipped
 #: Less than this is read faster than threads are started.
 _WORTH_THREADS = 8 << 20
 _MOST_THREADS = 4
+#: No array that an environment writes into is larger; a replay buffer is.
+_WAITS = 64 << 20
 
 
 def fill(plan: Plan, progress: Callable[[int, int], None] | None = None) -> None:
@@ -40,7 +42,9 @@ def fill(plan: Plan, progress: Callable[[int, int], None] | None = None) -> None
         source = node.data
         if source is None or isinstance(source, np.ndarray | torch.Tensor) or not source.nbytes:
             continue
-        target = _target(plan, node)
+        # Handlers that come first may write into live arrays; what is read here is written over these afterwards.
+        waits = bool(plan.first) and source.nbytes <= _WAITS
+        target = None if waits else _target(plan, node)
         if target is None:
             fresh += source.nbytes
             _check_memory(fresh)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from perdure.state.capture import BUILTIN, Path, write_path
-from perdure.state.registry import find_class, is_environment, same_class
+from perdure.state.registry import find_class, is_environment, module_of, same_class
 from perdure.state.report import Report
 from perdure.tree import Handled, Items, Node, Object, Slot
 from perdure.tree import Mapping as MappingNode
@@ -90,8 +90,8 @@ class Plan:
         if found is None:
             found = next((cls for cls in self.classes.values() if same_class(name, cls)), None)
         # A transition of a buffer that was empty when the script built it, say: its class lies beside the buffer's.
-        modules = {"__main__", *(cls.__module__ for cls in self.classes.values())}
-        environments = (cls.__module__ for cls in self.classes.values() if is_environment(cls))
+        modules = {"__main__", *(module_of(cls) for cls in self.classes.values())}
+        environments = (module_of(cls) for cls in self.classes.values() if is_environment(cls))
         packages = {module.rpartition(".")[0] for module in environments} - {""}
         return found or find_class(name, modules, packages)
 

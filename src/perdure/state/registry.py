@@ -225,7 +225,7 @@ def known(cls: type) -> _Class:
     found = _cache.get(cls)
     if found is None:
         for base in cls.__mro__:
-            _learn(f"{base.__module__}".partition(".")[0])
+            _learn(module_of(base).partition(".")[0])
         found = _Class()
         for base in cls.__mro__:
             for key in (base, f"{module_of(base)}.{base.__qualname__}"):

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from perdure.state.registry import module_of
+
 
 class Ring(NamedTuple):
     """A stretch of rows that is written from its first to its last row, and then from the first again.
@@ -281,7 +283,7 @@ def writer_of(cls: type) -> RowWriter | None:
 
 def _find(cls: type) -> RowWriter | None:
     for base in cls.__mro__:
-        writer = _writers.get(base) or _writers.get(f"{base.__module__}.{base.__qualname__}")
+        writer = _writers.get(base) or _writers.get(f"{module_of(base)}.{base.__qualname__}")
         if writer is not None:
             same = all(getattr(cls, name, None) is getattr(base, name, None) for name in writer.unchanged)
             return writer if same else None

@@ -64,6 +64,9 @@ def atari(game: str, sticky: float = 0.25, **kwargs: Any) -> Any:
 def atari_plain(game: str, **kwargs: Any) -> Any:
     """As the emulator gives it."""
     gym.register_envs(importlib.import_module("ale_py"))
+    if isinstance(kwargs.get("frameskip"), list):
+        # JSON has no tuples.
+        kwargs["frameskip"] = tuple(kwargs["frameskip"])
     return gym.wrappers.RecordEpisodeStatistics(gym.make(f"ALE/{game}-v5", **kwargs))
 
 

@@ -430,7 +430,11 @@ def test_an_action_that_the_agent_writes_into_afterwards_is_kept_as_it_was():
     assert restore(capture({"env": env}), {"env": fresh}).exact
 
 
-@pytest.mark.parametrize("action", ["left", 1 << 70, np.array(["left"]), [object()]], ids=repr)
+@pytest.mark.parametrize(
+    "action",
+    ["left", 1 << 70, np.array(["left"]), [object()]],
+    ids=["a word", "too large", "an array of words", "an object"],
+)
 def test_an_action_that_cannot_be_kept_does_not_disturb_the_training(action):
     class Listening(Game):
         def step(self, action):

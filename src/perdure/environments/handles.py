@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from perdure.environments import hooks
-from perdure.state.registry import Adapter, is_environment
+from perdure.state.registry import Adapter, is_environment, module_of
 
 #: Modules whose simulations are told apart by numbers.
 _LIBRARIES = ("pybullet",)
@@ -33,7 +33,7 @@ def find(cls: type) -> Adapter | None:
     if not is_environment(cls) or hooks.pair(cls) is not None:
         return None
     for base in cls.__mro__:
-        module = sys.modules.get(base.__module__)
+        module = sys.modules.get(module_of(base))
         names = vars(module) if module is not None and is_environment(base) else {}
         if any(value is library for value in names.values() for library in _used()):
             return Adapter(_fields, hooks.set_attribute)

@@ -10,10 +10,12 @@ import os
 import resource
 import shutil
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from damage_support import content_of, make_world, resumed, small_run, train
@@ -21,7 +23,8 @@ from faults import Faults, remount, small_disk
 from hostile_support import bounded
 
 import perdure
-from perdure.errors import PerdureError, StoreError
+from perdure.errors import CheckpointFailedWarning, PerdureError, StoreError
+from perdure.state import capture, diff
 from perdure.store import Store
 from perdure.upkeep import check_policies
 
@@ -332,3 +335,50 @@ def test_a_limit_on_the_size_of_files(root: Path) -> None:
     after = _contents(root)
     assert {number: after[number] for number in before} == before
     assert max(after) > max(before)
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_the_training_goes_on_without_checkpoints_whatever_fails(tmp_path: Path, background: bool) -> None:
+    """With `on_error="warn"`: each operation fails in turn, once or for a while; every step is done, each failure is
+    warned of, what was committed is whole, and once the disk is whole again so is the run."""
+
+    def run_through(copy: Path, at: int, lasting: bool) -> tuple[perdure.World, Faults, list[str]]:
+        world = perdure.World(data=np.arange(3000), seen=0)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            with perdure.Run(copy, on_error="warn", background=background) as run:
+                faults = Faults(copy, at, errno.ENOSPC, lasting=lasting)
+                for step in run.steps(world, 12, every=2):
+                    if step == 3:
+                        faults.__enter__()
+                    if step == 9:
+                        run.flush()
+                        faults.__exit__()
+                    world.data[step] = -1
+                    world.seen += 1
+        failures = [str(each.message) for each in caught if each.category is CheckpointFailedWarning]
+        return world, faults, failures
+
+    _, counted, none = run_through(tmp_path / "counted", 0, False)
+    assert counted.count > 30
+    assert none == []
+    warned = 0
+    for at in range(1, counted.count + 1, 3):
+        for lasting in (False, True):
+            copy = tmp_path / f"{at}{lasting}"
+            world, faults, failures = run_through(copy, at, lasting)
+            assert (world.seen, (world.data == -1).sum()) == (12, 12)
+            assert faults.failed
+            assert all("no space is left" in each and str(copy) in each for each in failures)
+            warned += bool(failures)
+            with Store.open(copy) as store:
+                found = store.latest()
+                assert found is not None
+                assert found.info.step == 12
+                assert not diff(found.state, capture(world), ignore=("run*",))
+                assert store.verify() == []
+            # What could not even be deleted, the next writer deletes.
+            Store.open(copy, write=True).close()
+            assert _leftovers(copy) == []
+            shutil.rmtree(copy)
+    assert warned > counted.count / 4

@@ -99,7 +99,7 @@ def test_tianshou(kind, ticks, check, tmp_path, monkeypatch):
     small(monkeypatch, check)
     make, options = TIANSHOU[kind]
     scenario = Scenario(make, lambda buffer: Tianshou(buffer, **options), tmp_path, seed=SEED, ticks=ticks)
-    assert scenario.go(8) == 16
+    assert scenario.go(6) == 12
 
 
 # -- Stable-Baselines3 ---------------------------------------------------------------------------------------------
@@ -169,4 +169,4 @@ STABLE = {
 def test_stable_baselines3(kind, ticks, check, tmp_path, monkeypatch):
     small(monkeypatch, check)
     scenario = Scenario(STABLE[kind], SB3, tmp_path, seed=SEED, ticks=ticks)
-    assert scenario.go(8) == 16
+    assert scenario.go(6) == 12

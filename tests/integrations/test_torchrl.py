@@ -13,7 +13,7 @@ from torchrl_trees import TREES
 
 # isort: split
 import torch
-from buffer_support import Scenario, frozen, small, unlike
+from buffer_support import Scenario, committed, frozen, small, unlike
 from tensordict import MemoryMappedTensor, TensorDict
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer, TensorDictReplayBuffer
 
@@ -122,6 +122,33 @@ def test_a_checkpoint_writes_the_rows_that_were_written(storage, ticks, tmp_path
         new.extend(rows(1000, 99))
         run.checkpoint(world, 20)
         assert size_of(tmp_path) - before < 1.2 * 1000 * row
+
+
+@pytest.mark.parametrize("ticks", [False, True])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        lambda rb: rb._storage.__setitem__(33, rows(1, 9)[0].set("index", torch.tensor(33))),
+        lambda rb: rb.set_at_("obs", torch.full((30,), 7.0), 33),
+    ],
+    ids=["the storage", "the buffer"],
+)
+def test_a_row_written_beside_the_cursor_is_not_hidden_by_rows_written_in_one_call(
+    beside, ticks, tmp_path, monkeypatch
+):
+    small(monkeypatch, False)
+    buffer = TensorDictReplayBuffer(storage=LazyTensorStorage(60), batch_size=4)
+    world = perdure.World(buffer=buffer)
+    with perdure.Run(tmp_path) as run:
+        buffer.extend(rows(60))
+        run.checkpoint(world, 0)
+        for step in (1, 2):
+            beside(buffer)
+            buffer.extend(rows(3, step))
+            if ticks:
+                run.tick(world, step, every=10**9, seconds=10**9)
+            run.checkpoint(world, step)
+            assert unlike(frozen(buffer), committed(tmp_path).state) == []
 
 
 def test_a_memory_mapped_buffer_lies_in_its_own_files_again(tmp_path):

@@ -540,7 +540,7 @@ def test_tuples_that_hold_themselves():
 
 @pytest.mark.parametrize("kind", ["list", "tuple", "dict", "object", "frozenset", "handler"])
 def test_documents_nested_without_end(kind):
-    depth = 100_000 if kind in ("list", "tuple") else 20_000
+    depth = 20_000
     make = {
         "list": lambda n: ["i", "list", [[n]]],
         "tuple": lambda n: ["i", "tuple", [[n]]],

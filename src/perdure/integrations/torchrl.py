@@ -282,7 +282,7 @@ def _cursor(buffer: Any) -> Cursor | None:
         return None
     # Where the storage has several dimensions, the first one is what its cursor and its count go along.
     rows, count = int(first.shape[0]), int(writer._write_count)
-    # Each call of the writer changes the storage once, and so does everything else that writes into it.
+    # Each call of the writer changes the storage once, and so does everything else of TorchRL that writes into it.
     changes = int(getattr(storage, "_mutation_revision", 0))
     return Cursor((Ring(0, rows, int(writer._cursor) % rows, count),), _content(buffer), changes=changes)
 

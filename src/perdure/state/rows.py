@@ -141,8 +141,10 @@ def advance(then: Cursor, now: Cursor) -> list[int] | None:
             found.append(count)
         else:
             found.append((after.position - before.position) % after.rows if after.rows else 0)
-    # A call that writes changes the buffer once and writes one row at least.
-    if then.changes is not None and now.changes is not None and now.changes - then.changes > sum(found):
+    # A call that writes changes the buffer once, and writes any number of rows. So it is one change only that can be
+    # told to be its cursor's; of several, some may have been beside it.
+    changes = 0 if then.changes is None or now.changes is None else now.changes - then.changes
+    if changes > min(sum(found), 1):
         return None
     return found
 

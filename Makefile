@@ -41,7 +41,7 @@ bench: $(VENV)/.bench
 
 damage: $(VENV)/.installed
 	PERDURE_EXHAUSTIVE=1 $(BIN)/python -m pytest -rA --timeout 3600 --numprocesses $(WORKERS) --dist worksteal \
-	    tests/reliability/test_damage.py tests/reliability/test_hostile_files.py
+	    tests/reliability/test_damage.py tests/reliability/test_hostile_files.py tests/reliability/test_repair.py
 
 fuzz: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'

@@ -69,10 +69,17 @@ def published(world: World, *, carry_over: bool = False, epoch: int | None = Non
 
 def _discard_leftovers(root: str) -> None:
     """Remove what a process that was killed left; what another one is just writing stays."""
-    for path in Path(root, publish.POLICIES).glob(f"{TEMPORARY}*"):
+    policies = Path(root, publish.POLICIES)
+    left = []
+    for path in policies.glob(f"{TEMPORARY}*"):
         pid = path.name.removeprefix(TEMPORARY).partition("-")[0]
         if str(path) not in _open and path.is_dir() and pid.isdigit() and not _is_other_process(int(pid)):
-            publish.discard(str(path))
+            left.append(str(path))
+    if left:
+        # One may be a version that it was removing: with a power cut its own name could be back, without its files.
+        sync_directory(str(policies))
+    for staging in left:
+        publish.discard(staging)
 
 
 def _is_other_process(pid: int) -> bool:

@@ -217,22 +217,34 @@ def _digest(file: str) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _read(path: str | os.PathLike[str]) -> tuple[str, bytes, str | None]:
+    """Where a policy file is, its content, and the checksum that it was written with."""
+    while True:
+        real = os.path.realpath(path)
+        try:
+            if not os.path.isfile(real):
+                raise FileNotFoundError(
+                    f"there is no policy file {os.fspath(path)}. Is it the run's directory, or its file?"
+                )
+            data = Path(real).read_bytes()  # once, so that what is checked is what is loaded
+            digest = read_checksums(os.path.dirname(real)).get(os.path.basename(real))
+            if digest is not None or os.path.isfile(real):
+                return real, data, digest
+        except MemoryError:
+            raise RestoreError(
+                f"{os.fspath(path)} has {os.path.getsize(real):,} bytes, more than fit into this process's memory"
+            ) from None
+        except FileNotFoundError:
+            # A better policy was published meanwhile, and the version that this link led to removed.
+            if os.path.realpath(path) == real:
+                raise
+
+
 def _load(
     path: str | os.PathLike[str], device: TDevice, live: torch.nn.Module | None, trust: Iterable[Trusted]
 ) -> Any:
     trusted = Trust(trust)
-    real = os.path.realpath(path)
-    if not os.path.isfile(real):
-        raise FileNotFoundError(
-            f"there is no policy file {os.fspath(path)}. Is it the run's directory, or its file?"
-        )
-    try:
-        data = Path(real).read_bytes()  # once, so that what is checked is what is loaded
-    except MemoryError:
-        raise RestoreError(
-            f"{os.fspath(path)} has {os.path.getsize(real):,} bytes, more than fit into this process's memory"
-        ) from None
-    digest = read_checksums(os.path.dirname(real)).get(os.path.basename(real))
+    real, data, digest = _read(path)
     if digest is not None:
         _compare(real, hashlib.sha256(data).hexdigest(), digest)
     _check_records(data, os.fspath(path))

@@ -207,6 +207,8 @@ def _remove_leftovers(directory: str) -> None:
     for file in _leftovers(directory):
         path = os.path.join(directory, file)
         if os.path.isdir(path) and not os.path.islink(path):
+            # It may have been a version, renamed and not synced.
+            sync_directory(os.path.dirname(path))
             shutil.rmtree(path)
         else:
             os.unlink(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 import torch
 from persistence_nets import Net, Remembers, Rich
 
+from perdure import policy as policy_module
 from perdure.errors import DamagedError, NotPicklableError, RestoreError, UntrustedError
 from perdure.persistence import PolicyPersistence, World
 from perdure.policy import load_policy
@@ -83,6 +85,27 @@ def test_load_policy_takes_the_file_or_a_directory(world, tmp_path):
     assert policy.training
     (tmp_path / "policy.pt").unlink()
     assert load_policy(tmp_path, trust=TRUST).value == 2.0
+
+
+@pytest.mark.parametrize("moment", ["isfile", "read_bytes", "read_checksums"])
+def test_a_policy_that_is_replaced_while_it_is_loaded(world, tmp_path, monkeypatch, moment):
+    """The version that the link led to is gone: it is the new one that is loaded, and checked."""
+    PolicyPersistence().persist(Net(1.0), world)
+    owner = {"isfile": os.path, "read_bytes": Path, "read_checksums": policy_module}[moment]
+    real = getattr(owner, moment)
+
+    def replaced_first(*args):
+        monkeypatch.undo()
+        PolicyPersistence().persist(Net(2.0), world)
+        return real(*args)
+
+    monkeypatch.setattr(owner, moment, replaced_first)
+    assert load_policy(tmp_path / "policy.pt", trust=TRUST).value == 2.0
+    assert len(list((tmp_path / "policies").iterdir())) == 1
+    version = Path(tmp_path / "policy.pt").resolve()
+    version.unlink()
+    with pytest.raises(FileNotFoundError, match="there is no policy file"):
+        load_policy(version)
 
 
 def test_load_policy_onto_a_device(world, tmp_path):

@@ -67,15 +67,21 @@ def test_a_power_cut_after_every_operation_of_a_commit_of_several_packs() -> Non
 
 def test_a_power_cut_after_every_operation_of_a_training() -> None:
     case = CASES["training"]
-    counts = explore(record_case(case), case.check, COARSE, every=7)
+    counts = explore(record_case(case), case.check, COARSE, every=20)
     say("training", counts)
     assert counts.checked > 20
 
 
 @pytest.mark.parametrize(
-    "name", ["creation", "commit and retention", "publication over files of others", "next publication"]
+    ("name", "every"),
+    [
+        ("creation", 9),
+        ("commit and retention", 15),
+        ("publication over files of others", 9),
+        ("next publication", 5),
+    ],
 )
-def test_a_power_cut_after_a_killed_process_was_started_again(name: str) -> None:
+def test_a_power_cut_after_a_killed_process_was_started_again(name: str, every: int) -> None:
     """What a killed process had not synced is in the system's memory for the next one, and looks durable to it."""
     case = CASES[name]
     counts = Counts()
@@ -83,14 +89,14 @@ def test_a_power_cut_after_a_killed_process_was_started_again(name: str) -> None
     after, killed = 0, True
     while killed:
         record, killed = record_killed(case, after)
-        counts += explore(record, case.check, AGAIN, seen, since=after, every=3)
+        counts += explore(record, case.check, AGAIN, seen, since=after, every=every)
         after += 1
     say(f"{name}, killed before", counts)
     assert after > 15
     assert counts.checked > 100
 
 
-@pytest.mark.parametrize(("name", "every"), [("commit and retention", 9), ("next publication", 150)])
+@pytest.mark.parametrize(("name", "every"), [("commit and retention", 45), ("next publication", 300)])
 def test_a_power_cut_while_another_one_is_recovered_from(name: str, every: int) -> None:
     case = CASES[name]
     counts = explore_recovery(record_case(case), case, COARSE, every)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -444,7 +445,8 @@ def test_ctrl_c_goes_to_the_environments_too(tmp_path: Path, how: str) -> None:
         assert steps[-1] > 30
     else:
         assert process.returncode in (1, 130), said
-        assert f"step {steps[-1]} is saved in" in said or "EOFError" in said or "BrokenPipe" in said
+        saved = f"step {steps[-1]} is saved in"
+        assert any(each in said for each in (saved, "EOFError", "BrokenPipeError", "ConnectionResetError"))
     assert steps[-1] >= 20
 
 
@@ -456,4 +458,7 @@ def test_a_training_that_is_killed_is_no_obstacle_for_the_next_although_its_work
     process.kill()
     process.wait()
     assert steps_in(tmp_path / "run")[-1] >= 20
+    # A forked worker has the training's end of the pipe too, and waits on it for ever.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)

@@ -180,6 +180,22 @@ def test_cleaning_removes_only_what_is_half_done(root: Path) -> None:
     assert {path: os.lstat(path).st_ino for path in root.rglob("*")} == before
 
 
+def test_a_version_that_was_being_removed_is_so_durably_before_its_files_go(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a power cut may bring its name back, without them."""
+    put(root, "a")
+    put(root, "a")
+    policies = root / "policies"
+    (policies / "00000001").rename(policies / ".tmp-1-killed")
+    done: list[str] = []
+    sync, remove = publishing.sync_directory, shutil.rmtree
+    monkeypatch.setattr(publishing, "sync_directory", lambda path: (done.append(str(path)), sync(path)))
+    monkeypatch.setattr(shutil, "rmtree", lambda path: (done.append("removed"), remove(path)))
+    clean(root)
+    assert str(policies) in done[: done.index("removed")]
+
+
 def test_no_permission(tmp_path: Path) -> None:
     open_to_all(tmp_path)
 

@@ -63,7 +63,10 @@ def begin(root: str | os.PathLike[str]) -> str:
 
 
 def discard(staging: str) -> None:
-    """Remove what :func:`begin` gave, with all that is in it; no error if it is gone."""
+    """Remove what :func:`begin` gave, with all that is in it; no error if it is gone.
+
+    What a process that died left may have been a version: see that its new name is durable before.
+    """
     _check_staging(staging)
     with explained("remove", staging), suppress(FileNotFoundError):
         shutil.rmtree(staging)
@@ -213,10 +216,13 @@ def clean(root: str | os.PathLike[str]) -> None:
             path = os.path.join(root, name)
             if name.startswith(TEMPORARY) and os.path.islink(path):
                 os.unlink(path)
-        for name in os.listdir(policies) if _is_directory(policies) else ():
-            path = os.path.join(policies, name)
-            if name.startswith(TEMPORARY) and not os.path.islink(path):
-                shutil.rmtree(path)
+        if _is_directory(policies):
+            # So with a version that it was removing: its own name could be back, without what is removed here.
+            sync_directory(policies)
+            for name in os.listdir(policies):
+                path = os.path.join(policies, name)
+                if name.startswith(TEMPORARY) and not os.path.islink(path):
+                    shutil.rmtree(path)
         _remove_dangling(root)
 
 

@@ -78,7 +78,7 @@ def test_a_power_cut_after_every_operation_of_a_training() -> None:
         ("creation", 9),
         ("commit and retention", 15),
         ("publication over files of others", 9),
-        ("next publication", 5),
+        ("next publication", 3),
     ],
 )
 def test_a_power_cut_after_a_killed_process_was_started_again(name: str, every: int) -> None:
@@ -90,13 +90,13 @@ def test_a_power_cut_after_a_killed_process_was_started_again(name: str, every: 
     while killed:
         record, killed = record_killed(case, after)
         counts += explore(record, case.check, AGAIN, seen, since=after, every=every)
-        after += 1
+        after += 2
     say(f"{name}, killed before", counts)
     assert after > 15
     assert counts.checked > 100
 
 
-@pytest.mark.parametrize(("name", "every"), [("commit and retention", 45), ("next publication", 300)])
+@pytest.mark.parametrize(("name", "every"), [("commit and retention", 90), ("next publication", 300)])
 def test_a_power_cut_while_another_one_is_recovered_from(name: str, every: int) -> None:
     case = CASES[name]
     counts = explore_recovery(record_case(case), case, COARSE, every)

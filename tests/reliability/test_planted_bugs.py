@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_cases import CASES, COARSE, QUICK, Lost, explore, record_case
+from crash_cases import CASES, QUICK, Lost, explore, record_case
 
 from perdure.store import LocalBackend, publish
 from perdure.store.backend import Buffer
@@ -31,7 +31,7 @@ def finds(name: str, plant: Plant, *, stays: bool = False) -> str:
     if not stays:
         plant.undo()
     with pytest.raises(Lost) as caught:
-        explore(record, case.check, COARSE if name == "several packs in a commit" else QUICK)
+        explore(record, case.check, QUICK)
     return str(caught.value)
 
 
@@ -49,7 +49,10 @@ def sync_file(path: str) -> None:
     os.close(fd)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name not in ("training", "garbage collection")])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in CASES if name not in ("training", "garbage collection", "several packs in a commit")],
+)
 def test_no_fsync_at_all(name: str, monkeypatch: Plant) -> None:
     for module in ("local", "publish"):
         for function in ("sync", "sync_directory"):

@@ -11,7 +11,7 @@ from perdure import devices
 Octets: TypeAlias = "np.ndarray[Any, np.dtype[np.uint8]]"
 
 #: Where elements of whatever type may begin.
-_ALIGNED = 64
+ALIGNED = 64
 _LEAST = 1 << 20
 
 
@@ -31,13 +31,13 @@ class Arena:
 
     def take(self, nbytes: int) -> Octets:
         """The next piece; an element of any type may begin there."""
-        self._at += -self._at % _ALIGNED
+        self._at += -self._at % ALIGNED
         if self._at + nbytes > self._memory.nbytes:
             # What was taken from the old memory keeps it alive.
             self._memory, self._at = np.empty(max(nbytes, _LEAST), np.uint8), 0
         piece = self._memory[self._at : self._at + nbytes]
         self._at += nbytes
-        self.used += nbytes + _ALIGNED
+        self.used += nbytes + ALIGNED
         return piece
 
     def prepare(self, *, pin: bool) -> None:

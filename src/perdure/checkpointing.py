@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import atexit
 import os
-import threading
 import warnings
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
@@ -59,6 +59,9 @@ class Checkpointer:
         self._on_error = on_error
         self._say = say
         self._job: _Job | None = None
+        # One thread for all checkpoints: to start one takes longer than to copy a network. When the interpreter
+        # ends, it waits for what is on its way.
+        self._thread = ThreadPoolExecutor(1, "perdure checkpoint")
         self._owner = os.getpid()
         # An error that nobody asks for any more is told when the interpreter ends.
         reference = weakref.ref(self)
@@ -116,7 +119,7 @@ class Checkpointer:
         if wait or staging.live:
             self._job.run_here()
         else:
-            self._job.start()
+            self._job.start(self._thread)
             return None
         self.collect(wait=True)
         return self.last if wait else None
@@ -170,7 +173,11 @@ class Checkpointer:
     def close(self) -> None:
         """Wait for what is on its way, and be told no more."""
         atexit.unregister(self._at_exit)
-        self.collect(wait=True)
+        try:
+            self.collect(wait=True)
+        finally:
+            if os.getpid() == self._owner:
+                self._thread.shutdown()
 
 
 class _Job:
@@ -191,16 +198,17 @@ class _Job:
         self._commit = commit
         self._after = after
         self._store = store
-        self._thread: threading.Thread | None = None
+        self._running: Future[None] | None = None
 
     @property
     def done(self) -> bool:
-        return self._thread is None or not self._thread.is_alive()
+        return self._running is None or self._running.done()
 
-    def start(self) -> None:
-        # Not a daemon: when the interpreter ends, the checkpoint is still written.
-        self._thread = threading.Thread(target=self._run, name="perdure checkpoint")
-        self._thread.start()
+    def start(self, thread: ThreadPoolExecutor) -> None:
+        try:
+            self._running = thread.submit(self._run)
+        except RuntimeError:  # the interpreter is ending, and no thread begins any more
+            self.run_here()
 
     def run_here(self) -> None:
         with Bar("writing a checkpoint") as bar:
@@ -209,11 +217,11 @@ class _Job:
             self._store.progress = None
 
     def join(self) -> None:
-        if self._thread is None or self.done:
+        if self._running is None or self.done:
             return
         with Bar("writing a checkpoint") as bar:
             self._store.progress = bar.update
-            self._thread.join()
+            self._running.result()
             self._store.progress = None
 
     def _run(self) -> None:

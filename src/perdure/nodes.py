@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -97,7 +97,7 @@ class Array(Node):
     :param data: the live array (taken by reference), or the source its bytes are read from, or None where
         `base` is given: then this array is a window onto the bytes of another.
     :param extra: what else belongs to it: `device`, `requires_grad`, `parameter` for torch.
-    :param name: its path, for people; or a function that gives it, because paths are seldom wanted.
+    :param name: its path, for people; or the steps of it, because paths are seldom wanted.
     """
 
     __slots__ = (
@@ -106,10 +106,12 @@ class Array(Node):
         "data",
         "dtype",
         "extra",
+        "flat",
         "framework",
         "grad",
         "offset",
         "order",
+        "place",
         "rows",
         "shape",
         "strides",
@@ -123,7 +125,7 @@ class Array(Node):
         order: tuple[int, ...],
         data: np.ndarray[Any, Any] | torch.Tensor | Source | Staged | None,
         extra: dict[str, Any] | None = None,
-        name: str | Callable[[], str] = "",
+        name: str | Path = "",
     ) -> None:
         self.framework = framework
         self.dtype = dtype
@@ -132,6 +134,11 @@ class Array(Node):
         self.data = data
         self.extra = extra or {}
         self._name = name
+        #: Where a live array begins in memory, and how many bytes it has: what stays the same when a view of it is
+        #: made anew.
+        self.place = (0, 0)
+        #: Whether the bytes of a live array lie as they are stored, one row after another.
+        self.flat = False
         #: How the rows of a live array are written, where that is known (`perdure.state.rows`).
         self.rows: Any = None
         self.grad: Array | None = None
@@ -143,11 +150,11 @@ class Array(Node):
     def name(self) -> str:
         """Its path, for people."""
         if not isinstance(self._name, str):
-            self._name = self._name()
+            self._name = write_path(self._name)
         return self._name
 
     @name.setter
-    def name(self, name: str | Callable[[], str]) -> None:
+    def name(self, name: str | Path) -> None:
         self._name = name
 
 
@@ -268,10 +275,14 @@ class State:
 
 
 _LONGEST_PATH = 2_000
+_MOST_STEPS = 40
 
 #: A place inside a node: an attribute's name, an element's position, a key's position, or what the kind of
 #: node has.
 Slot: TypeAlias = "str | int | tuple[str, int]"
+#: The path of a node while it is walked: the parent's path, and the step from there (see `step_path`). Written
+#: out only where it is needed.
+Path: TypeAlias = "tuple[Path, str, Any] | None"
 
 
 def field_path(path: str, name: str) -> str:
@@ -300,6 +311,18 @@ def step_path(path: str, kind: str, name: Any) -> str:
         case "key":
             return f"{_bounded(path)}.key({name})"
     return path
+
+
+def write_path(path: Path) -> str:
+    """The path as text; of a very long one only its end."""
+    steps: list[tuple[str, Any]] = []
+    while path is not None and len(steps) < _MOST_STEPS:
+        path, kind, name = path
+        steps.append((kind, name))
+    text = "" if path is None else "\N{HORIZONTAL ELLIPSIS}"
+    for kind, name in reversed(steps):
+        text = step_path(text, kind, name)
+    return text
 
 
 def shown(value: Any) -> str:

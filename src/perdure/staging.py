@@ -8,6 +8,7 @@ It knows live arrays and what is stored of them, and no files.
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import warnings
@@ -22,13 +23,13 @@ import torch
 import xxhash
 
 from perdure import devices
-from perdure.arena import Arena, Octets
+from perdure.arena import ALIGNED, Arena, Octets
 from perdure.errors import ChangedRowsWarning
 from perdure.state import rows
 from perdure.state.memory import LiveArray
 from perdure.state.rows import Cursor
 from perdure.tree import Array, Source, Staged, State
-from perdure.watching import Watched, buffer_of, lies_flat, octets, place, watch
+from perdure.watching import Watched, buffer_of, octets, place, watch
 
 #: An array that is not larger is copied whole; to find out what changed of it would take as long.
 SMALL = 1 << 20
@@ -96,9 +97,6 @@ class Stager:
         self._known: dict[tuple[int, int], _Known] = {}
         self._watched: dict[int, Watched] = {}
         self._pending: Staging | None = None
-        #: Of small tensors, which are copied each time: where they lie, and their bytes. To find these takes longer
-        #: than to copy them.
-        self._views: dict[int, tuple[torch.Tensor, int, Octets]] = {}
         self._arena = Arena()
         self._turn = 0
         self._check_all = os.environ.get(CHECK_ROWS, "") not in ("", "0")
@@ -130,8 +128,8 @@ class Stager:
         self._watched = watch(state)
         for node in state.arrays:
             live: Any = node.data
-            source: Any = sources.get(place(live))
-            if (watched := self._watched.get(buffer_of(node))) is not None and _has_rows(node, live):
+            source: Any = sources.get(node.place)
+            if (watched := self._watched.get(buffer_of(node))) is not None and _has_rows(node):
                 watched.witness(node, live)
             if source is not None and hasattr(source, "layout"):
                 self._note(node, live, source, self._watched)
@@ -145,52 +143,70 @@ class Stager:
         """
         self.observe()
         staging = Staging(state, watched=watch(state))
-        live: Any
-        self._question(state)
-        for node in state.arrays:
-            live = node.data
-            if (watched := staging.watched.get(buffer_of(node))) is not None and _has_rows(node, live):
-                watched.witness(node, live)
-        views, self._views = self._views, {}
-        copies: list[devices.Copy] = []
+        of_buffers = [node for node in state.arrays if _has_rows(node)]
+        self._question(of_buffers)
+        for node in of_buffers:
+            if (watched := staging.watched.get(buffer_of(node))) is not None:
+                watched.witness(node, node.data)  # type: ignore[arg-type]
         arena = self._arena
         arena.begin()
-        for node in state.arrays:
-            live = node.data
-            nbytes = live.nbytes
-            content = None
-            stretches: Sequence[tuple[int, int]] = ((0, nbytes),) if nbytes else ()
-            stored: Stored | None = None
-            if not isinstance(live, torch.Tensor):
-                content = octets(node, live)
-            elif not _streams(live):
-                content = self._tensor(node, live, views)
-            if nbytes > SMALL:
-                stretches, stored = self._changed(node, live, content)
-                nbytes = sum([stop - start for start, stop in stretches])
-            if arena.used + nbytes > MOST_STAGED:
-                # Left live, and written from where it is.
-                staging.live = True
-                continue
-            pieces = []
-            for start, stop in stretches:
-                target = arena.take(stop - start)
-                if content is not None:
-                    target[:] = content[start:stop]
-                elif stored is None:
-                    copies.append((live, node.order, target))
-                else:
-                    flat = live.detach().view(-1).view(torch.uint8)
-                    copies.append((flat[start:stop], (0,), target))
-                pieces.append((start, target.data))
-            node.data = Staged(live.nbytes, pieces, stored, lasting=node.rows is not None)
-            staging.arrays.append((node, live))
+        small = [node for node in state.arrays if _is_small(node)]
+        if sum([node.place[1] for node in small]) > MOST_STAGED:
+            small = []
+        self._copy(small)
+        copies: list[devices.Copy] = []
+        for node in state.arrays if not small else [node for node in state.arrays if not _is_small(node)]:
+            self._take(node, staging, copies)
         staging.nbytes = arena.used
         staging.rest = partial(arena.prepare, pin=bool(copies))
         if copies:
             staging.ready = devices.begin(copies)
         self._pending = staging
         return staging
+
+    def _copy(self, nodes: Sequence[Array]) -> None:
+        """Copy arrays whole, from where they lie: of hundreds of small ones, views would take longer than bytes."""
+        ends = list(
+            itertools.accumulate([-(-node.place[1] // ALIGNED) * ALIGNED for node in nodes], initial=0)
+        )
+        room = self._arena.take(ends[-1])
+        address, content = room.ctypes.data, room.data
+        for node, at in zip(nodes, ends, strict=False):
+            start, nbytes = node.place
+            ctypes.memmove(address + at, start, nbytes)
+            pieces = ((0, content[at : at + nbytes]),) if nbytes else ()
+            node.data = Staged(nbytes, pieces, lasting=node.rows is not None)
+
+    def _take(self, node: Array, staging: Staging, copies: list[devices.Copy]) -> None:
+        """Copy what changed of an array, or have it copied by the device it is on, or leave it live."""
+        live: Any = node.data
+        nbytes = node.place[1]
+        content = None
+        stretches: Sequence[tuple[int, int]] = ((0, nbytes),) if nbytes else ()
+        stored: Stored | None = None
+        if not isinstance(live, torch.Tensor) or not _streams(live):
+            content = octets(node, live)
+        if nbytes > SMALL:
+            stretches, stored = self._changed(node, live, content)
+            nbytes = sum([stop - start for start, stop in stretches])
+        if self._arena.used + nbytes > MOST_STAGED:
+            # Left live, and written from where it is.
+            staging.live = True
+            return
+        pieces = []
+        for start, stop in stretches:
+            target = self._arena.take(stop - start)
+            if content is not None:
+                target[:] = content[start:stop]
+            elif stored is None:
+                copies.append((live, node.order, target))
+            else:
+                flat = live.detach().view(-1).view(torch.uint8)
+                copies.append((flat[start:stop], (0,), target))
+            pieces.append((start, target.data))
+        node.data = Staged(node.place[1], pieces, stored, lasting=node.rows is not None)
+        if node.place[1] > SMALL:
+            staging.arrays.append((node, live))
 
     def committed(self, staging: Staging) -> None:
         """Take note that what was set aside is stored now."""
@@ -201,10 +217,10 @@ class Stager:
         self._watched, self._pending = staging.watched, None
         for node, live in staging.arrays:
             staged: Any = node.data
-            if staged.nbytes <= SMALL or staged.stored is None:
+            if staged.stored is None:
                 continue
             known = self._note(node, live, staged.stored, staging.watched)
-            old = before.get(place(live))
+            old = before.get(node.place)
             if old is not None and old.owner() is known.owner():
                 known.next_check = old.next_check
                 known.changes = node.rows is None and _differ(old.stored, staged.stored)
@@ -217,21 +233,8 @@ class Stager:
     def _note(self, node: Array, live: Any, stored: Stored, watched: dict[int, Watched]) -> _Known:
         found = watched.get(buffer_of(node))
         known = _Known(weakref.ref(_owner(live)), stored, None if found is None else found.stored)
-        self._known[place(live)] = known
+        self._known[node.place] = known
         return known
-
-    def _tensor(
-        self, node: Array, live: torch.Tensor, views: dict[int, tuple[torch.Tensor, int, Octets]]
-    ) -> Octets:
-        """The bytes of a tensor, flat; without a copy where they lie together in main memory."""
-        seen = views.get(id(live))
-        if seen is not None and seen[0] is live and seen[1] == live.data_ptr():
-            self._views[id(live)] = seen
-            return seen[2]
-        content = octets(node, live)
-        if live.nbytes <= SMALL and lies_flat(node, live):
-            self._views[id(live)] = live, live.data_ptr(), content
-        return content
 
     # -- what changed --------------------------------------------------------------------------------------
 
@@ -242,13 +245,13 @@ class Stager:
 
         :param content: its bytes; None where they are not in main memory.
         """
-        everything = ((0, live.nbytes),)
-        known = self._known.get(place(live))
-        if known is None or known.owner() is not _owner(live) or not lies_flat(node, live):
+        everything = ((0, node.place[1]),)
+        known = self._known.get(node.place)
+        if known is None or known.owner() is not _owner(live) or not node.flat:
             return everything, None
-        if node.rows is None and known.changes and live.nbytes <= LARGE:
+        if node.rows is None and known.changes and node.place[1] <= LARGE:
             return everything, None
-        stretches = self._written(node, known, live.nbytes)
+        stretches = self._written(node, known, node.place[1])
         if content is not None and stretches is not None and self._check_all:
             stretches = self._checked(node, known, stretches, content)
         if stretches is None:
@@ -278,7 +281,7 @@ class Stager:
             self._distrust(node)
         return rows.merged([*stretches, *unlike])
 
-    def _question(self, state: State) -> None:
+    def _question(self, of_buffers: Sequence[Array]) -> None:
         """Look whether buffers have not changed where they say so, before any of them is believed.
 
         Besides what witnesses say, one chunk is compared, of another array each time: so it is found out before
@@ -286,15 +289,15 @@ class Stager:
         """
         self._turn += 1
         for key, watched in self._watched.items():
-            arrays = [node for node in state.arrays if buffer_of(node) == key and _has_rows(node, node.data)]
+            arrays = [node for node in of_buffers if buffer_of(node) == key]
             for node in arrays:
                 watched.question(node, node.data)  # type: ignore[arg-type]
             if not arrays or self._check_all:
                 continue
             node = arrays[self._turn % len(arrays)]
             live: Any = node.data
-            known = self._known.get(place(live))
-            stretches = None if known is None else self._written(node, known, live.nbytes)
+            known = self._known.get(node.place)
+            stretches = None if known is None else self._written(node, known, node.place[1])
             if known is not None and stretches is not None:
                 spot = self._spot(known, stretches)
                 if spot and _unlike(known.stored, octets(node, live), spot):
@@ -333,12 +336,16 @@ def _owner(live: LiveArray) -> Any:
     return live
 
 
-def _has_rows(node: Array, live: Any) -> bool:
+def _has_rows(node: Array) -> bool:
     """Whether an array is one of a buffer's, large, and lies in main memory row after row."""
-    here = not isinstance(live, torch.Tensor) or live.is_cpu
-    return (
-        node.rows is not None and bool(node.shape) and live.nbytes > SMALL and here and lies_flat(node, live)
-    )
+    if node.rows is None or not node.shape or node.place[1] <= SMALL or not node.flat:
+        return False
+    return not isinstance(node.data, torch.Tensor) or node.data.is_cpu
+
+
+def _is_small(node: Array) -> bool:
+    """Whether an array is copied whole, from where it lies in main memory."""
+    return node.place[1] <= SMALL and node.flat and "device" not in node.extra
 
 
 def _streams(live: torch.Tensor) -> bool:

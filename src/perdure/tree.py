@@ -41,6 +41,7 @@ from perdure.nodes import (
     Node,
     Object,
     Packed,
+    Path,
     Plain,
     Repeat,
     Skipped,
@@ -55,6 +56,7 @@ from perdure.nodes import (
     key_path,
     shown,
     step_path,
+    write_path,
 )
 
 __all__ = [
@@ -68,6 +70,7 @@ __all__ = [
     "Node",
     "Object",
     "Packed",
+    "Path",
     "Plain",
     "Repeat",
     "Skipped",
@@ -90,6 +93,7 @@ __all__ = [
     "numpy_notation",
     "shown",
     "step_path",
+    "write_path",
 ]
 
 _LIMIT = 1 << 62

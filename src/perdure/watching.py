@@ -60,11 +60,11 @@ class Watched:
     def witness(self, node: Array, live: LiveArray) -> None:
         """Keep what some rows of one of its arrays hold now."""
         if self.witnesses.size and self.witnesses[-1] < node.shape[0]:
-            self.testimony[place(live)] = self._read(node, live, self.witnesses)
+            self.testimony[node.place] = self._read(node, live, self.witnesses)
 
     def question(self, node: Array, live: LiveArray) -> None:
         """Have a buffer count as rewritten if rows changed that its cursor has not passed."""
-        kept = self.testimony.get(place(live))
+        kept = self.testimony.get(node.place)
         if self.emptied or kept is None or self.witnesses[-1] >= node.shape[0]:
             return
         found = rows.between(self.stored, self.seen, self.advanced) or []
@@ -109,10 +109,3 @@ def octets(node: Array, live: LiveArray) -> Octets:
     if live.flags.c_contiguous and live.ndim and live.nbytes:
         return live.reshape(-1).view(np.uint8)
     return np.frombuffer(flat_bytes(live, node.order), np.uint8)
-
-
-def lies_flat(node: Array, live: LiveArray) -> bool:
-    """Whether an array's bytes lie as they are stored, row after row."""
-    if node.order != tuple(range(len(node.shape))):
-        return False
-    return live.is_contiguous() if isinstance(live, torch.Tensor) else bool(live.flags.c_contiguous)

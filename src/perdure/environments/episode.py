@@ -23,9 +23,8 @@ from perdure.environments import snapshot
 from perdure.environments.recording import Actions, Outcomes, Unrecordable, digest
 from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning
 from perdure.state import rng
-from perdure.state.capture import write_path
 from perdure.state.making import unassignable
-from perdure.tree import Object, State
+from perdure.tree import Object, State, write_path
 
 _SHOWN_AFTER = 1.0
 _ASKED_EVERY = 256

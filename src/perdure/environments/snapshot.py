@@ -16,10 +16,10 @@ import torch
 
 from perdure import tree
 from perdure.state import Report, restore, rng
-from perdure.state.capture import Path, Walker
+from perdure.state.capture import Walker
 from perdure.state.memory import content
 from perdure.state.registry import Handler, known
-from perdure.tree import Array, Items, Node, Object, Skipped, State
+from perdure.tree import Array, Items, Node, Object, Path, Skipped, State
 
 _NATIVE = Skipped("native code")
 

@@ -31,10 +31,9 @@ def _module_fields(module: torch.nn.Module) -> Mapping[str, Any]:
     fields: dict[str, Any] = {}
     for table in _TABLES:
         fields.update(attributes[table])
-    for name, value in attributes.items():
-        if name not in _MODULE_OWN:
-            fields[name] = value
-    fields.update(_hooks(attributes, _MODULE_HOOKS))
+    fields.update({name: value for name, value in attributes.items() if name not in _MODULE_OWN})
+    if any(map(attributes.get, _MODULE_HOOKS)):
+        fields.update(_hooks(attributes, _MODULE_HOOKS))
     return fields
 
 

@@ -7,7 +7,6 @@ import collections
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -29,26 +28,26 @@ from perdure.state.registry import (
     type_name,
 )
 from perdure.state.rows import Rows, writer_of
-from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, State, Value
+from perdure.tree import (
+    Array,
+    Handled,
+    Items,
+    Node,
+    Object,
+    Packed,
+    Path,
+    Repeat,
+    Skipped,
+    State,
+    Value,
+    write_path,
+)
 
-#: The path of a node while it is walked: the parent's path, and the step from there (see `tree.step_path`).
-#: Written out only where it is needed.
-Path: TypeAlias = "tuple[Path, str, Any] | None"
+Taker: TypeAlias = "Callable[[Walker, Any, Path], Any]"
+#: Fills the node of a value, which is at a path.
+Fill: TypeAlias = "Callable[[Walker, Any, Any, Path], None]"
 
 _PACK_FROM = 16
-_LONGEST_PATH = 40
-
-
-def write_path(path: Path) -> str:
-    """The path as text; of a very long one only its end."""
-    steps: list[tuple[str, Any]] = []
-    while path is not None and len(steps) < _LONGEST_PATH:
-        path, kind, name = path
-        steps.append((kind, name))
-    text = "" if path is None else "\N{HORIZONTAL ELLIPSIS}"
-    for kind, name in reversed(steps):
-        text = tree.step_path(text, kind, name)
-    return text
 
 
 def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
@@ -64,13 +63,15 @@ def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
     :raises CaptureError: if something can neither be captured nor be left out; it lists every such path.
     """
     generators = rng.get_state()
+    walker = Walker(skip)
     try:
-        walker = Walker(skip)
         parts = parts_of(world)
         root = walker.parts({**parts, rng.name_beside(parts): rng.Process(generators)})
         walker.finish()
     finally:
-        rng.set_state(generators)
+        # Nothing of Perdure's own draws, and to set them takes as long as many objects.
+        if walker.foreign or not isinstance(world, dict):
+            rng.set_state(generators)
     return State(root, walker.own_arrays())
 
 
@@ -104,13 +105,15 @@ class Walker:
         self.memo: dict[int, Node] = {}
         #: What is met is kept alive with its node: an id is only good as long as its object lives.
         self._alive: list[Any] = []
-        self._unfilled: collections.deque[tuple[Callable[..., None], Any, Any, Path]] = collections.deque()
+        self._unfilled: collections.deque[tuple[Fill, Any, Any, Path]] = collections.deque()
         self._refused: list[tuple[str, str]] = []
         #: Paths (by their ids) below which something else stands for what cannot be captured.
         self._covered: dict[int, Path] = {}
         self._arrays: list[Array] = []
         self._buffers: list[Rows] = []
         self.classes: dict[str, type] = {}
+        #: Whether functions ran that are not this package's own.
+        self.foreign = False
 
     def parts(self, parts: Mapping[str, Any]) -> Object:
         """The tree of a world's parts."""
@@ -119,7 +122,7 @@ class Walker:
             root.fields[name] = self.node(part, (None, ".", name))
         while self._unfilled:
             fill, value, node, path = self._unfilled.popleft()
-            fill(value, node, path)
+            fill(self, value, node, path)
         return root
 
     def finish(self) -> None:
@@ -161,8 +164,10 @@ class Walker:
         self.memo[id(value)] = node
         self._alive.append(value)
 
-    def _later(self, fill: Callable[..., None], value: Any, node: Node, path: Path) -> Node:
-        self._remember(value, node)
+    def _later(self, fill: Fill, value: Any, node: Node, path: Path) -> Node:
+        # As `_remember` does it: this runs for every object of every checkpoint.
+        self.memo[id(value)] = node
+        self._alive.append(value)
         self._unfilled.append((fill, value, node, path))
         return node
 
@@ -183,7 +188,7 @@ class Walker:
     # -- objects ---------------------------------------------------------------------------------------------
 
     def _object(self, value: Any, path: Path) -> Node:
-        return self._later(self._fill_object, value, Object(self._class_name(type(value)), {}), path)
+        return self._later(Walker._fill_object, value, Object(self._class_name(type(value)), {}), path)
 
     def _fill_object(self, value: Any, node: Object, path: Path) -> None:
         self._note_rows(value)
@@ -194,20 +199,24 @@ class Walker:
         if writer is not None:
             self._buffers.append(Rows(value, writer))
 
-    def _adapted(self, value: Any, path: Path, adapter: Adapter) -> Node:
-        def fill(value: Any, node: Object, path: Path) -> None:
-            self._note_rows(value)
-            try:
-                given = adapter.fields(value)
-            except CaptureError as error:
-                self._refuse(value, path, str(error))
-                return
-            self._alive.append(given)  # it may hold containers made for this walk only
-            if adapter.covers is not None and given[adapter.covers] is not None:
-                self._covered[id(path)] = path
-            self._fields(given, known(type(value)).left_out, node.fields, path)
+    def _adapted(self, value: Any, path: Path) -> Node:
+        return self._later(Walker._fill_adapted, value, Object(self._class_name(type(value)), {}), path)
 
-        return self._later(fill, value, Object(self._class_name(type(value)), {}), path)
+    def _fill_adapted(self, value: Any, node: Object, path: Path) -> None:
+        about = known(type(value))
+        adapter: Any = about.entry
+        self._note_rows(value)
+        if adapter.fields.__module__ not in _CALM:
+            self.foreign = True
+        try:
+            given = adapter.fields(value)
+        except CaptureError as error:
+            self._refuse(value, path, str(error))
+            return
+        self._alive.append(given)  # it may hold containers made for this walk only
+        if adapter.covers is not None and given[adapter.covers] is not None:
+            self._covered[id(path)] = path
+        self._fields(given, about.left_out, node.fields, path)
 
     def _fields(
         self, attributes: Mapping[str, Any], left_out: Mapping[str, str], fields: dict[str, Any], path: Path
@@ -224,25 +233,26 @@ class Walker:
             else:
                 fields[name] = self.node(child, (path, ".", name))
 
-    def _handled(self, value: Any, path: Path, handler: Handler) -> Node:
-        def fill(value: Any, node: Handled, path: Path) -> None:
-            try:
-                payload = handler.capture(value)
-            except Exception as error:
-                reason = (
-                    f"the handler registered for it failed to capture it: {type(error).__name__}: {error}"
-                )
-                self._refuse(value, path, reason)
-                return
-            if payload is value:
-                self._refuse(
-                    value, path, "the handler registered for it returned the object itself, not its state"
-                )
-                return
-            self._alive.append(payload)
-            node.payload = self.node(payload, path)
+    def _handled(self, value: Any, path: Path) -> Node:
+        return self._later(Walker._fill_handled, value, Handled(self._class_name(type(value)), None), path)
 
-        return self._later(fill, value, Handled(self._class_name(type(value)), None), path)
+    def _fill_handled(self, value: Any, node: Handled, path: Path) -> None:
+        handler: Any = known(type(value)).entry
+        if getattr(handler.capture, "__module__", None) not in _CALM:
+            self.foreign = True
+        try:
+            payload = handler.capture(value)
+        except Exception as error:
+            reason = f"the handler registered for it failed to capture it: {type(error).__name__}: {error}"
+            self._refuse(value, path, reason)
+            return
+        if payload is value:
+            self._refuse(
+                value, path, "the handler registered for it returned the object itself, not its state"
+            )
+            return
+        self._alive.append(payload)
+        node.payload = self.node(payload, path)
 
     def _quoted(self, value: State, path: Path) -> Node:
         # What a handler captured at an earlier moment: taken as it is, and given back to the handler as it was.
@@ -254,14 +264,14 @@ class Walker:
 
     def _mapping(self, value: dict[Any, Any], path: Path) -> Node:
         cls = type(value)
+        if cls is dict:
+            return self._later(Walker._fill_dict, value, tree.Mapping("dict", []), path)
         node = tree.Mapping(BUILTIN.get(cls) or self._class_name(cls), [])
-        return self._later(self._fill_mapping, value, node, path)
+        return self._later(Walker._fill_mapping, value, node, path)
 
-    def _fill_mapping(self, value: dict[Any, Any], node: tree.Mapping, path: Path) -> None:
-        # As the container itself knows its content, whatever a subclass makes of it.
-        kind = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+    def _fill_dict(self, value: dict[Any, Any], node: tree.Mapping, path: Path) -> None:
         as_it_is = _NONE if self.skip else tree.PLAIN_TYPES
-        for position, (key, child) in enumerate(kind.items(value)):
+        for position, (key, child) in enumerate(dict.items(value)):
             if type(key) is str:
                 taken = child if type(child) in as_it_is else self.node(child, (path, "[", key))
                 node.pairs.append((key, taken))
@@ -273,6 +283,11 @@ class Walker:
                 node.pairs.append((key_node, Skipped(f"its key is {key_node.reason}")))
             else:
                 node.pairs.append((key_node, self.node(child, (path, "[", step))))
+
+    def _fill_mapping(self, value: dict[Any, Any], node: tree.Mapping, path: Path) -> None:
+        # As the container itself knows its content and its order, whatever a subclass makes of it.
+        kind = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+        self._fill_dict(dict(kind.items(value)), node, path)
         if isinstance(value, collections.defaultdict):
             factory = value.default_factory
             node.extra = None if factory is None else factory_name(factory)
@@ -284,17 +299,21 @@ class Walker:
     def _items(self, value: Any, path: Path) -> Node:
         cls = type(value)
         node = Items(BUILTIN.get(cls) or self._class_name(cls), [])
-        return self._later(self._fill_items, value, node, path)
+        return self._later(Walker._fill_items, value, node, path)
 
     def _fill_items(self, value: Any, node: Items, path: Path) -> None:
         cls = type(value)
+        if cls in BUILTIN:
+            if value:
+                node.items = self._elements(value, path, 1)
+            if cls is collections.deque:
+                node.extra = value.maxlen
+            return
         base = next(base for base in ITEMS if issubclass(cls, base))
-        own: Any = value if cls is base else list(base.__iter__(value))  # type: ignore[attr-defined]
-        node.items = self._elements(own, path, 1 if own is value else 2)
+        node.items = self._elements(list(base.__iter__(value)), path, 2)  # type: ignore[attr-defined]
         if base is collections.deque:
             node.extra = value.maxlen
-        if cls not in BUILTIN:
-            self._fill_subclass(value, node, path)
+        self._fill_subclass(value, node, path)
 
     def _fill_subclass(self, value: Any, node: Items | tree.Mapping, path: Path) -> None:
         fields: dict[str, Any] = {}
@@ -360,9 +379,12 @@ class Walker:
     # -- arrays ----------------------------------------------------------------------------------------------
 
     def _array(self, value: np.ndarray[Any, Any], path: Path) -> Array:
-        order = tree.memory_order(value.shape, value.strides)
-        node = Array("numpy", tree.numpy_notation(value.dtype), value.shape, order, value)
-        node.name = partial(write_path, path)
+        shape = value.shape
+        flat = value.flags.c_contiguous
+        order = _AXES[len(shape)] if flat else tree.memory_order(shape, value.strides)
+        node = Array("numpy", tree.numpy_notation(value.dtype), shape, order, value, name=path)
+        node.flat = flat
+        node.place = value.__array_interface__["data"][0], value.nbytes
         self._remember(value, node)
         self._arrays.append(node)
         return node
@@ -370,7 +392,7 @@ class Walker:
     def _numpy_array(self, value: np.ndarray[Any, Any], path: Path) -> Node:
         if value.dtype == object:
             items = Items("ndarray", [], Value("shape", list(value.shape)))
-            return self._later(self._object_array, value, items, path)
+            return self._later(Walker._object_array, value, items, path)
         if value.dtype.hasobject:
             return self._refuse(
                 value, path, f"arrays of {value.dtype} hold Python objects and are not supported"
@@ -396,6 +418,8 @@ class Walker:
         if name is None:
             return self._refuse(value, path, f"tensors of dtype {value.dtype} are not supported")
         shape = tuple(value.shape)
+        if len(shape) >= len(_AXES):
+            return self._refuse(value, path, f"tensors of {len(shape)} dimensions are not supported")
         extra: dict[str, Any] = {}
         if not plain:
             extra["device"] = str(value.device)
@@ -405,12 +429,13 @@ class Walker:
         if leaf and value.requires_grad:
             extra["requires_grad"] = True
         # A conjugate that torch has not computed yet lies in memory as something else than it is.
-        data = value.resolve_conj().resolve_neg() if value.is_conj() or value.is_neg() else value
-        order = tuple(range(len(shape)))
-        if len(shape) > 1 and not data.is_contiguous():
-            order = tree.memory_order(shape, data.stride())
-        node = Array("torch", name, shape, order, data, extra)
-        node.name = partial(write_path, path)
+        lazy = value.is_neg() or (name[0] == "c" and value.is_conj())
+        data = value.resolve_conj().resolve_neg() if lazy else value
+        flat = data.is_contiguous()
+        order = _AXES[len(shape)] if flat else tree.memory_order(shape, data.stride())
+        node = Array("torch", name, shape, order, data, extra, path)
+        node.flat = flat
+        node.place = data.data_ptr(), data.nbytes
         self._remember(value, node)
         self._arrays.append(node)
         if leaf and value.grad is not None:
@@ -435,12 +460,16 @@ def attributes_of(value: Any) -> dict[Any, Any]:
         found = dict(object.__getattribute__(value, "__dict__"))
     except (AttributeError, TypeError):
         found = {}
-    for name, slot in slots(type(value)).items():
+    cls = type(value)
+    shape = _SHAPES.get(cls)
+    if shape is None:
+        shape = _SHAPES[cls] = slots(cls), shared_spaces(cls)
+    for name, slot in shape[0].items():
         try:
             found[name] = slot.__get__(value)
         except AttributeError:
             continue
-    for name, space in shared_spaces(type(value)).items():
+    for name, space in shape[1].items():
         found.setdefault(name, space)
     return found
 
@@ -471,6 +500,8 @@ FACTORIES: dict[str, Callable[[], Any]] = {
     "deque": collections.deque,
 }
 _NONE: frozenset[type] = frozenset()
+#: Modules whose functions draw from no generator when something is captured.
+_CALM = frozenset({"random", "perdure.state.rng", "perdure.state.adapters"})
 _EMPTY = frozenset({dict, list, type(None)})
 _DTYPE_NAMES = {dtype: name for name, dtype in tree.TORCH_DTYPES.items()}
 #: Not the longest ones, which have bytes that mean nothing.
@@ -485,8 +516,11 @@ def factory_name(factory: Callable[[], Any]) -> str:
     return next((name for name, one in FACTORIES.items() if one is factory), "")
 
 
-Taker: TypeAlias = Callable[[Walker, Any, Path], Any]
 _TAKERS: dict[type, Taker] = {}
+#: The slots of a class, and the spaces that its objects share.
+_SHAPES: dict[type, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+#: The axes in their own order, for each number of them.
+_AXES = [tuple(range(count)) for count in range(65)]
 
 
 def _taker(cls: type) -> Taker:
@@ -497,9 +531,9 @@ def _taker(cls: type) -> Taker:
             skipped = Skipped(entry.reason)
             return lambda walker, value, path: skipped
         case Handler():
-            return lambda walker, value, path: walker._handled(value, path, entry)
+            return Walker._handled
         case Adapter():
-            return lambda walker, value, path: walker._adapted(value, path, entry)
+            return Walker._adapted
     if cls is State:
         return Walker._quoted
     if (written := values.writer(cls)) is not None:

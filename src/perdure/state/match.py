@@ -17,7 +17,7 @@ import torch
 
 from perdure import tree
 from perdure.state import memory, values
-from perdure.state.capture import ITEMS, LEFT_OUT, Path, Walker, attributes_of, factory_name, write_path
+from perdure.state.capture import ITEMS, LEFT_OUT, Walker, attributes_of, factory_name
 from perdure.state.describe import describe, short
 from perdure.state.limits import unwieldy
 from perdure.state.making import NOT_BY_ATTRIBUTES, QUOTED, definition, unassignable, unreadable
@@ -25,7 +25,7 @@ from perdure.state.patterns import matches
 from perdure.state.plan import ABSENT, CONTAINERS, Edge, Plan
 from perdure.state.registry import Adapter, Handler, Skip, is_part_of_program, known, same_class
 from perdure.state.settle import settle
-from perdure.tree import Array, Handled, Items, Node, Object, Skipped, Value
+from perdure.tree import Array, Handled, Items, Node, Object, Path, Skipped, Value, write_path
 
 _UNMET: Any = object()
 _MOST_FORBIDDEN = 1_000

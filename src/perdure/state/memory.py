@@ -158,6 +158,9 @@ def find_windows(nodes: Sequence[Array]) -> list[Array]:
     """
     made: list[Array] = []
     nodes = [node for node in nodes if 0 not in node.shape]
+    # Hardly ever there is one; addresses of several devices may look as if there were.
+    if not _overlap([_span(node) for node in nodes]):
+        return made
     # Among equals the owner of the memory comes first, so that it is the one that is looked onto.
     nodes = sorted(nodes, key=_owns, reverse=True)
     arrays: list[LiveArray] = [node.data for node in nodes]  # type: ignore[misc]
@@ -178,11 +181,23 @@ def find_windows(nodes: Sequence[Array]) -> list[Array]:
             library, dtype = ("torch", "uint8") if isinstance(memory, torch.Tensor) else ("numpy", "|u1")
             base = Array(library, dtype, (last - start,), (0,), memory, {})
             base.name = f"memory of {members[0].name}"
+            base.place, base.flat = (start, last - start), True
             if isinstance(memory, torch.Tensor) and memory.device.type != "cpu":
                 base.extra["device"] = str(memory.device)
             made.append(base)
             _look(members, base, start)
     return made
+
+
+def _span(node: Array) -> tuple[int, int]:
+    """The first and last byte (exclusive) of a live array."""
+    start, nbytes = node.place
+    return (start, start + nbytes) if node.flat else extent(node.data)[1:3]  # type: ignore[arg-type]
+
+
+def _overlap(spans: list[tuple[int, int]]) -> bool:
+    spans.sort()
+    return any(before[1] > after[0] for before, after in itertools.pairwise(spans))
 
 
 def _owns(node: Array) -> bool:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from perdure.state.capture import BUILTIN, Path, write_path
+from perdure.state.capture import BUILTIN
 from perdure.state.registry import find_class, is_environment, module_of, same_class
 from perdure.state.report import Report
-from perdure.tree import Handled, Items, Node, Object, Slot
+from perdure.tree import Handled, Items, Node, Object, Path, Slot, write_path
 from perdure.tree import Mapping as MappingNode
 
 

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from perdure import tree
-from perdure.state.capture import LEFT_OUT, write_path
+from perdure.state.capture import LEFT_OUT
 from perdure.state.describe import describe
 from perdure.state.limits import check_memory
 from perdure.state.making import QUOTED, unhashable, unmakeable
 from perdure.state.plan import ABSENT, Edge, Plan
 from perdure.state.registry import known
-from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, Slot, Value
+from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, Slot, Value, write_path
 
 _DEEPEST = 1_000
 

@@ -18,11 +18,24 @@ import torch
 from perdure import tree
 from perdure.errors import RestoreError
 from perdure.state import memory, values
-from perdure.state.capture import FACTORIES, factory_name, write_path
+from perdure.state.capture import FACTORIES, factory_name
 from perdure.state.making import QUOTED
 from perdure.state.plan import ABSENT, CONTAINERS, Plan
 from perdure.state.registry import Adapter, Handler, blank, is_part_of_program, known, slots
-from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, Slot, State, Value
+from perdure.tree import (
+    Array,
+    Handled,
+    Items,
+    Node,
+    Object,
+    Packed,
+    Repeat,
+    Skipped,
+    Slot,
+    State,
+    Value,
+    write_path,
+)
 
 #: What is done with an object once it stands for its node. First what needs nothing, then the containers that
 #: hash what they hold, then what adapters assign, and last, innermost first, the handlers.

@@ -10,8 +10,9 @@ import atexit
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from typing import Any
 
 from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
@@ -59,6 +60,8 @@ class Checkpointer:
         self._on_error = on_error
         self._say = say
         self._job: _Job | None = None
+        #: The last one that is durable; what is done after it may be going on.
+        self._before: _Job | None = None
         # One thread for all checkpoints: to start one takes longer than to copy a network. When the interpreter
         # ends, it waits for what is on its way.
         self._thread = ThreadPoolExecutor(1, "perdure checkpoint")
@@ -129,39 +132,48 @@ class Checkpointer:
 
         :raises StoreError: if it could not be written, and errors are to be raised.
         """
+        if os.getpid() != self._owner:
+            return
         job = self._job
-        if job is None or os.getpid() != self._owner:
-            return
-        if not job.done and not wait:
-            return
-        job.join()
-        self._job = None
-        if job.error is None:
-            self.stager.committed(job.staging)
-            self.last = job.info
-            return
+        if job is not None and (job.done or wait):
+            job.join()
+            self._job = None
+            self._take_note(job)
+            # One thread does one thing after the other: so all of what was before it is over.
+            self._settle()
+            self._before = job
+        if self._before is not None and self._before.over:
+            self._settle()
+
+    def _take_note(self, job: _Job) -> None:
         if job.info is not None:
-            # Committed; what failed came after it.
             self.stager.committed(job.staging)
             self.last = job.info
-        else:
-            self.stager.failed(job.staging)
-            self.unwritten = job.tags
-            if isinstance(job.error, DamagedError):
-                # What was to be referred to is lost, so nothing that was there before is trusted.
-                self.stager.forget()
-        if self._on_error == "warn" and isinstance(job.error, StoreError):
-            last = (
-                "there is none yet" if self.last is None else f"the last one is that of step {self.last.step}"
-            )
-            warnings.warn(
-                f"a checkpoint could not be written ({last}); the training goes on, and the next one will be tried: "
-                f"{job.error}",
-                CheckpointFailedWarning,
-                stacklevel=4,
-            )
             return
-        raise job.error
+        self.stager.failed(job.staging)
+        self.unwritten = job.tags
+        if isinstance(job.error, DamagedError):
+            # What was to be referred to is lost, so nothing that was there before is trusted.
+            self.stager.forget()
+        assert job.error is not None
+        self._tell(job.error)
+
+    def _settle(self) -> None:
+        """Take note of what became of what was done after the checkpoint before."""
+        job, self._before = self._before, None
+        if job is not None and job.info is not None and job.error is not None:
+            self._tell(job.error)
+
+    def _tell(self, error: BaseException) -> None:
+        if self._on_error != "warn" or not isinstance(error, StoreError):
+            raise error
+        last = "there is none yet" if self.last is None else f"the last one is that of step {self.last.step}"
+        warnings.warn(
+            f"a checkpoint could not be written ({last}); the training goes on, and the next one will be tried: "
+            f"{error}",
+            CheckpointFailedWarning,
+            stacklevel=6,
+        )
 
     def flush(self) -> None:
         """Wait until the checkpoint that is on its way is durable.
@@ -175,6 +187,9 @@ class Checkpointer:
         atexit.unregister(self._at_exit)
         try:
             self.collect(wait=True)
+            if self._before is not None:
+                self._before.join(over=True)
+                self._settle()
         finally:
             if os.getpid() == self._owner:
                 self._thread.shutdown()
@@ -198,37 +213,56 @@ class _Job:
         self._commit = commit
         self._after = after
         self._store = store
-        self._running: Future[None] | None = None
+        self._running: list[Future[None]] = []
 
     @property
     def done(self) -> bool:
-        return self._running is None or self._running.done()
+        """Whether the checkpoint is durable, or failed."""
+        return all(each.done() for each in self._running[:1])
+
+    @property
+    def over(self) -> bool:
+        """Whether all is done, what comes after it too."""
+        return all(each.done() for each in self._running)
 
     def start(self, thread: ThreadPoolExecutor) -> None:
         try:
-            self._running = thread.submit(self._run)
+            self._running.append(thread.submit(self._write))
+            self._running.append(thread.submit(self._tidy))
         except RuntimeError:  # the interpreter is ending, and no thread begins any more
-            self.run_here()
+            if not self._running:
+                self.run_here()
 
     def run_here(self) -> None:
         with Bar("writing a checkpoint") as bar:
             self._store.progress = bar.update
-            self._run()
+            self._write()
+            self._tidy()
             self._store.progress = None
 
-    def join(self) -> None:
-        if self._running is None or self.done:
+    def join(self, *, over: bool = False) -> None:
+        """Wait until the checkpoint is durable, or until all is over."""
+        if self.over if over else self.done:
             return
         with Bar("writing a checkpoint") as bar:
             self._store.progress = bar.update
-            self._running.result()
+            wait(self._running if over else self._running[:1])
             self._store.progress = None
 
-    def _run(self) -> None:
-        try:
+    def _write(self) -> None:
+        with self._keeping_errors():
             self.info = self._commit()
-            self._after()
             self.staging.rest()
+
+    def _tidy(self) -> None:
+        if self.info is not None and self.error is None:
+            with self._keeping_errors():
+                self._after()
+
+    @contextmanager
+    def _keeping_errors(self) -> Iterator[None]:
+        try:
+            yield
         except BaseException as error:
             self.error = error
             # An error that is kept must not keep the arrays of every frame it went through.

@@ -87,6 +87,10 @@ class Value(Node):
         return hash((self.kind, repr(self.data)))
 
 
+#: The place of an array that nobody has looked for.
+NOWHERE = (0, -1)
+
+
 class Array(Node):
     """A NumPy array or a torch tensor.
 
@@ -136,7 +140,7 @@ class Array(Node):
         self._name = name
         #: Where a live array begins in memory, and how many bytes it has: what stays the same when a view of it is
         #: made anew.
-        self.place = (0, 0)
+        self.place = NOWHERE
         #: Whether the bytes of a live array lie as they are stored, one row after another.
         self.flat = False
         #: How the rows of a live array are written, where that is known (`perdure.state.rows`).

@@ -28,8 +28,8 @@ from perdure.errors import ChangedRowsWarning
 from perdure.state import rows
 from perdure.state.memory import LiveArray
 from perdure.state.rows import Cursor
-from perdure.tree import Array, Source, Staged, State
-from perdure.watching import Watched, buffer_of, octets, place, watch
+from perdure.tree import NOWHERE, Array, Source, Staged, State
+from perdure.watching import Watched, buffer_of, locate, octets, place, watch
 
 #: An array that is not larger is copied whole; to find out what changed of it would take as long.
 SMALL = 1 << 20
@@ -142,6 +142,9 @@ class Stager:
         :param state: as captured a moment ago; its arrays are replaced by what was set aside of them.
         """
         self.observe()
+        for node in state.arrays:
+            if node.place is NOWHERE:
+                locate(node)
         staging = Staging(state, watched=watch(state))
         of_buffers = [node for node in state.arrays if _has_rows(node)]
         self._question(of_buffers)

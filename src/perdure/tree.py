@@ -33,6 +33,7 @@ from perdure.arrays import (
 )
 from perdure.errors import FormatError
 from perdure.nodes import (
+    NOWHERE,
     PLAIN_TYPES,
     Array,
     Handled,
@@ -60,6 +61,7 @@ from perdure.nodes import (
 )
 
 __all__ = [
+    "NOWHERE",
     "PLAIN_TYPES",
     "TORCH_DTYPES",
     "Array",

@@ -109,3 +109,13 @@ def octets(node: Array, live: LiveArray) -> Octets:
     if live.flags.c_contiguous and live.ndim and live.nbytes:
         return live.reshape(-1).view(np.uint8)
     return np.frombuffer(flat_bytes(live, node.order), np.uint8)
+
+
+def locate(node: Array) -> None:
+    """Note down where an array that no walk has met lies."""
+    live: Any = node.data
+    node.place = place(live)
+    plain = node.order == tuple(range(len(node.shape)))
+    node.flat = plain and bool(
+        live.is_contiguous() if isinstance(live, torch.Tensor) else live.flags.c_contiguous
+    )

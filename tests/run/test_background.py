@@ -36,16 +36,20 @@ class Gate:
         self.open = threading.Event()
         self.reached = threading.Event()
         self.fail: Callable[[], None] = lambda: None
-        real = LocalBackend.put
+        put, commit = LocalBackend.put, Store.commit
 
-        def put(backend: LocalBackend, name: str, buffers: Any) -> None:
+        def failing(backend: LocalBackend, name: str, buffers: Any) -> None:
+            self.fail()
+            put(backend, name, buffers)
+
+        def held(store: Store, *args: Any, **kwargs: Any) -> Any:
             if threading.current_thread() is not threading.main_thread():
                 self.reached.set()
                 assert self.open.wait(60)
-            self.fail()
-            real(backend, name, buffers)
+            return commit(store, *args, **kwargs)
 
-        monkeypatch.setattr(LocalBackend, "put", put)
+        monkeypatch.setattr(LocalBackend, "put", failing)
+        monkeypatch.setattr(Store, "commit", held)
 
 
 @pytest.fixture

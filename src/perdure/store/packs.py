@@ -11,12 +11,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import zstandard
 
-from perdure.errors import FormatError
+from perdure.errors import FormatError, StoreError
 from perdure.store.backend import GET_LIMIT, Backend, put_new
 from perdure.store.layout import LONGEST_CHUNK, RAW, ZSTD, Chunk
 from perdure.store.sealed import digest, dump_json, load_json
@@ -38,6 +39,7 @@ _LEVEL = 1
 _WORTH = 0.87
 #: After a chunk of an array that was not worth it, so many are not tried.
 _PAUSE = 15
+_LONGEST_PAUSE = 255
 
 _PARTS = 1 << 16  # packs that one commit can write
 _LENGTH = 8  # the bytes that say how long the header is
@@ -122,23 +124,23 @@ class Compressor:
             )
         self.setting = setting
         self._zstd = zstandard.ZstdCompressor(level=_LEVEL)
-        #: For each array how many of its chunks are not to be tried.
-        self._pause: dict[str, int] = {}
+        #: For each array how many of its chunks are not to be tried, and how many will not be the next time.
+        self._pause: dict[str, tuple[int, int]] = {}
 
     def __call__(self, array: str, content: memoryview) -> bytes | None:
         """The chunk `content` of `array` as a frame of Zstandard, or None if it is to be stored as it is."""
         if self.setting == "none" or content.nbytes < LEAST_COMPRESSED:
             return None
-        pause = self._pause.get(array, 0)
-        if self.setting == "auto" and pause:
-            self._pause[array] = pause - 1
+        left, pause = self._pause.get(array, (0, _PAUSE))
+        if self.setting == "auto" and left:
+            self._pause[array] = left - 1, pause
             return None
         frame = self._zstd.compress(content)
         worth = _WORTH if self.setting == "auto" else 1.0
         if len(frame) < worth * content.nbytes:
+            self._pause.pop(array, None)
             return frame
-        if self.setting == "auto":
-            self._pause[array] = _PAUSE
+        self._pause[array] = pause, min(2 * pause, _LONGEST_PAUSE)
         return None
 
 
@@ -187,10 +189,13 @@ def pack_number(pack: int) -> int:
 
 
 class PackWriter:
-    """Writes the packs of one commit.
+    """Writes the packs of one commit, one after the other, while the next one is being made up.
+
+    A context manager: when it is left, nothing is being written any more, and what could not be written is raised.
 
     :param number: of the checkpoint.
     :param run: the id of the run.
+    :param thread: what is written by.
     :param progress: called with the number of bytes of each chunk that is done.
     """
 
@@ -200,6 +205,7 @@ class PackWriter:
         number: int,
         run: str,
         compress: Compressor,
+        thread: ThreadPoolExecutor,
         progress: Callable[[int], None] = lambda nbytes: None,
     ) -> None:
         self._backend = backend
@@ -207,13 +213,25 @@ class PackWriter:
         self._run = run
         self._compress = compress
         self._next = number * _PARTS
+        self._thread = thread
+        self._written: Future[None] | None = None
         #: The packs that were written, and the bytes of each.
         self.sizes: dict[int, int] = {}
+
+    def __enter__(self) -> PackWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            self._wait()
+        except StoreError:
+            if kind is None:
+                raise
 
     def write(self, chunks: Iterable[New]) -> None:
         """Write chunks, in as many packs as they need; each is told where it lies.
 
-        :raises StoreError: if a pack cannot be written.
+        :raises StoreError: if a pack cannot be written, this one or one before it.
         """
         batch: list[tuple[New, memoryview | bytes, str]] = []
         size = 0
@@ -241,8 +259,19 @@ class PackWriter:
             new.chunk = Chunk(pack, offset, len(stored), new.length, codec, new.checksum)
             offset += len(stored)
         self._next += 1
-        put_new(self._backend, pack_name(pack), [header, *(stored for _, stored, _ in batch)])
         self.sizes[pack] = offset
+        # No more than one is on its way, so that memory holds two at most.
+        self._wait()
+        content = [header, *(stored for _, stored, _ in batch)]
+        try:
+            self._written = self._thread.submit(put_new, self._backend, pack_name(pack), content)
+        except RuntimeError:  # the interpreter is ending, and no thread begins any more
+            put_new(self._backend, pack_name(pack), content)
+
+    def _wait(self) -> None:
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
 
 
 def cut(

@@ -16,6 +16,7 @@ import threading
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -78,6 +79,8 @@ class Store:
         self._versions = dict(versions)
         self._writer = os.getpid() if write else None
         self._mutex = threading.RLock()
+        # Begins with the first commit, and is kept: to begin one takes longer than to write a small file.
+        self._thread = ThreadPoolExecutor(1, "perdure packs")
         #: Called while a commit goes on, with the bytes that are done and those there are to do.
         self.progress: Callable[[int, int], None] | None = None
         self._damaged: dict[int, str] = {}
@@ -200,17 +203,23 @@ class Store:
             # Until the end it is not known what the disk holds; an error leaves it so.
             self._known = None
             writer = PackWriter(
-                self._backend, number, self._run.id, self._compress, self._progressing(plan.size)
+                self._backend,
+                number,
+                self._run.id,
+                self._compress,
+                self._thread,
+                self._progressing(plan.size),
             )
             try:
-                layouts = plan.carry_out(writer)
-                manifest = Manifest(self._run, info, document, plan.packs, layouts)
-                content = write_manifest(manifest)
-                if len(content) > GET_LIMIT:
-                    raise StoreError(
-                        f"the state's structure takes {len(content)} bytes, at most {GET_LIMIT} can be stored: "
-                        "it has too many small objects; keep them in arrays"
-                    )
+                with writer:
+                    layouts = plan.carry_out(writer)
+                    manifest = Manifest(self._run, info, document, plan.packs, layouts)
+                    content = write_manifest(manifest)
+                    if len(content) > GET_LIMIT:
+                        raise StoreError(
+                            f"the state's structure takes {len(content)} bytes, at most {GET_LIMIT} can be "
+                            "stored: it has too many small objects; keep them in arrays"
+                        )
                 # Last, and only when the data is durable: with the manifest, the checkpoint exists.
                 put_new(self._backend, info.file, [content])
             except StoreError:
@@ -344,6 +353,7 @@ class Store:
             self._writer = None
             return
         with self._mutex:
+            self._thread.shutdown()
             self._backend.unlock()
             self._writer = None
 

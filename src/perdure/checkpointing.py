@@ -156,24 +156,25 @@ class Checkpointer:
             # What was to be referred to is lost, so nothing that was there before is trusted.
             self.stager.forget()
         assert job.error is not None
-        self._tell(job.error)
+        last = "there is none yet" if self.last is None else f"the last one is that of step {self.last.step}"
+        self._tell(
+            job.error,
+            f"a checkpoint could not be written ({last}); the training goes on, and the next one will be tried",
+        )
 
     def _settle(self) -> None:
         """Take note of what became of what was done after the checkpoint before."""
         job, self._before = self._before, None
         if job is not None and job.info is not None and job.error is not None:
-            self._tell(job.error)
+            self._tell(
+                job.error,
+                f"the checkpoint of step {job.info.step} is written, but older ones could not be deleted",
+            )
 
-    def _tell(self, error: BaseException) -> None:
+    def _tell(self, error: BaseException, what: str) -> None:
         if self._on_error != "warn" or not isinstance(error, StoreError):
             raise error
-        last = "there is none yet" if self.last is None else f"the last one is that of step {self.last.step}"
-        warnings.warn(
-            f"a checkpoint could not be written ({last}); the training goes on, and the next one will be tried: "
-            f"{error}",
-            CheckpointFailedWarning,
-            stacklevel=6,
-        )
+        warnings.warn(f"{what}: {error}", CheckpointFailedWarning, stacklevel=6)
 
     def flush(self) -> None:
         """Wait until the checkpoint that is on its way is durable.
@@ -227,11 +228,9 @@ class _Job:
 
     def start(self, thread: ThreadPoolExecutor) -> None:
         try:
-            self._running.append(thread.submit(self._write))
-            self._running.append(thread.submit(self._tidy))
+            self._running.append(thread.submit(self._write, thread))
         except RuntimeError:  # the interpreter is ending, and no thread begins any more
-            if not self._running:
-                self.run_here()
+            self.run_here()
 
     def run_here(self) -> None:
         with Bar("writing a checkpoint") as bar:
@@ -249,10 +248,15 @@ class _Job:
             wait(self._running if over else self._running[:1])
             self._store.progress = None
 
-    def _write(self) -> None:
+    def _write(self, thread: ThreadPoolExecutor | None = None) -> None:
         with self._keeping_errors():
             self.info = self._commit()
             self.staging.rest()
+        if thread is not None:
+            try:
+                self._running.append(thread.submit(self._tidy))
+            except RuntimeError:  # as above
+                self._tidy()
 
     def _tidy(self) -> None:
         if self.info is not None and self.error is None:

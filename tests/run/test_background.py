@@ -409,3 +409,47 @@ def test_retention(tmp_path: Path) -> None:
     for wrong in ({"last": 0}, {"best": -1}, {"every": 0}):
         with pytest.raises(ValueError, match="keep: expected"):
             perdure.Retention(**wrong)
+
+
+def test_a_flush_does_not_wait_for_what_is_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make_world()
+    deleting, go_on = threading.Event(), threading.Event()
+
+    def retain(store: Store, keep: Any) -> None:
+        deleting.set()
+        assert go_on.wait(60)
+        raise StoreError("could not delete packs: no permission")
+
+    with perdure.Run(tmp_path / "run") as run:
+        run.checkpoint(world, 1)
+        monkeypatch.setattr(Store, "retain", retain)
+        run.checkpoint(world, 2, wait=False)
+        run.flush()
+        assert run.last is not None
+        assert run.last.step == 2
+        assert deleting.wait(60)
+        run.tick(world, 3, every=1000)
+        go_on.set()
+        with pytest.raises(StoreError, match="no permission"):
+            run.close()
+    assert same(tmp_path / "run", world, 2)
+
+
+def test_what_cannot_be_deleted_is_warned_of_where_errors_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = make_world()
+
+    def retain(store: Store, keep: Any) -> None:
+        raise StoreError("could not delete packs: no permission")
+
+    monkeypatch.setattr(Store, "retain", retain)
+    with perdure.Run(tmp_path / "run", on_error="warn") as run:
+        with pytest.warns(
+            CheckpointFailedWarning, match="step 1 is written, but older ones could not be deleted"
+        ):
+            run.checkpoint(world, 1)
+        with pytest.warns(CheckpointFailedWarning, match="step 2 is written"):
+            run.checkpoint(world, 2, wait=False)
+            run.close()
+    assert same(tmp_path / "run", world, 2)

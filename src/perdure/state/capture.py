@@ -181,7 +181,9 @@ class Walker:
         return Skipped(reason)
 
     def _class_name(self, cls: type) -> str:
-        name = type_name(cls)
+        name = _NAMES.get(cls)
+        if name is None:
+            name = _NAMES[cls] = type_name(cls)
         self.classes[name] = cls
         return name
 
@@ -265,7 +267,11 @@ class Walker:
     def _mapping(self, value: dict[Any, Any], path: Path) -> Node:
         cls = type(value)
         if cls is dict:
-            return self._later(Walker._fill_dict, value, tree.Mapping("dict", []), path)
+            node = tree.Mapping("dict", [])
+            if value:
+                return self._later(Walker._fill_dict, value, node, path)
+            self._remember(value, node)
+            return node
         node = tree.Mapping(BUILTIN.get(cls) or self._class_name(cls), [])
         return self._later(Walker._fill_mapping, value, node, path)
 
@@ -299,7 +305,10 @@ class Walker:
     def _items(self, value: Any, path: Path) -> Node:
         cls = type(value)
         node = Items(BUILTIN.get(cls) or self._class_name(cls), [])
-        return self._later(Walker._fill_items, value, node, path)
+        if value or cls not in _FIXED:
+            return self._later(Walker._fill_items, value, node, path)
+        self._remember(value, node)
+        return node
 
     def _fill_items(self, value: Any, node: Items, path: Path) -> None:
         cls = type(value)
@@ -417,7 +426,7 @@ class Walker:
         name = _DTYPE_NAMES.get(value.dtype)
         if name is None:
             return self._refuse(value, path, f"tensors of dtype {value.dtype} are not supported")
-        shape = tuple(value.shape)
+        shape = value.shape
         if len(shape) >= len(_AXES):
             return self._refuse(value, path, f"tensors of {len(shape)} dimensions are not supported")
         extra: dict[str, Any] = {}
@@ -503,6 +512,8 @@ _NONE: frozenset[type] = frozenset()
 #: Modules whose functions draw from no generator when something is captured.
 _CALM = frozenset({"random", "perdure.state.rng", "perdure.state.adapters"})
 _EMPTY = frozenset({dict, list, type(None)})
+#: Of these nothing is left to tell once they are known to be empty.
+_FIXED = frozenset({list, tuple, set, frozenset})
 _DTYPE_NAMES = {dtype: name for name, dtype in tree.TORCH_DTYPES.items()}
 #: Not the longest ones, which have bytes that mean nothing.
 _NUMBERS = frozenset(np.dtype(code).type for code in "?bBhHiIlLqQefdFD")
@@ -517,6 +528,7 @@ def factory_name(factory: Callable[[], Any]) -> str:
 
 
 _TAKERS: dict[type, Taker] = {}
+_NAMES: dict[type, str] = {}
 #: The slots of a class, and the spaces that its objects share.
 _SHAPES: dict[type, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
 #: The axes in their own order, for each number of them.

@@ -10,6 +10,7 @@ import fractions
 import pathlib
 import uuid
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,8 @@ _WRITERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     complex: ("complex", lambda value: [value.real.hex(), value.imag.hex()]),
     bytes: ("bytes", bytes.hex),
     torch.dtype: ("torch.dtype", lambda value: str(value).removeprefix("torch.")),
-    torch.device: ("torch.device", str),
+    # There are few of them, and torch takes its time.
+    torch.device: ("torch.device", lru_cache(maxsize=256)(str)),
     torch.Size: ("torch.Size", list),
     torch.memory_format: ("constant", str),
     torch.layout: ("constant", str),

@@ -242,13 +242,15 @@ class State:
 
     :param root: an `Object` whose fields are the parts, by name.
     :param arrays: its arrays with bytes of their own, where they are live; in no order.
+    :param complete: whether it has no other arrays with bytes of their own.
     """
 
-    __slots__ = ("arrays", "root")
+    __slots__ = ("arrays", "complete", "root")
 
-    def __init__(self, root: Object, arrays: Sequence[Array] = ()) -> None:
+    def __init__(self, root: Object, arrays: Sequence[Array] = (), *, complete: bool = False) -> None:
         self.root = root
         self.arrays = arrays
+        self.complete = complete
 
     def leaves(self) -> Iterator[tuple[str, Any]]:
         """Every leaf with its path: plain values, `Value`, `Array`, `Packed`, `Repeat`, `Skipped`, empty

@@ -83,6 +83,7 @@ __all__ = [
     "Value",
     "children",
     "decode",
+    "document",
     "edges",
     "encode",
     "field_path",
@@ -111,9 +112,20 @@ _PLAIN_JSON = (str, bool, int, type(None))
 def encode(state: State) -> tuple[dict[str, Any], list[Blob]]:
     """The JSON-able document that stands for `state`, and its arrays in the order in which the document
     counts them."""
+    arrays: list[Array] = []
+    written = document(state, arrays)
+    return written, [Blob(array) for array in arrays]
+
+
+def document(state: State, arrays: list[Array]) -> dict[str, Any]:
+    """The JSON-able document that stands for `state`.
+
+    :param arrays: those with bytes of their own, in the order in which it is to count them; those that are not in it
+        are added to it.
+    """
+    numbers = {id(array): number for number, array in enumerate(arrays)}
     index: dict[int, int] = {}
     queue: list[Node] = []
-    blobs: list[Blob] = []
 
     def ref(node: Any) -> Any:
         kind = type(node)
@@ -156,8 +168,11 @@ def encode(state: State) -> tuple[dict[str, Any], list[Blob]]:
                 if node.base is not None:
                     entry |= {"base": ref(node.base), "offset": node.offset, "strides": list(node.strides)}
                 else:
-                    entry["blob"] = len(blobs)
-                    blobs.append(Blob(node))
+                    number = numbers.get(id(node))
+                    if number is None:
+                        number = len(arrays)
+                        arrays.append(node)
+                    entry["blob"] = number
                 table.append(["a", entry])
             case Mapping():
                 extra = [ref(node.extra)] if node.extra is not None or node.fields else []
@@ -186,7 +201,7 @@ def encode(state: State) -> tuple[dict[str, Any], list[Blob]]:
                 table.append(["p", node.of, ref(node.array)])
             case _:
                 raise TypeError(f"no notation for a node of type {type(node).__name__}")
-    return {"root": root, "nodes": table}, blobs
+    return {"root": root, "nodes": table}
 
 
 def _is_text(value: str) -> bool:

@@ -161,7 +161,7 @@ def test_names_and_dtypes_of_any_kind(root: Path) -> None:
         ArrayBlob('with \0 and \n and ü and "', np.array([True, False, True])),
     ]
     with Store.open(root, write=True) as store:
-        store._commit({}, blobs, step=0)
+        store._commit(dict, blobs, step=0)
         manifest = store._catalog.load(1)
         store._catalog.verify(manifest)
         for blob, source in zip(blobs, store._catalog.sources(manifest), strict=True):
@@ -181,7 +181,7 @@ def test_an_array_that_lies_about_its_size(root: Path) -> None:
         Store.open(root, write=True) as store,
         pytest.raises(ValueError, match="says it has 24 bytes, but gives 5"),
     ):
-        store._commit({}, [blob], step=0)
+        store._commit(dict, [blob], step=0)
 
 
 def test_a_buffer_of_the_wrong_size(root: Path) -> None:

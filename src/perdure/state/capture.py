@@ -72,7 +72,7 @@ def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
         # Nothing of Perdure's own draws, and to set them takes as long as many objects.
         if walker.foreign or not isinstance(world, dict):
             rng.set_state(generators)
-    return State(root, walker.own_arrays())
+    return State(root, walker.own_arrays(), complete=not walker.quoted)
 
 
 def parts_of(world: Any) -> dict[str, Any]:
@@ -114,6 +114,8 @@ class Walker:
         self.classes: dict[str, type] = {}
         #: Whether functions ran that are not this package's own.
         self.foreign = False
+        #: Whether a state was met that had been captured before.
+        self.quoted = False
 
     def parts(self, parts: Mapping[str, Any]) -> Object:
         """The tree of a world's parts."""
@@ -258,6 +260,7 @@ class Walker:
 
     def _quoted(self, value: State, path: Path) -> Node:
         # What a handler captured at an earlier moment: taken as it is, and given back to the handler as it was.
+        self.quoted = True
         node = Object(self._class_name(State), value.root.fields)
         self._remember(value, node)
         return node

@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
 
 class Backend(Protocol):
-    """A place that keeps bytes under names.
+    """A place that keeps bytes under names; several threads may use it at the same time.
 
     A name is a relative POSIX path such as ``packs/00000012.safetensors``; every verb passes it through
     :func:`check_name` first. An object is written once and never changed: there is no verb that overwrites.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -189,13 +189,13 @@ def pack_number(pack: int) -> int:
 
 
 class PackWriter:
-    """Writes the packs of one commit, one after the other, while the next one is being made up.
+    """Writes the packs of one commit, a few at a time, while the next one is being made up.
 
     A context manager: when it is left, nothing is being written any more, and what could not be written is raised.
 
     :param number: of the checkpoint.
     :param run: the id of the run.
-    :param thread: what is written by.
+    :param threads: what is written by.
     :param progress: called with the number of bytes of each chunk that is done.
     """
 
@@ -205,7 +205,7 @@ class PackWriter:
         number: int,
         run: str,
         compress: Compressor,
-        thread: ThreadPoolExecutor,
+        threads: ThreadPoolExecutor,
         progress: Callable[[int], None] = lambda nbytes: None,
     ) -> None:
         self._backend = backend
@@ -213,8 +213,10 @@ class PackWriter:
         self._run = run
         self._compress = compress
         self._next = number * _PARTS
-        self._thread = thread
-        self._written: Future[None] | None = None
+        self._threads = threads
+        #: What is being written, and how many bytes that are.
+        self._writing: list[Future[None]] = []
+        self._bytes = 0
         #: The packs that were written, and the bytes of each.
         self.sizes: dict[int, int] = {}
 
@@ -260,18 +262,25 @@ class PackWriter:
             offset += len(stored)
         self._next += 1
         self.sizes[pack] = offset
-        # No more than one is on its way, so that memory holds two at most.
-        self._wait()
+        # No more than a pack full is on its way, so that memory holds two at most.
+        if self._bytes + offset > PACK_BYTES:
+            self._wait()
+        self._bytes += offset
         content = [header, *(stored for _, stored, _ in batch)]
         try:
-            self._written = self._thread.submit(put_new, self._backend, pack_name(pack), content)
+            self._writing.append(self._threads.submit(put_new, self._backend, pack_name(pack), content))
         except RuntimeError:  # the interpreter is ending, and no thread begins any more
             put_new(self._backend, pack_name(pack), content)
 
     def _wait(self) -> None:
-        written, self._written = self._written, None
-        if written is not None:
-            written.result()
+        """Wait for all that is being written.
+
+        :raises StoreError: if some of it could not be; the others are waited for all the same.
+        """
+        writing, self._writing, self._bytes = self._writing, [], 0
+        wait(writing)
+        for each in writing:
+            each.result()
 
 
 def cut(

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -80,7 +81,7 @@ class Store:
         self._writer = os.getpid() if write else None
         self._mutex = threading.RLock()
         # Begins with the first commit, and is kept: to begin one takes longer than to write a small file.
-        self._thread = ThreadPoolExecutor(1, "perdure packs")
+        self._threads = ThreadPoolExecutor(2, "perdure packs")
         #: Called while a commit goes on, with the bytes that are done and those there are to do.
         self.progress: Callable[[int, int], None] | None = None
         self._damaged: dict[int, str] = {}
@@ -164,12 +165,18 @@ class Store:
             whole.
         """
         self._check_writer()
-        document, blobs = tree.encode(state)
+        arrays = list(state.arrays) if state.complete else []
+        if state.complete:
+            # Written out while the arrays are on their way.
+            document = partial(tree.document, state, arrays)
+        else:
+            document = partial(_same, tree.document(state, arrays))
+        blobs = [tree.Blob(array) for array in arrays]
         return self._commit(document, blobs, step=step, counters=counters, metrics=metrics, tags=tags)
 
     def _commit(
         self,
-        document: Any,
+        document: Callable[[], Any],
         blobs: Sequence[Blob],
         *,
         step: int,
@@ -207,13 +214,13 @@ class Store:
                 number,
                 self._run.id,
                 self._compress,
-                self._thread,
+                self._threads,
                 self._progressing(plan.size),
             )
             try:
                 with writer:
                     layouts = plan.carry_out(writer)
-                    manifest = Manifest(self._run, info, document, plan.packs, layouts)
+                    manifest = Manifest(self._run, info, document(), plan.packs, layouts)
                     content = write_manifest(manifest)
                     if len(content) > GET_LIMIT:
                         raise StoreError(
@@ -353,7 +360,7 @@ class Store:
             self._writer = None
             return
         with self._mutex:
-            self._thread.shutdown()
+            self._threads.shutdown()
             self._backend.unlock()
             self._writer = None
 
@@ -426,3 +433,7 @@ class Store:
             f"{self!r} was opened by process {self._writer}; this is a child of it (process {os.getpid()}), "
             "which must not write to the run"
         )
+
+
+def _same(value: Any) -> Any:
+    return value

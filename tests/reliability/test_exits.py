@@ -191,10 +191,11 @@ def test_another_signal_after_a_hangup_leaves_at_once(launch: Launch, tmp_path: 
 def test_what_nohup_started_goes_on_when_the_terminal_is_closed(tmp_path: Path) -> None:
     script = """
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does, which leads what is printed elsewhere too
-    print("going", flush=True)
+    terminal = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    os.write(terminal, b"going")
     gone = os.path.join(os.path.dirname(directory), "gone")
     with open_run() as run:
         for step in run.steps(world, 20, every=5):

@@ -29,7 +29,7 @@ def say(what: str, counts: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CASES if name not in ("training", "several packs in a commit")]
+    "name", [name for name in CASES if name not in ("training", "several packs in a commit", "repair")]
 )
 def test_a_power_cut_after_every_operation_and_every_fsync_left_out(name: str) -> None:
     """Every state that there may be; and of each program with one fsync missing as many as it takes to find that."""
@@ -60,28 +60,30 @@ def test_a_power_cut_after_every_operation_and_every_fsync_left_out(name: str) -
     assert name != "backend" or not spare
 
 
-def test_a_power_cut_after_every_operation_of_a_commit_of_several_packs() -> None:
-    case = CASES["several packs in a commit"]
+@pytest.mark.parametrize("name", ["several packs in a commit", "repair"])
+def test_a_power_cut_after_every_operation(name: str) -> None:
+    """Of what consists of the same steps as others, in which an fsync that is missing is found."""
+    case = CASES[name]
     tally = explore_whole(record_case(case), case.check)
-    say("several packs", tally)
+    say(name, tally)
     assert tally.checked > 100
     assert not tally.sampled
 
 
 def test_a_power_cut_after_every_operation_of_a_training() -> None:
     case = CASES["training"]
-    counts = explore(record_case(case), case.check, COARSE, every=20)
+    counts = explore(record_case(case), case.check, COARSE, every=60)
     say("training", counts)
-    assert counts.checked > 20
+    assert counts.checked > 5
 
 
 @pytest.mark.parametrize(
     ("name", "every"),
     [
-        ("creation", 7),
-        ("commit and retention", 12),
-        ("publication over files of others", 15),
-        ("next publication", 8),
+        ("creation", 12),
+        ("commit and retention", 16),
+        ("publication over files of others", 22),
+        ("next publication", 39),
     ],
 )
 def test_a_power_cut_after_a_killed_process_was_started_again(name: str, every: int) -> None:
@@ -93,16 +95,16 @@ def test_a_power_cut_after_a_killed_process_was_started_again(name: str, every: 
     say(f"{name}, killed before", tally)
     assert whole
     assert killed > 20
-    assert tally.checked > 100
+    assert tally.checked > 50
 
 
-@pytest.mark.parametrize(("name", "every"), [("commit and retention", 40), ("next publication", 20)])
+@pytest.mark.parametrize(("name", "every"), [("commit and retention", 100), ("next publication", 70)])
 def test_a_power_cut_while_another_one_is_recovered_from(name: str, every: int) -> None:
     case = CASES[name]
     tally, done, _ = explore_recovery(record_case(case), case, every)
     say(f"{name}, cut again while recovering", tally)
-    assert done > 3
-    assert tally.checked > 100
+    assert done > 1
+    assert tally.checked > 50
 
 
 def test_the_check_finds_what_is_not_the_last_checkpoint(tmp_path: Path) -> None:

@@ -52,7 +52,11 @@ def sync_file(path: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [name for name in CASES if name not in ("training", "garbage collection", "several packs in a commit")],
+    [
+        name
+        for name in CASES
+        if name not in ("training", "garbage collection", "several packs in a commit", "repair")
+    ],
 )
 def test_no_fsync_at_all(name: str, monkeypatch: Plant) -> None:
     for module in ("local", "publish"):

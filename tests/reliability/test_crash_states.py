@@ -12,7 +12,6 @@ import pytest
 from crash_cases import (
     CASES,
     COARSE,
-    QUICK,
     Lost,
     check_store,
     explore,
@@ -46,7 +45,7 @@ def test_a_power_cut_after_every_operation_and_every_fsync_left_out(name: str) -
     syncs = record.syncs()
     for index, adds_names in syncs.items():
         try:
-            explore(record.without(index), case.check, QUICK, set(found.looked), since=index)
+            explore(record.without(index), case.check, COARSE, set(found.looked), since=index)
         except Lost:
             continue
         # It may be missing without harm if another one does the same before anything is announced, or if all that

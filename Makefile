@@ -6,7 +6,7 @@ WORKERS ?= 2
 
 .PHONY: demo test check format bench damage fuzz reliability environments clean
 
-# How long `make fuzz` looks for a failing input, for each of three kinds of input.
+# How long `make fuzz` looks for a failing input, for each of four kinds of input.
 FUZZ_SECONDS ?= 120
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -45,7 +45,7 @@ damage: $(VENV)/.installed
 
 fuzz: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
-	for target in document checkpoint pack; do \
+	for target in document checkpoint pack page; do \
 	    $(BIN)/python tests/reliability/fuzzing.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
 
 # Long ones, each for so many minutes: power cuts on a simulated disk, real kills with readers.

@@ -317,7 +317,7 @@ class Run:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """While entered, SIGTERM and Ctrl-C wait for the next `tick`; a second signal does not."""
+        """While entered, SIGTERM, SIGHUP and Ctrl-C wait for the next `tick`; a second signal does not."""
         with self.interrupts:
             yield
 
@@ -328,8 +328,8 @@ class Run:
 
         The world is resumed first. Between two steps, after the body of the loop has run, is where checkpoints
         are taken: when a multiple of `every` steps is done, when `seconds` have passed since the last one
-        (every ten minutes if neither is given), when SIGTERM or Ctrl-C was received (then the process leaves
-        with `Preempted`), and after the last step. A loop that breaks or raises leaves the run where its last
+        (every ten minutes if neither is given), when SIGTERM, SIGHUP or Ctrl-C was received (then the process
+        leaves with `Preempted`), and after the last step. A loop that breaks or raises leaves the run where its last
         checkpoint was.
 
         :param world: what the loop works on. Local variables that a step hands to the next must be in it.

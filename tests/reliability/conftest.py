@@ -1,9 +1,24 @@
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture(scope="session")
+def intact(tmp_path_factory):
+    """A run as `Run` makes it, with three checkpoints and a best policy; not to be changed."""
+    from damage_support import small_run
+
+    return small_run(tmp_path_factory.mktemp("intact") / "run")
+
+
+@pytest.fixture
+def root(intact, tmp_path):
+    """A copy of it, to be damaged."""
+    return Path(shutil.copytree(intact, tmp_path / "run", symlinks=True))
 
 
 @pytest.fixture(autouse=True)

@@ -21,9 +21,11 @@ from unittest import mock
 
 import numpy as np
 import torch
+from exhaustion import Found, Tally, explore_all
 from simulated_disk import Bounds, Killed, Mark, Record, Recorder, State, materialize, record, states
 
 import perdure
+from perdure import policy, upkeep
 from perdure.errors import PerdureWarning
 from perdure.store import LocalBackend, Store, publish
 from perdure.tree import Array, Object
@@ -33,11 +35,9 @@ from perdure.tree import State as RunState
 FAST = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-#: What is gone through: in the tests, where it is crashed again and again, and in the campaign.
+#: What is gone through where it cannot be all: programs that sync nothing, and long ones.
 QUICK = Bounds(product=24, apart=1, samples=4, subsets=1)
 COARSE = Bounds(product=4, apart=1, samples=2, subsets=1)
-AGAIN = Bounds(product=2, apart=0, samples=2, subsets=1)
-WIDE = Bounds(product=512, apart=1, samples=64, subsets=6)
 
 
 @dataclass(frozen=True)
@@ -162,23 +162,80 @@ def explore(
     return counts
 
 
-def explore_recovery(first: Record, case: Case, bounds: Bounds, every: int) -> Counts:
-    """Crash while a crash is recovered from: in every `every`-th of the states that the first one left."""
-    counts = Counts()
-    seen: Seen = set()
-    for index, state in enumerate(states(first, bounds)):
-        if index % every:
-            continue
+def explore_whole(
+    record: Record,
+    check: Callable[[Path, tuple[int, ...]], None],
+    found: Found | None = None,
+    *,
+    since: int = 0,
+) -> Tally:
+    """Check every state that a crash during what was recorded may leave, none left out; see exhaustion.py.
+
+    :raises Lost: at the first that is not as it must be.
+    """
+    with place() as directory:
+        return explore_all(
+            record, lambda state, target: _judge(state, check, target), directory, found, since=since
+        )
+
+
+def explore_recovery(
+    first: Record, case: Case, every: int = 1, going: Callable[[], bool] = lambda: True
+) -> tuple[Tally, int, int]:
+    """Crash while a crash is recovered from, in every state that the first one may leave that is another one to who
+    recovers.
+
+    :param every: only in each `every`-th of them.
+    :param going: whether to go on with the next one.
+    :return: what was gone through, how many of the first crash's states, and how many there are.
+    """
+    found: list[State] = []
+    with place() as directory:
+        explore_all(first, lambda state, target: _judge_and_keep(state, case.check, target, found), directory)
+    seen, tally, done = Found(), Tally(), 0
+    for state in found[::every]:
+        if not going():
+            break
         again = Case(lambda root, tree=state.tree: materialize(tree, str(root)), case.program, case.check)
-        done = tuple(state.marks)
         second = record_case(again)
-        second.operations[:0] = [Mark(value) for value in done]
-        counts += explore(second, case.check, bounds, seen, since=len(done))
-    return counts
+        second.operations[:0] = [Mark(value) for value in state.marks]
+        tally += explore_whole(second, case.check, seen, since=len(state.marks))
+        done += 1
+    return tally, done, len(found)
+
+
+def explore_killed(
+    case: Case, every: int = 1, going: Callable[[], bool] = lambda: True
+) -> tuple[Tally, int, bool]:
+    """Crash a program that was killed and started again, the system still knowing what the first one did.
+
+    :param every: it is killed after each `every`-th operation.
+    :param going: whether to go on with the next one.
+    :return: what was gone through, after how many operations it was killed last, and whether that was all.
+    """
+    seen, tally = Found(), Tally()
+    after, killed = 0, True
+    while killed and going():
+        record, killed = record_killed(case, after)
+        tally += explore_whole(record, case.check, seen, since=after)
+        after += every
+    return tally, after - every, not killed
 
 
 def _check(state: State, check: Callable[[Path, tuple[int, ...]], None], target: Path) -> None:
     materialize(state.tree, str(target))
+    _judge(state, check, target)
+    shutil.rmtree(target)
+
+
+def _judge_and_keep(
+    state: State, check: Callable[[Path, tuple[int, ...]], None], target: Path, found: list[State]
+) -> None:
+    _judge(state, check, target)
+    found.append(state)
+
+
+def _judge(state: State, check: Callable[[Path, tuple[int, ...]], None], target: Path) -> None:
     try:
         # What Perdure warns of (a damaged checkpoint) is an error here: a crash must not leave it.
         with warnings.catch_warnings():
@@ -188,7 +245,6 @@ def _check(state: State, check: Callable[[Path, tuple[int, ...]], None], target:
         raise Lost(
             f"{state.story}\nannounced: {list(state.marks)}\n{type(error).__name__}: {error}"
         ) from error
-    shutil.rmtree(target)
 
 
 # -- the backend ------------------------------------------------------------------------------------------------------
@@ -394,6 +450,47 @@ def _check_mended(root: Path, marks: tuple[int, ...]) -> None:
     check_store(root, 2, 2)
 
 
+def _damage(root: Path) -> None:
+    """The newest checkpoint is damaged, as are `run.json` and the best policy; an older one of each is good."""
+    begin_store(root)
+    with Store.open(root, write=True) as store:
+        store.commit(state_at(3), step=3)
+    for name in ("run.json", "checkpoints/00000003.json"):
+        (root / name).write_bytes((root / name).read_bytes()[:-9] + b"x")
+    for files in (_OLD, _NEW):
+        staging = Path(publish.begin(root))
+        (staging / "policy.pt").write_bytes(files["policy.pt"])
+        policy.write_checksums(str(staging))
+        publish.publish(str(staging), publish.next_version(root))
+    (root / "policy.pt").write_bytes(b"damaged")
+
+
+def _repair(root: Path, recorder: Recorder) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PerdureWarning)
+        upkeep.repair(str(root), upkeep.plan_repair(str(root)).steps)
+    recorder.mark(2)
+
+
+def _check_repaired(root: Path, marks: tuple[int, ...]) -> None:
+    """What is good is used whenever the repair was cut off, and a second one does the rest."""
+    with warnings.catch_warnings():
+        # That something is damaged is known, before the repair is done.
+        warnings.simplefilter("error" if marks else "ignore", PerdureWarning)
+        with Store.open(root) as store:
+            found = store.latest()
+            assert found is not None
+            assert found.info.step == 2
+            assert is_whole(found.state, 2)
+        plan = upkeep.plan_repair(str(root))
+        assert plan.left == []
+        assert not marks or plan.steps == [], f"after the repair there was still to do: {plan.steps}"
+        upkeep.repair(str(root), plan.steps)
+    assert upkeep.check_policies(str(root)) == []
+    assert (root / "policy.pt").read_bytes() == _OLD["policy.pt"]
+    check_store(root, 2, 2)
+
+
 # -- the best policy --------------------------------------------------------------------------------------------------
 
 Files = dict[str, bytes]
@@ -588,6 +685,7 @@ CASES = {
     "several packs in a commit": Case(_begin_small_packs, _commit_small_packs, _check_small_packs),
     "garbage collection": Case(_collect, _retain, _check_retained),
     "run.json restored": Case(_lose_run_file, _mend, _check_mended),
+    "repair": Case(_damage, _repair, _check_repaired),
     "first publication": Case(
         _nothing,
         _first_version,

@@ -1,4 +1,5 @@
-"""A fuzzer for all that reads a checkpoint: manifests, the state's document, packs, and restoring into live objects.
+"""A fuzzer for all that reads a checkpoint: manifests, the state's document, packs, pages of extents, and restoring
+into live objects.
 
 Its inputs are changed copies of real checkpoints, sealed again with the right checksums, so that they get past the
 seal. Whatever they are, nothing but Perdure's own errors may come of them. With atheris, what is tried next follows
@@ -25,7 +26,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-TARGETS = ("document", "checkpoint", "pack")
+TARGETS = ("document", "checkpoint", "pack", "page")
 OUTCOMES = ("read", "refused", "read and refused", "half restored")
 
 _JUNK: list[Any] = [
@@ -130,6 +131,7 @@ class Fuzz:
         from perdure.store.sealed import unseal
 
         self._make_world = make_world
+        self._paged, self._page_chunk = _paged_run()
         with tempfile.TemporaryDirectory() as directory, open(os.devnull, "w") as silent:
             with contextlib.redirect_stderr(silent):
                 self.files = files_of_store(files_of(small_run(Path(directory) / "run", checkpoints=2)))
@@ -182,6 +184,8 @@ class Fuzz:
             return [json.dumps(self.document).encode()]
         if target == "checkpoint":
             return [json.dumps(self.body).encode()]
+        if target == "page":
+            return [self._page_chunk]
         return [self.files[max(name for name in self.files if name.startswith("packs/"))]]
 
     def try_out(self, target: str, data: bytes) -> str:
@@ -220,6 +224,32 @@ class Fuzz:
         name = max(name for name in self.files if name.startswith("packs/"))
         return self._read({**self.files, name: resealed(data)})
 
+    def _page(self, data: bytes) -> str | None:
+        """A page of an array that has room for ten of the extents that were there."""
+        from damage_support import in_memory
+
+        from perdure.store import Store
+        from perdure.store.packs import Compressor, PackWriter
+        from perdure.store.sealed import digest, seal, unseal
+
+        backend = in_memory(self._paged)
+        name = max(each for each in self._paged if each.startswith("checkpoints/"))
+        body = unseal("manifest", self._paged[name], name)
+        writer = PackWriter(backend, 50, body["run"]["id"], Compressor("none"))
+        new = _new_chunk(data, digest(data))
+        writer.write([new])
+        assert new.chunk is not None
+        (array,) = body["arrays"]
+        array["pages"] = [[0, *new.chunk]]
+        body["packs"].append(new.chunk.pack)
+        backend.objects[name] = seal("manifest", body)
+        store = Store.open(backend)
+        store.verify()
+        checkpoint = store.read(max(info.number for info in store.checkpoints()))
+        data_of = checkpoint.state.root.fields["x"].data
+        data_of.read_into(memoryview(bytearray(data_of.nbytes)))
+        return None
+
     def _read(self, files: dict[str, bytes]) -> str | None:
         from damage_support import in_memory
 
@@ -236,6 +266,72 @@ class Fuzz:
         except PerdureError:
             return "read and refused"
         return None
+
+
+def _paged_run() -> tuple[dict[str, bytes], bytes]:
+    """The files of a run whose array has its extents in a page: whole chunks, parts of one, zeros; and that page."""
+    from unittest import mock
+
+    import numpy as np
+    from damage_support import in_memory, state_of
+
+    from perdure.store import Store
+    from perdure.store.layout import Extent, Layout, dump_page, whole, zero_chunk
+    from perdure.store.reading import load_manifest
+    from perdure.store.sealed import seal, unseal
+
+    backend = in_memory({})
+    content = np.random.default_rng(1).integers(0, 99, 1000, np.uint8)
+    with mock.patch("perdure.store.packs.CHUNK", 300), mock.patch("perdure.store.planning._INLINE", 1):
+        with Store.open(backend, write=True) as store:
+            store.commit(state_of({"x": content}), step=1)
+    (layout,) = load_manifest(backend, 1).arrays
+    chunks = [extent.chunk for extent in layout.extents()]
+    extents = [
+        *(Extent(chunks[0], skip, 100) for skip in (0, 100, 50)),
+        *map(whole, chunks[1:3]),
+        whole(zero_chunk(5000)),
+    ]
+    made = Layout.of(sum(extent.take for extent in extents), extents)
+    name = "checkpoints/00000001.json"
+    body = unseal("manifest", backend.objects[name], name)
+    (array,) = (node[1] for node in body["state"]["nodes"] if node[0] == "a")
+    array["shape"] = [made.nbytes]
+    body["arrays"] = [{"nbytes": made.nbytes, "span": made.span, "pages": []}]
+    backend.objects[name] = seal("manifest", body)
+    return dict(backend.objects), dump_page(made.pages[0])
+
+
+def _new_chunk(data: bytes, checksum: str) -> Any:
+    from perdure.store.packs import New
+
+    return New("page", 0, len(data), checksum, lambda: memoryview(data))
+
+
+def mutated_page(data: bytes, chance: random.Random) -> bytes:
+    """A page with some of its numbers changed, or of its extents left out, doubled or exchanged; or cut off."""
+    records = [bytearray(data[at : at + 52]) for at in range(0, len(data), 52)] or [bytearray(52)]
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        number = chance.randrange(len(records))
+        match chance.randrange(6):
+            case 0:
+                records.insert(number, bytearray(chance.choice(records)))
+            case 1 if len(records) > 1:
+                del records[number]
+            case 2:
+                records[number], records[-1] = records[-1], records[number]
+            case 3:
+                records[number] = records[number][: chance.randrange(53)]
+            case _:
+                at, size = chance.choice(
+                    ((0, 8), (8, 8), (16, 4), (20, 4), (24, 4), (28, 4), (32, 4), (36, 16))
+                )
+                value = int.from_bytes(records[number][at : at + size], "little")
+                changed = chance.choice(
+                    (0, 1, 2, 3, value + 1, value - 1, value * 2, 1 << 26, (1 << 62) - 1, -1)
+                )
+                records[number][at : at + size] = (changed % (1 << 8 * size)).to_bytes(size, "little")
+    return b"".join(records)
 
 
 def resealed(pack: bytes) -> bytes:
@@ -271,6 +367,8 @@ def mutated_input(target: str, data: bytes, chance: random.Random) -> bytes:
     """The next input, made from another one."""
     if target == "pack":
         return mutated_pack(data, chance)
+    if target == "page":
+        return mutated_page(data, chance)
     try:
         return json.dumps(mutated(json.loads(data), chance), separators=(",", ":")).encode()
     except (ValueError, RecursionError):

@@ -37,7 +37,8 @@ What a disk promises: the model
 How many
     The states after one operation are the product of what is uncertain. Up to `Bounds.product` of them all are given.
     Beyond that: all in which at most `Bounds.apart` items differ from "everything kept" or from "everything dropped",
-    and `Bounds.samples` others, drawn with a seed that depends on nothing but the operation's number. Equal states are
+    and `Bounds.samples` others, drawn with a seed that depends on nothing but the operation's number; exhaustion.py
+    leaves none out. Equal states are
     given once.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -107,7 +108,7 @@ with open_run() as run, run.guard():
 
 
 @pytest.mark.parametrize("script", [LOOP, TICKS], ids=["steps", "tick"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_the_step_it_came_in(
     launch: Launch, tmp_path: Path, script: str, number: signal.Signals
 ) -> None:
@@ -119,6 +120,96 @@ def test_a_signal_saves_the_step_it_came_in(
     assert step > 5
     assert f"{number.name}: step {step} is saved in" in process.errors
     assert "Traceback" not in process.errors
+
+
+def start_in_terminal(tmp_path: Path, script: str) -> tuple[int, int]:
+    """A script as the only process in a terminal of its own; its id, and the terminal's other end."""
+    text = PRELUDE.format(background=True) + textwrap.dedent(script)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", text, str(tmp_path / "run")])
+    return pid, terminal
+
+
+def hear(terminal: int, words: str) -> None:
+    heard = b""
+    while words.encode() not in heard:
+        heard += os.read(terminal, 4096)
+
+
+CHATTY = """
+    with open_run() as run:
+        for step in run.steps(world, 100_000, every=1000):
+            if step == 5:
+                print("going", flush=True)
+            time.sleep(0.01)
+            work(step)
+            print("step", step, flush=True)
+            print("step", step, file=sys.stderr)
+    """
+
+
+def test_a_terminal_that_is_closed_saves_the_step_although_the_script_prints(tmp_path: Path) -> None:
+    """The system tells it with SIGHUP; whatever is printed afterwards would be an error in the middle of the step."""
+    pid, terminal = start_in_terminal(tmp_path, CHATTY)
+    hear(terminal, "going")
+    os.close(terminal)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    (step,) = steps_in(tmp_path / "run")
+    assert 5 < step < 100_000
+
+
+def test_a_hangup_that_is_told_twice_is_no_second_signal(launch: Launch, tmp_path: Path) -> None:
+    """The system and the shell both tell it, and a service manager after SIGTERM."""
+    process = launch("""
+        with open_run() as run:
+            for step in run.steps(world, 100_000, every=1000):
+                work(step)
+                if step == 3:
+                    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGHUP):
+                        os.kill(os.getpid(), number)
+        """)
+    assert process.wait() == 143
+    assert steps_in(tmp_path / "run") == [4]
+
+
+def test_another_signal_after_a_hangup_leaves_at_once(launch: Launch, tmp_path: Path) -> None:
+    process = launch("""
+        with open_run() as run:
+            for step in run.steps(world, 100_000, every=1000):
+                work(step)
+                if step == 3:
+                    os.kill(os.getpid(), signal.SIGHUP)
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(60)
+        """)
+    assert process.wait() == -signal.SIGTERM
+    assert steps_in(tmp_path / "run") == []
+
+
+def test_what_nohup_started_goes_on_when_the_terminal_is_closed(tmp_path: Path) -> None:
+    script = """
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does, which leads what is printed elsewhere too
+    terminal = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.write(terminal, b"going")
+    gone = os.path.join(os.path.dirname(directory), "gone")
+    with open_run() as run:
+        for step in run.steps(world, 20, every=5):
+            while step == 3 and not os.path.exists(gone):
+                time.sleep(0.01)
+            work(step)
+    """
+    pid, terminal = start_in_terminal(tmp_path, script)
+    hear(terminal, "going")
+    os.close(terminal)
+    (tmp_path / "gone").touch()
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert steps_in(tmp_path / "run")[-1] == 20
 
 
 def test_a_signal_while_a_checkpoint_is_being_written(launch: Launch, tmp_path: Path) -> None:

@@ -27,7 +27,6 @@ from damage_support import (
     in_memory,
     renames,
     resumed,
-    small_run,
     small_store,
     swaps,
     write_files,
@@ -39,16 +38,6 @@ from perdure.errors import LockedError, StoreError
 from perdure.store import Store, mending
 from perdure.store.testing import FailingBackend
 from perdure.upkeep import check_policies, plan_repair, repair
-
-
-@pytest.fixture(scope="module")
-def intact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_run(tmp_path_factory.mktemp("intact") / "run")
-
-
-@pytest.fixture
-def root(intact: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(intact, tmp_path / "run", symlinks=True))
 
 
 def command(*arguments: object, **more: Any) -> Result:

@@ -15,7 +15,7 @@ from store_support import Arrays, arrays_of, commit, files_of, same
 
 from perdure.errors import DamagedCheckpointWarning, DamagedError, FormatError, PerdureError, PerdureWarning
 from perdure.store import Store
-from perdure.store.packs import stored_chunks
+from perdure.store.packs import decompress, stored_chunks
 from perdure.store.sealed import _END, _SEAL, digest, dump_json, load_json, seal, unseal
 
 
@@ -51,6 +51,47 @@ def problems(root: Path) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PerdureWarning)
         return sorted({problem.file for problem in Store.open(root).verify() if not problem.harmless})
+
+
+def test_the_bits_of_a_compressed_chunk_that_do_not_matter(tmp_path: Path) -> None:
+    """A few of them do not change what it stands for: that they flipped is told all the same."""
+    content = {"x": np.concatenate([np.zeros(700), np.arange(300.0)])}
+    with Store.open(tmp_path, write=True, compression="zstd") as store:
+        commit(store, content, 1)
+    path = tmp_path / "packs" / "00000001.safetensors"
+    pack = path.read_bytes()
+    header = 8 + int.from_bytes(pack[:8], "little")
+    store = Store.open(tmp_path)
+    without_effect = 0
+    for number in range(8 * header, 8 * len(pack)):
+        damaged = bytearray(pack)
+        damaged[number // 8] ^= 1 << number % 8
+        matters = _decompressed(damaged[header:]) != content["x"].tobytes()
+        if matters and number % 20:
+            continue
+        path.write_bytes(damaged)
+        (found,) = store.verify()
+        assert found.file == "packs/00000001.safetensors"
+        assert found.harmless is not matters
+        if matters:
+            with pytest.raises(DamagedError):
+                store.latest()
+        else:
+            without_effect += 1
+            assert "but stand for the same" in found.problem
+            checkpoint = store.latest()
+            assert checkpoint is not None
+            assert same(arrays_of(checkpoint.state), content)
+    assert without_effect > 5
+    path.write_bytes(pack)
+    assert store.verify() == []
+
+
+def _decompressed(frame: bytearray) -> bytes | None:
+    try:
+        return decompress(memoryview(frame), 8000, "")
+    except FormatError:
+        return None
 
 
 def test_nothing_is_wrong_with_what_is_intact(intact: Path) -> None:

@@ -14,8 +14,11 @@ from perdure.errors import StoreError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-GET_LIMIT = 1 << 30
-"""The largest object, in bytes, that :meth:`Backend.get` returns: no file can fill a reader's memory."""
+GET_LIMIT = 1 << 27
+"""The largest object, in bytes, that :meth:`Backend.get` returns, and the longest text of JSON that is read.
+
+As objects of Python, JSON takes up to 35 times its size: so no file takes more than some five gigabytes of a reader's
+memory. It is enough for a state of a million small objects."""
 
 _LONGEST_NAME = 512
 _LONGEST_PART = 200

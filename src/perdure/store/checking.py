@@ -12,6 +12,7 @@ from perdure.store.layout import ZERO, Chunk, whole
 from perdure.store.manifest import RUN_FILE, Manifest, manifest_name, read_run
 from perdure.store.packs import pack_name, stored_chunks
 from perdure.store.reading import READ_SIZE, Catalog, pack_sizes, read_extents, read_header, runs
+from perdure.store.sealed import digest
 
 
 class Problem(NamedTuple):
@@ -101,12 +102,33 @@ def _check_pack(
         return
     # What no checkpoint needs is looked at too, and what a manifest needs whatever the header says.
     chunks = {chunk: needed.get(chunk, []) for chunk in described} | needed
-    yield from _check_chunks(backend, pack, chunks, numbers[-1])
+    damaged = set()
+    for chunk, problem in _check_chunks(backend, pack, chunks, numbers[-1]):
+        damaged.add(chunk)
+        yield problem
+    for chunk, checksum in described.items():
+        if checksum and chunk not in damaged:
+            yield from _check_frame(backend, chunk, checksum)
+
+
+def _check_frame(backend: Backend, chunk: Chunk, checksum: str) -> Iterable[Problem]:
+    """Whether what is stored of a compressed chunk whose content is right is what was written."""
+    name = pack_name(chunk.pack)
+    stored = memoryview(bytearray(chunk.stored))
+    backend.read_into(name, chunk.offset, stored)
+    if digest(stored) != checksum:
+        yield Problem(
+            name,
+            f"{backend.locate(name)} is damaged: bytes {chunk.offset} to {chunk.offset + chunk.stored} are not those "
+            "that were written, but stand for the same",
+            "nothing is lost, yet the disk is not to be trusted: copy the run to another one",
+            True,
+        )
 
 
 def _check_chunks(
     backend: Backend, pack: int, chunks: dict[Chunk, list[int]], number: int
-) -> Iterable[Problem]:
+) -> Iterable[tuple[Chunk, Problem]]:
     buffer = memoryview(bytearray(min(READ_SIZE, sum(chunk.length for chunk in chunks))))
     for run in runs(map(whole, sorted(chunks)), READ_SIZE):
         length = sum(extent.take for extent in run)
@@ -126,7 +148,7 @@ def _check_chunks(
                         if users
                         else "nothing is lost: no checkpoint needs these bytes"
                     )
-                    yield Problem(pack_name(pack), str(error), meaning, not users)
+                    yield extent.chunk, Problem(pack_name(pack), str(error), meaning, not users)
 
 
 def _cannot_be_used(numbers: Iterable[int]) -> str:

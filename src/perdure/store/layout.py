@@ -11,6 +11,7 @@ It knows places and lengths, and reads nothing.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -31,7 +32,12 @@ PAGE_SPAN = 16 << 20
 #: The most pages that one array has.
 MOST_PAGES = 128
 
-_MOST_EXTENTS = 1 << 24
+MOST_EXTENTS = 1 << 21
+"""The most extents that one checkpoint has in pages: two tebibytes in chunks of a mebibyte. In memory each takes some
+400 bytes, so no list of them can fill a reader's."""
+
+_FURTHEST = 1 << 62
+_BLOCK = 4096  # extents that are made of a page at once
 _RECORD = np.dtype(
     [
         ("pack", "<u8"),
@@ -264,15 +270,42 @@ def load_page(content: bytes, start: int, kept: Chunk, where: str) -> Page:
     :param where: the pack, for messages.
     :raises FormatError: if it is none that Perdure writes.
     """
-    if len(content) % _RECORD.itemsize or len(content) > _RECORD.itemsize * _MOST_EXTENTS:
-        raise FormatError(f"{where}: {len(content)} bytes are not a list of extents")
+    if len(content) % _RECORD.itemsize:
+        raise FormatError(
+            f"{where}: {len(content)} bytes are not a list of extents of {_RECORD.itemsize} bytes each"
+        )
+    records = np.frombuffer(content, _RECORD)
     extents = []
-    for pack, offset, stored, length, skip, take, codec, checksum in np.frombuffer(content, _RECORD).tolist():
-        if codec >= len(CODECS):
-            raise FormatError(f"{where}: a chunk is stored in a way numbered {codec}, which there is not")
-        chunk = Chunk(pack, offset, stored, length, CODECS[codec], checksum.hex())
-        extents.append(checked(Extent(chunk, skip, take), where))
+    for at in range(0, len(records), _BLOCK):
+        for pack, offset, stored, length, skip, take, codec, checksum in records[at : at + _BLOCK].tolist():
+            if codec >= len(CODECS):
+                raise FormatError(f"{where}: a chunk is stored in a way numbered {codec}, which there is not")
+            chunk = Chunk(pack, offset, stored, length, CODECS[codec], checksum.hex())
+            extents.append(checked(Extent(chunk, skip, take), where))
     return Page(start, tuple(extents), kept)
+
+
+def count_in_page(kept: Chunk) -> int:
+    """How many extents a page has that is stored as the chunk `kept`; known before it is read."""
+    return kept.length // _RECORD.itemsize
+
+
+def check_apart(layouts: Iterable[Layout], where: str) -> None:
+    """See that no two chunks have bytes in common, as none do that a writer placed.
+
+    So what can be read of a pack is no more than what it holds, however its parts are named; and a page does not
+    name itself.
+
+    :raises FormatError: if two have.
+    """
+    chunks = {extent.chunk for layout in layouts for extent in layout.extents() if extent.chunk.stored}
+    chunks.update(page.kept for layout in layouts for page in layout.pages if page.kept is not None)
+    for before, after in itertools.pairwise(sorted(chunks)):
+        if before.pack == after.pack and before.offset + before.stored > after.offset:
+            raise FormatError(
+                f"{where}: two different chunks are said to share bytes of pack {before.pack}: {before.stored} from "
+                f"{before.offset} on, and {after.stored} from {after.offset} on"
+            )
 
 
 def checked(extent: Extent, where: str) -> Extent:
@@ -290,6 +323,7 @@ def checked(extent: Extent, where: str) -> Extent:
         not 0 < chunk.length <= LONGEST_CHUNK
         or not fitting[chunk.codec]
         or (chunk.pack == 0) != (chunk.codec == ZERO)
+        or not 0 <= chunk.offset < _FURTHEST
         or not 0 < take <= chunk.length - skip
     ):
         raise FormatError(

@@ -95,7 +95,10 @@ class LocalBackend:
         with explained("read", self.locate(name), reading=True), self._file(name) as fd:
             size = os.fstat(fd).st_size
             if size > GET_LIMIT:
-                raise DamagedError(f"{self.locate(name)} has {size} bytes, expected at most {GET_LIMIT}")
+                raise DamagedError(
+                    f"{self.locate(name)} has {size} bytes, expected at most {GET_LIMIT}: Perdure writes no such file "
+                    "there, so it was put in the place of another, or damaged"
+                )
             content = bytearray(size)
             self._fill(fd, 0, memoryview(content), name)
             return bytes(content)

@@ -41,6 +41,8 @@ _WORTH = 0.87
 _PAUSE = 15
 _LONGEST_PAUSE = 255
 
+# A header says something of each chunk; a reader does not take one that is longer than GET_LIMIT.
+_PACK_CHUNKS = 1 << 16
 _PARTS = 1 << 16  # packs that one commit can write
 _LENGTH = 8  # the bytes that say how long the header is
 _METADATA = "__metadata__"
@@ -243,7 +245,7 @@ class PackWriter:
             batch.append((new, content, RAW) if frame is None else (new, frame, ZSTD))
             size += len(batch[-1][1])
             self._progress(new.length)
-            if size >= PACK_BYTES:
+            if size >= PACK_BYTES or len(batch) >= _PACK_CHUNKS:
                 self._put(batch)
                 batch, size = [], 0
         if batch:
@@ -255,7 +257,7 @@ class PackWriter:
         batch.sort(key=lambda entry: -entry[0].alignment if entry[2] == RAW else 0)
         pack = self._next
         metadata = {"perdure_run": self._run, "perdure_pack": pack_file(pack)}
-        header = _header([(new, len(stored), codec) for new, stored, codec in batch], metadata)
+        header = _header(batch, metadata)
         offset = len(header)
         for new, stored, codec in batch:
             new.chunk = Chunk(pack, offset, len(stored), new.length, codec, new.checksum)
@@ -314,13 +316,16 @@ def element_size(dtype: str) -> int:
     return _ITEMSIZE.get(dtype, 1)
 
 
-def _header(chunks: Sequence[tuple[New, int, str]], metadata: dict[str, str]) -> bytes:
+def _header(chunks: Sequence[tuple[New, memoryview | bytes, str]], metadata: dict[str, str]) -> bytes:
+    # Of what is compressed, the frame's own as well: some of its bits do not change what it stands for.
     checksums = " ".join(
-        new.checksum if codec == RAW else f"{new.checksum}+{new.length}" for new, _, codec in chunks
+        new.checksum if codec == RAW else f"{new.checksum}+{new.length}+{digest(frame)}"
+        for new, frame, codec in chunks
     )
     entries: dict[str, Any] = {_METADATA: {"header": _NO_SEAL, **metadata, _CHECKSUMS: checksums}}
     offset = 0
-    for new, stored, codec in chunks:
+    for new, content, codec in chunks:
+        stored = len(content)
         # Half a character of UTF-16 is a valid string in Python, but not in other languages' JSON.
         name = new.array.encode("utf-8", "backslashreplace").decode("utf-8")
         dtype, shape = "U8", [stored]
@@ -383,23 +388,24 @@ def check_header(header: bytes, file: str, run: str, where: str) -> None:
         )
 
 
-def stored_chunks(header: bytes, size: int, pack: int, where: str) -> list[Chunk]:
-    """Every chunk of a pack that begins with `header` and has `size` bytes in all.
+def stored_chunks(header: bytes, size: int, pack: int, where: str) -> dict[Chunk, str]:
+    """Every chunk of a pack that begins with `header` and has `size` bytes in all; and of those that are compressed the
+    checksum of what is stored.
 
     :raises FormatError: if the header is not one that Perdure writes.
     """
     entries = _entries(header, where)
-    chunks = []
+    chunks: dict[Chunk, str] = {}
     try:
         checksums = entries.pop(_METADATA)[_CHECKSUMS].split()
         spans = sorted(tuple(entry["data_offsets"]) for entry in entries.values())
         for (start, end), note in zip(spans, checksums, strict=True):
-            checksum, compressed, length = note.partition("+")
+            checksum, compressed, more = note.partition("+")
+            length, _, frame = more.partition("+")
             stored = end - start
             content = int(length) if compressed else stored
-            chunks.append(
-                Chunk(pack, len(header) + start, stored, content, ZSTD if compressed else RAW, checksum)
-            )
+            codec = ZSTD if compressed else RAW
+            chunks[Chunk(pack, len(header) + start, stored, content, codec, checksum)] = frame
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FormatError(f"{where}: its header is not one that Perdure writes: {error!r:.200}") from error
     position = len(header)

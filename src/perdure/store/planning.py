@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from perdure.errors import StoreError
 from perdure.store.backend import Backend
-from perdure.store.layout import ZERO, Chunk, Extent, Layout, Page, dump_page, whole, zero_chunk
+from perdure.store.layout import MOST_EXTENTS, ZERO, Chunk, Extent, Layout, Page, dump_page, whole, zero_chunk
 from perdure.store.packs import LEAST_COMPRESSED, Blob, New, PackWriter, cut, element_size
 from perdure.store.reading import StoredArray, missing, read_extents
 from perdure.store.sealed import digest
@@ -225,6 +226,11 @@ class Plan:
         """Write the pages of large arrays that are not stored yet."""
         fresh: list[tuple[Page, New]] = []
         found = []
+        if (count := sum(len(page.extents) for layout in layouts for page in layout.pages)) > MOST_EXTENTS:
+            raise StoreError(
+                f"the arrays of the state consist of {count:,} pieces, and a checkpoint can have {MOST_EXTENTS:,}, "
+                "two tebibytes in pieces of the usual size: leave out (skip=) what can be made again"
+            )
         for name, layout in zip(self._names, layouts, strict=True):
             many = sum(len(page.extents) for page in layout.pages) > _INLINE
             pages = []

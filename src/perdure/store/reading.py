@@ -9,7 +9,18 @@ from typing import NamedTuple
 
 from perdure.errors import DamagedError, FormatError
 from perdure.store.backend import Backend
-from perdure.store.layout import RAW, ZERO, Chunk, Extent, Layout, load_page, whole
+from perdure.store.layout import (
+    MOST_EXTENTS,
+    RAW,
+    ZERO,
+    Chunk,
+    Extent,
+    Layout,
+    check_apart,
+    count_in_page,
+    load_page,
+    whole,
+)
 from perdure.store.manifest import (
     CHECKPOINTS,
     CheckpointInfo,
@@ -71,18 +82,30 @@ class StoredArray:
         if buffer.nbytes != self.nbytes:
             raise ValueError(f"the buffer has {buffer.nbytes} bytes, expected {self.nbytes}")
         parts: list[Part] = []
+        pieces: dict[Chunk, list[tuple[int, memoryview]]] = {}
         start = 0
         for run in runs(self.layout.extents()):
             length = sum(extent.take for extent in run)
-            parts.append((length, self._reader(run, buffer[start : start + length])))
+            if all(extent.whole for extent in run):
+                parts.append((length, self._reader(_reading_run(run, buffer[start : start + length]))))
+            else:
+                at = start
+                for chunk, skip, take in run:
+                    pieces.setdefault(chunk, []).append((skip, buffer[at : at + take]))
+                    at += take
             start += length
+        # What is needed of a chunk in several places is read once: otherwise the time that it takes would be that of
+        # the chunk, times the places.
+        for chunk, wanted in pieces.items():
+            length = sum(piece.nbytes for _, piece in wanted)
+            parts.append((length, self._reader(_reading_pieces(chunk, wanted))))
         self._unread = len(parts)
         self.verified = self.verified or not parts
         return parts
 
-    def _reader(self, run: list[Extent], buffer: memoryview) -> Callable[[], None]:
+    def _reader(self, content: Callable[[Backend, int], None]) -> Callable[[], None]:
         def read() -> None:
-            read_extents(self._backend, run, buffer, self._checkpoint)
+            content(self._backend, self._checkpoint)
             # One of several threads may be the last; that two see each other's number does no harm but
             # that the array counts as unverified.
             self._unread -= 1
@@ -108,6 +131,23 @@ class StoredArray:
                 return False
             at = high
         return at == start + content.nbytes
+
+
+def _reading_run(run: list[Extent], buffer: memoryview) -> Callable[[Backend, int], None]:
+    return lambda backend, checkpoint: read_extents(backend, run, buffer, checkpoint)
+
+
+def _reading_pieces(chunk: Chunk, pieces: list[tuple[int, memoryview]]) -> Callable[[Backend, int], None]:
+    def read(backend: Backend, checkpoint: int) -> None:
+        if chunk.codec == ZERO or (len(pieces) == 1 and pieces[0][1].nbytes == chunk.length):
+            for skip, buffer in pieces:
+                _read_extent(backend, chunk, skip, buffer, checkpoint)
+            return
+        content = memoryview(read_chunk(backend, chunk, checkpoint))
+        for skip, buffer in pieces:
+            buffer[:] = content[skip : skip + buffer.nbytes]
+
+    return read
 
 
 def runs(extents: Iterable[Extent], limit: int = READ_SIZE) -> Iterator[list[Extent]]:
@@ -314,7 +354,16 @@ def load_manifest(backend: Backend, number: int, run_id: str | None = None) -> M
 
 def with_pages(backend: Backend, manifest: Manifest) -> Manifest:
     """A manifest that was read, with the pages of its large arrays."""
+    where = backend.locate(manifest.info.file)
+    pages = [page.kept for layout in manifest.arrays for page in layout.pages if page.kept is not None]
+    # Before one of them is read: a few bytes may stand for very many extents.
+    if (count := sum(map(count_in_page, pages))) > MOST_EXTENTS:
+        raise FormatError(
+            f"{where}: its arrays are said to consist of {count:,} extents, and no checkpoint has more than "
+            f"{MOST_EXTENTS:,}"
+        )
     arrays = [_with_pages(backend, layout, manifest) for layout in manifest.arrays]
+    check_apart(arrays, where)
     return dataclasses.replace(manifest, arrays=arrays)
 
 

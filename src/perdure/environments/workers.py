@@ -136,6 +136,8 @@ def _ended(workers: Workers, index: int, reason: Exception) -> str:
 
 
 _wrapped: weakref.WeakSet[Any] = weakref.WeakSet()
+#: The form that the state of a vector's first environment had, which the others' mostly have too.
+_forms: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def _questions(
@@ -180,10 +182,15 @@ def states(env: Any, workers: Workers) -> list[Parcel]:
 
     :raises CaptureError: if one cannot be had; it says which and why.
     """
-    question = {"request": "capture", "variables": workers.variables}
+    known = _forms.get(env)
+    question: dict[str, Any] = {"request": "capture", "variables": workers.variables}
+    if known is not None:
+        question["known"] = parcel.digest(known)
     answers = _questions(env, workers, PATIENCE, CaptureError, [question] * len(workers.pipes))
-    found = [parcel.received(content) for content in answers]
+    found = [parcel.received(content, known) for content in answers]
     parcel.share(found)
+    if found:
+        _forms[env] = found[0]["form"]
     return found
 
 

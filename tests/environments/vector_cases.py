@@ -145,6 +145,8 @@ class Tianshou:
             self.envs = env.DummyVectorEnv(factories(name))
         elif kind == "shmem":
             self.envs = env.ShmemVectorEnv(factories(name))
+        elif kind == "ray":
+            self.envs = in_actors(factories(name))
         else:
             self.envs = env.SubprocVectorEnv(factories(name), share_memory="shared" in more, context="fork")
         if "wrapped" in more:
@@ -167,6 +169,15 @@ class Tianshou:
 
     def close(self):
         self.envs.close()
+
+
+def in_actors(makers):
+    import ray
+    from tianshou.env import RayVectorEnv
+
+    if not ray.is_initialized():
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    return RayVectorEnv(makers)
 
 
 def make(kind):

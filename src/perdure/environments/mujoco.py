@@ -285,7 +285,7 @@ def _readers() -> tuple[list[tuple[Callable[[Any], Any], list[tuple[Callable[[An
         else:
             single[name] = position
         position += np.size(value)
-    readers = []
+    readers: list[tuple[Callable[[Any], Any], list[tuple[Callable[[Any], Any], Any]]]] = []
     for holder, (single, arrays) in grouped.items():
         if single:
             arrays.append((operator.attrgetter(*single), list(single.values())))

@@ -19,6 +19,8 @@ import gymnasium as gym
 
 #: What an answer begins with.
 DONE, FAILED = "done", "failed"
+#: Under which of a reset's options a question stands, where nothing else is passed on.
+QUESTION = "perdure question"
 
 
 class Resumable(gym.Wrapper[Any, Any, Any, Any]):
@@ -50,6 +52,10 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         """As the environment does."""
         if self._settling is not None:
             return self._settle().as_reset()
+        options = given.get("options")
+        if isinstance(options, dict) and QUESTION in options:
+            # How the actors of Tianshou's RayVectorEnv are asked; it is no reset.
+            return self.perdure_answer(**options[QUESTION])
         return self.env.reset(**given)  # type: ignore[no-any-return]
 
     def render(self, **question: Any) -> Any:

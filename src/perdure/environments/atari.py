@@ -22,6 +22,8 @@ from perdure.environments import stella
 
 _REPLAY = "Wrap the environment in perdure.environments.EpisodeReplay, which plays the episode again instead"
 _ACTIONS = 18
+#: Where no frame repeats an action.
+_NONE: Mapping[str, Any] = {}
 _FLOATS = ("repeat_action_probability",)
 _INTS = ("max_num_frames_per_episode", "frame_skip", "reward_min", "reward_max")
 
@@ -67,14 +69,16 @@ def restore_emulator(ale: Any, saved: Mapping[str, Any]) -> None:
     content, own = state.tobytes(), _state(ale)
     if (found := stella.fault(content, own)) is not None:
         raise ValueError(f"expected the state of an emulator of the same game, found one with {found}")
-    repeats = saved.get("repeats")
-    if "repeats" in saved:
-        fine = isinstance(repeats, dict) and repeats.keys() == {"frames", "seen"}
-        # It follows from the state, and says how much work this may make.
-        if not fine or repeats["frames"] != _repeats(ale, content):
-            raise ValueError("expected which frames repeat the last action, found something else")
+    repeats = saved.get("repeats", _NONE)
+    # How many follows from the state, and says how much work this may make.
+    if repeats is not _NONE and not (
+        isinstance(repeats, dict)
+        and repeats.keys() == {"frames", "seen"}
+        and repeats["frames"] == _repeats(ale, content)
+    ):
+        raise ValueError("expected which frames repeat the last action, found something else")
     _put(ale, content)
-    if repeats and not _repeat(ale, content, repeats):
+    if repeats is not _NONE and not _repeat(ale, content, repeats):
         _put(ale, own)
         raise ValueError(
             "expected frames that repeat an action, found some that no action leads to: a paddle was moved with a part "

@@ -96,7 +96,7 @@ def repeats(state: bytes, chance: float) -> int:
     Its last generator decides: two numbers a frame, the first for the first player.
     """
     *_, text = _GENERATOR.finditer(state)
-    words = np.array(text.group().split(), np.uint64)
+    words = np.array(text.group().split(), np.uint32)
     bits = np.random.MT19937(0)
     bits.state = {"bit_generator": "MT19937", "state": {"key": words[:-1], "pos": int(words[-1])}}
     again = bits.random_raw(2 * LONGEST_REPEAT)[::2] < chance * (1 << 32)

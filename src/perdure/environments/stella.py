@@ -95,20 +95,51 @@ def repeats(state: bytes, chance: float) -> int:
 
     Its last generator decides: two numbers a frame, the first for the first player.
     """
-    *_, text = _GENERATOR.finditer(state)
-    words = np.array(text.group().split(), np.uint32)
+    start, end = _last_generator(state)
+    words = state[start:end].split(b" ")
+    position = int(words[-1])
+    # Most often the numbers that stand there already tell.
+    for count, word in enumerate(words[position:624:2][:LONGEST_REPEAT]):
+        if _tempered(int(word)) >= chance * (1 << 32):
+            return count
     bits = np.random.MT19937(0)
-    bits.state = {"bit_generator": "MT19937", "state": {"key": words[:-1], "pos": int(words[-1])}}
+    key = np.fromiter(map(int, words[:-1]), np.uint32, len(words) - 1)
+    bits.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": position}}
     again = bits.random_raw(2 * LONGEST_REPEAT)[::2] < chance * (1 << 32)
     return int(np.argmin(again)) if not again.all() else LONGEST_REPEAT
 
 
 def obedient(state: bytes, chance: float) -> bytes:
     """The same state, but for a generator that lets the next frame be what the emulator is told."""
-    *_, text = _GENERATOR.finditer(state)
+    start, end = _last_generator(state)
     new = _obedient_generator(chance)
-    size = len(new).to_bytes(4, "little")
-    return state[: text.start() - 4] + size + new + state[text.end() :]
+    return state[: start - 4] + len(new).to_bytes(4, "little") + new + state[end:]
+
+
+#: How long the parts before each generator are, by the game.
+_layouts: dict[bytes, list[int]] = {}
+
+
+def _last_generator(state: bytes) -> tuple[int, int]:
+    """Where the text of the last generator begins and ends."""
+    for known in (True, False):
+        if not known:
+            _layouts[game(state)] = [len(part) for part in _parts(state)][:-1]
+        start = end = 0
+        for length in _layouts.get(game(state), ()):
+            start = end + length + 4
+            end = start + int.from_bytes(state[start - 4 : start], "little")
+        if end <= len(state) and state.count(b" ", start, end) == 624:
+            break
+    return start, end
+
+
+def _tempered(word: int) -> int:
+    """The number that the Mersenne Twister makes of a word of its state."""
+    word ^= word >> 11
+    word ^= word << 7 & 0x9D2C5680
+    word ^= word << 15 & 0xEFC60000
+    return word ^ word >> 18
 
 
 @functools.cache

@@ -7,6 +7,7 @@ it goes on. The reading process builds it anew, restores, and goes on. Both prin
 import hashlib
 import importlib
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -19,9 +20,10 @@ from perdure import tree
 from perdure.environments import Resumable
 from perdure.state import capture, restore
 
-BEFORE, AFTER = 60, 300
+#: Their episodes have 23 steps at most. The whole matrix goes further.
+BEFORE, AFTER = 60, int(os.environ.get("VECTOR_STEPS", "100"))
 #: Of simulators, whose state lies in native code: two of them, for a shorter time.
-SIMULATORS, SHORTER = ("HalfCheetah-v5", "Breakout"), 80
+SIMULATORS, SHORTER = ("HalfCheetah-v5", "Breakout"), 60
 LIMITS = (11, 17, 23)
 
 

@@ -46,7 +46,8 @@ FULL = [
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kinds", FULL, ids=lambda kinds: f"{kinds[0]} and {len(kinds) - 1} more")
-def test_every_kind_goes_on_in_a_fresh_process(kinds, tmp_path):
+def test_every_kind_goes_on_in_a_fresh_process(kinds, tmp_path, monkeypatch):
+    monkeypatch.setenv("VECTOR_STEPS", "300")
     goes_on(tmp_path, kinds)
 
 

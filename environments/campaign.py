@@ -43,7 +43,17 @@ _LIBRARIES = (
         "mpe2",
         "highway-env",
     ),
-    *("dm-control", "vizdoom", "nle", "envpool", "pybullet", "crafter", "stable-baselines3", "tianshou"),
+    *(
+        "dm-control",
+        "vizdoom",
+        "nle",
+        "envpool",
+        "pybullet",
+        "crafter",
+        "stable-baselines3",
+        "tianshou",
+        "ray",
+    ),
 )
 
 

@@ -128,7 +128,9 @@ def two_vector_wrappers(mode: str) -> Any:
     return gym.wrappers.vector.NormalizeReward(gym.wrappers.vector.NormalizeObservation(env))
 
 
-def vector(mode: str, autoreset: str, env_id: str = "CartPole-v1", shared: bool = True) -> Any:
+def vector(
+    mode: str, autoreset: str, env_id: str = "CartPole-v1", shared: bool = True, context: str | None = None
+) -> Any:
     """Gymnasium's vectors in each of their modes."""
     from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
@@ -139,16 +141,27 @@ def vector(mode: str, autoreset: str, env_id: str = "CartPole-v1", shared: bool 
     ]
     if mode == "sync":
         return SyncVectorEnv(makers, autoreset_mode=AutoresetMode[autoreset])
-    return AsyncVectorEnv(makers, autoreset_mode=AutoresetMode[autoreset], shared_memory=shared)
+    return AsyncVectorEnv(
+        makers, autoreset_mode=AutoresetMode[autoreset], shared_memory=shared, context=context
+    )
 
 
-def atari_in_processes() -> Any:
+def atari_in_processes(library: str = "gymnasium") -> Any:
     """Emulators, each in a process of its own."""
-    from gymnasium.vector import AsyncVectorEnv
-
     from perdure.environments import Resumable
 
-    return AsyncVectorEnv([lambda: Resumable(atari("Breakout")) for _ in range(3)])
+    makers = [lambda: Resumable(atari("Breakout"))] * 3
+    if library == "gymnasium":
+        from gymnasium.vector import AsyncVectorEnv
+
+        return AsyncVectorEnv(makers)
+    if library == "stable_baselines3":
+        from stable_baselines3.common.vec_env import SubprocVecEnv
+
+        return SubprocVecEnv(makers, start_method="fork")
+    from tianshou.env import SubprocVectorEnv
+
+    return SubprocVectorEnv(makers)
 
 
 def stable_baselines_vector(kind: str, env_id: str = "CartPole-v1") -> Any:

@@ -15,6 +15,7 @@ CACHE = Path(__file__).resolve().parent.parent / ".cache" / "environments"
 #: What each needs. "main" is the Python that runs this.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "dm_control": ("dm_control==1.0.50", "mujoco==3.17.0"),
+    "ray": ("ray==2.60.0",),
     "nle": ("nle==1.3.0", "gymnasium==1.2.0"),
 }
 _MINUTES = 15

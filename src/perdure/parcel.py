@@ -17,9 +17,11 @@ import numpy as np
 import torch
 import xxhash
 
-from perdure import tree
+from perdure import outlines, tree
+from perdure.arrays import Blob, flat
 from perdure.errors import FormatError
 from perdure.nodes import Array, Items, Mapping, State
+from perdure.outlines import CHANGING
 
 #: The name under which parcels are recorded.
 TYPE = "perdure.parcel:Parcel"
@@ -30,7 +32,6 @@ _LARGE = 1024
 #: Where a number was taken out: a list of nothing, which a document has nowhere.
 _HOLE: list[Any] = []
 _NUMBERS = frozenset({bool, int, float})
-_CHANGING = frozenset({"int", "float", "complex", "numpy"})
 _COUNT = struct.Struct("<I")
 _LENGTH = struct.Struct("<Q")
 _MOST = 1 << 20
@@ -51,20 +52,49 @@ class _Source:
         buffer[:] = self.content
 
 
-def pack(state: State) -> bytes:
-    """A state as bytes, for another process: what `received` makes a parcel of."""
+def pack(state: State, known: bytes = b"") -> bytes:
+    """A state as bytes, for another process: what `received` makes a parcel of.
+
+    A process is asked again and again, and each time its state has the form that it had before: then nothing is done
+    but to take the numbers and the arrays out.
+
+    :param known: the digest of a form that the other process has, which need not be sent.
+    """
+    outline, taken, arrays = outlines.outline(state)
+    if (mine := _forms.get(outline)) is None:
+        form = _form(state)[0]
+        if len(_forms) >= _MOST_FORMS:
+            _forms.clear()  # what changes all the time is not worth remembering
+        mine = _forms[outline] = form, digest(form)
+    form = b"" if mine[1] == known else mine[0]
+    buffers = [_bytes(array) for array in arrays]
+    # Nothing that JSON writes holds a zero byte.
+    small: list[Any] = [_json(taken), b"\0", *(each for each in buffers if len(each) < _LARGE)]
+    return _sealed([form, b"".join(small), *(each for each in buffers if len(each) >= _LARGE)])
+
+
+_forms: dict[Any, tuple[bytes, bytes]] = {}
+_MOST_FORMS = 8
+
+
+def digest(form: Any) -> bytes:
+    """By which two processes know a form."""
+    return xxhash.xxh3_128_digest(form)
+
+
+def _form(state: State) -> tuple[bytes, list[Any]]:
+    """A state's document without its numbers, and those."""
     document, blobs = tree.encode(state)
     taken: list[Any] = []
     nodes = [_opened(entry, taken) for entry in document["nodes"]]
-    form = {"root": document["root"], "nodes": nodes, "blobs": [blob.nbytes for blob in blobs]}
-    # Nothing that JSON writes holds a zero byte.
-    small: list[Any] = [_json(taken), b"\0", *(blob.buffer() for blob in blobs if blob.nbytes < _LARGE)]
-    parts: list[Any] = [
-        _json(form),
-        b"".join(small),
-        *(blob.buffer() for blob in blobs if blob.nbytes >= _LARGE),
-    ]
-    return _sealed(parts)
+    return _json({"root": document["root"], "nodes": nodes, "blobs": [blob.nbytes for blob in blobs]}), taken
+
+
+def _bytes(array: Array) -> memoryview:
+    data = array.data
+    if type(data) is np.ndarray and data.nbytes and data.flags.c_contiguous:
+        return flat(data)
+    return Blob(array).buffer()
 
 
 def _sealed(parts: Sequence[Any]) -> bytes:
@@ -75,8 +105,10 @@ def _view(part: Any) -> memoryview:
     return memoryview(part)
 
 
-def received(content: bytes) -> Parcel:
+def received(content: bytes, known: np.ndarray[Any, Any] | None = None) -> Parcel:
     """The parcel that stands in bytes that `pack` made; its arrays look onto them.
+
+    :param known: the form whose digest `pack` was given.
 
     :raises FormatError: if they are none that `pack` could have made.
     """
@@ -96,7 +128,8 @@ def received(content: bytes) -> Parcel:
         at += length
     if at != len(view):
         raise FormatError(f"a packed state of {at} bytes has {len(view) - at} more")
-    return Parcel(form=parts[0], values=parts[1], large=parts[2:])
+    form = known if known is not None and not parts[0].size else parts[0]
+    return Parcel(form=form, values=parts[1], large=parts[2:])
 
 
 def sent(parcel: Any) -> bytes:
@@ -176,7 +209,7 @@ def share(parcels: Sequence[Parcel]) -> None:
     known: dict[bytes, np.ndarray[Any, Any]] = {}
 
     def one(part: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return known.setdefault(xxhash.xxh3_128_digest(_view(part)), part)
+        return known.setdefault(digest(_view(part)), part)
 
     for parcel in parcels:
         parcel["form"] = one(parcel["form"])
@@ -197,7 +230,7 @@ def _opened(entry: list[Any], taken: list[Any]) -> list[Any]:
             return _HOLE
         return value
 
-    if entry[0] == "v" and entry[1] in _CHANGING:
+    if entry[0] == "v" and entry[1] in CHANGING:
         taken.append(entry[2])
         return [*entry[:2], _HOLE]
     return _each_value(entry, out)
@@ -209,7 +242,7 @@ def _filled(entry: Any, taken: Iterator[Any]) -> list[Any]:
 
     if not isinstance(entry, list) or len(entry) < 2:
         raise ValueError("expected a node")
-    if entry[0] == "v" and entry[1] in _CHANGING:
+    if entry[0] == "v" and entry[1] in CHANGING:
         return [*entry[:2], back(entry[2])]
     return _each_value(entry, back)
 

@@ -89,6 +89,7 @@ __all__ = [
     "field_path",
     "flat",
     "flat_bytes",
+    "is_text",
     "itemsize",
     "key_path",
     "memory_order",
@@ -129,7 +130,7 @@ def document(state: State, arrays: list[Array]) -> dict[str, Any]:
 
     def ref(node: Any) -> Any:
         kind = type(node)
-        if kind is bool or node is None or (kind is str and _is_text(node)):
+        if kind is bool or node is None or (kind is str and is_text(node)):
             return node
         if kind is int:
             if -_LIMIT < node < _LIMIT:
@@ -178,7 +179,7 @@ def document(state: State, arrays: list[Array]) -> dict[str, Any]:
                 extra = [ref(node.extra)] if node.extra is not None or node.fields else []
                 if node.fields:
                     extra.append({name: ref(child) for name, child in node.fields.items()})
-                if all(type(key) is str and _is_text(key) for key, _ in node.pairs):
+                if all(type(key) is str and is_text(key) for key, _ in node.pairs):
                     table.append(["d", node.type, {key: ref(child) for key, child in node.pairs}, *extra])
                 else:
                     table.append(
@@ -204,7 +205,8 @@ def document(state: State, arrays: list[Array]) -> dict[str, Any]:
     return {"root": root, "nodes": table}
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
+    """Whether JSON can hold a text as it is."""
     # JSON joins two halves of a surrogate pair that Python keeps apart.
     return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 

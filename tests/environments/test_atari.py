@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from environment_support import transported
 
+from perdure.environments import atari
 from perdure.errors import CaptureError, RestoreError
 from perdure.state import capture, restore
 
@@ -60,6 +61,50 @@ def test_the_generator_of_the_emulator_is_part_of_the_state():
     for _ in range(2):
         restore(state, {"env": other})
         assert run(other, 60) == expected
+
+
+@pytest.mark.parametrize("game", ["Breakout", "SpaceInvaders"])
+def test_the_action_that_an_emulator_may_repeat_is_brought_back(game):
+    # It is in no state that the emulator gives, and matters where its generator says that the next frame repeats it.
+    env, other = make(game), make(game)
+    actions = np.random.default_rng(1)
+    repeated = 0
+    for _ in range(40):
+        for action in actions.integers(env.action_space.n, size=3):
+            if any(env.step(int(action))[2:4]):
+                env.reset()
+        state = capture({"env": env})
+        repeated += any("repeats" in path for path, _ in state.leaves())
+        restored = transported(state)
+        # Another one than those that came before.
+        other.step(int(actions.integers(env.action_space.n)))
+        restore(restored, {"env": other})
+        for action in actions.integers(env.action_space.n, size=4):
+            ours, theirs = env.step(int(action)), other.step(int(action))
+            assert ours[0].tobytes() == theirs[0].tobytes()
+            assert ours[1:4] == theirs[1:4]
+            if ours[2] or ours[3]:
+                assert env.reset()[0].tobytes() == other.reset()[0].tobytes()
+    assert repeated
+
+
+@pytest.mark.parametrize(
+    "repeats", [None, 3, {}, {"frames": 1 << 40, "seen": "x"}, {"frames": 2, "seen": "x"}]
+)
+def test_what_is_said_of_a_repeated_action_is_checked(repeats):
+    env = make()
+    run(env, 20)
+    ale = env.unwrapped.ale
+    before = atari.capture_emulator(ale)
+    with pytest.raises(ValueError, match="repeat"):
+        atari.restore_emulator(ale, {**before, "repeats": repeats})
+
+
+def test_capturing_an_emulator_changes_nothing_that_follows():
+    env, watched = make(), make()
+    for _ in range(60):
+        capture({"env": watched})
+        assert run(watched, 1, seed=2) == run(env, 1, seed=2)
 
 
 @pytest.mark.parametrize(("name", "what"), [("sound_obs", "sound"), ("color_averaging", "averages")])
@@ -129,7 +174,7 @@ def test_bytes_that_are_no_state_of_this_game_do_not_reach_the_emulator(content)
 
 
 def test_the_emulator_is_one_array():
-    env = make()
+    env = make(repeat_action_probability=0.0)
     before = transported(capture({"ale": env.unwrapped.ale}))
     leaves = [path for path, _ in before.leaves() if path.startswith("ale")]
     assert leaves == ["ale['form']", "ale['state']"]

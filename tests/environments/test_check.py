@@ -29,7 +29,7 @@ def test_what_keeps_its_state_in_itself_is_exact():
     assert CheckReport.load(json.loads(json.dumps(report.document()))) == report
 
 
-def test_state_that_no_object_holds_is_found_out():
+def test_state_that_no_object_holds_is_found_out(prepared):
     report = check(toys.Scattered, steps=STEPS)
     assert report.verdict == "different"
     assert report.finding.path in ("observation", "reset observation")
@@ -41,7 +41,7 @@ def test_state_that_no_object_holds_is_found_out():
         assert place in report.text()
 
 
-def test_a_number_that_stands_for_a_world_in_native_memory_is_found_out():
+def test_a_number_that_stands_for_a_world_in_native_memory_is_found_out(prepared):
     report = check(toys.BehindANumber, steps=STEPS)
     assert report.verdict == "different"
     assert "behind a number or a handle" in report.text()
@@ -60,7 +60,7 @@ def test_an_order_that_differs_from_process_to_process_is_found_out():
     assert "PYTHONHASHSEED" in report.text()
 
 
-def test_a_capture_that_changes_something_is_found_out():
+def test_a_capture_that_changes_something_is_found_out(prepared):
     report = check(toys.Fragile, steps=STEPS, imports=["fragile_handler"])
     assert report.verdict == "perturbed"
     assert report.finding.path in ("observation", "reset observation")
@@ -90,7 +90,7 @@ def test_what_a_fresh_process_cannot_find_is_an_error_that_says_what_to_do():
             check(toys.Plain, vector=wrong)
 
 
-def test_an_assertion_says_why():
+def test_an_assertion_says_why(prepared):
     with pytest.raises(AssertionError, match="could not be checked"):
         assert_exact("NoSuchEnvironment-v1", steps=STEPS)
 

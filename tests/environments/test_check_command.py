@@ -28,7 +28,7 @@ class Mine(gym.Env):
 '''
 
 
-def test_an_exact_one_in_wrappers_and_a_vector():
+def test_an_exact_one_in_wrappers_and_a_vector(prepared):
     wrapper = 'gymnasium.wrappers:FrameStackObservation={"stack_size": 3}'
     arguments = [
         "check-env",
@@ -64,7 +64,7 @@ def test_one_of_a_users_own_that_is_not(tmp_path):
     assert "the class attribute mine.Mine.count" in done.stdout
 
 
-def test_one_that_cannot_be_made(tmp_path, monkeypatch):
+def test_one_that_cannot_be_made(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.py").write_text("def make():\n    raise ValueError('there is no such room')\n")
     done = CliRunner().invoke(main, ["check-env", "broken.py:make"])

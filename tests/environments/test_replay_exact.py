@@ -57,23 +57,17 @@ def expect_the_same(case, recorded, resumed, directory):
         expected = recorded["seen"][at : at + len(following)]
         pairs = enumerate(zip(following, expected, strict=True))
         first = next((number for number, pair in pairs if len(set(pair)) > 1), None)
-        assert first is None, f"resumed at step {at}, another course from step {first} on"
+        assert first is None, f"{case} resumed at step {at}, another course from step {first} on"
     ends = (state(directory / f"{case}-end"), state(directory / f"{case}-resumed-end"))
     assert [str(each) for each in diff(*ends, ignore=(*CLOCKS, "*episode_start_time"))] == []
 
 
-@pytest.fixture(scope="module")
-def courses(tmp_path_factory):
-    """All quick environments, in two processes."""
-    directory = tmp_path_factory.mktemp("replay")
-    return directory, process("record", QUICK, directory), process("resume", QUICK, directory)
-
-
-@pytest.mark.parametrize("case", QUICK)
-def test_it_goes_on_bit_for_bit(case, courses):
-    directory, recorded, resumed = courses
-    assert len(next(iter(resumed[case].values()))) >= (60 if case == "racing" else 500)
-    expect_the_same(case, recorded[case], resumed[case], directory)
+def test_they_go_on_bit_for_bit(tmp_path):
+    # All quick ones in two processes, and in one test: what takes long is importing the libraries.
+    recorded, resumed = (process(what, QUICK, tmp_path) for what in ("record", "resume"))
+    for case in QUICK:
+        assert len(next(iter(resumed[case].values()))) >= (60 if case == "racing" else 500), case
+        expect_the_same(case, recorded[case], resumed[case], tmp_path)
 
 
 @pytest.mark.environments

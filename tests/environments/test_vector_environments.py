@@ -24,6 +24,15 @@ KINDS = [
     "tianshou,CartPole-v1,subproc",
     "tianshou,Pendulum-v1,shmem,wrapped",
     "tianshou,CartPole-v1,dummy,wrapped",
+    *(
+        f"{kind},{more}"
+        for name in ("HalfCheetah-v5", "Breakout")
+        for kind, more in (
+            (f"gym,{name},async", "next_step,shared"),
+            (f"sb3,{name},subproc", "fork"),
+            (f"tianshou,{name}", "subproc"),
+        )
+    ),
 ]
 
 
@@ -50,9 +59,9 @@ def goes_on(directory, kinds):
     for kind in kinds:
         for where in ("within", "ended"):
             ours, theirs = written[kind][where], read[kind][where]
-            assert len(ours) == len(theirs) >= 300
+            assert len(ours) == len(theirs) >= 60
             # A digest that is always the same would compare nothing.
-            assert len(set(ours)) > 250
+            assert len(set(ours)) > 0.8 * len(ours)
             assert (kind, where, [at for at, pair in enumerate(zip(ours, theirs, strict=True)) if pair[0] != pair[1]][
                 :5
             ]) == (kind, where, [])  # fmt: skip

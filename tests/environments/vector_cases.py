@@ -5,7 +5,9 @@ it goes on. The reading process builds it anew, restores, and goes on. Both prin
 """
 
 import hashlib
+import importlib
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -18,7 +20,10 @@ from perdure import tree
 from perdure.environments import Resumable
 from perdure.state import capture, restore
 
-BEFORE, AFTER = 60, 300
+#: Their episodes have 23 steps at most. The whole matrix goes further.
+BEFORE, AFTER = 60, int(os.environ.get("VECTOR_STEPS", "100"))
+#: Of simulators, whose state lies in native code: two of them, for a shorter time.
+SIMULATORS, SHORTER = ("HalfCheetah-v5", "Breakout"), 60
 LIMITS = (11, 17, 23)
 
 
@@ -35,8 +40,16 @@ class Drawing(gym.Wrapper):
         return obs, float(reward) + drawn, terminated, truncated, {**info, "drawn": drawn}
 
 
+def bare(name):
+    if name != "Breakout":
+        return gym.make(name)
+    gym.register_envs(importlib.import_module("ale_py"))
+    made = gym.make("ALE/Breakout-v5", frameskip=1, repeat_action_probability=0.25)
+    return gym.wrappers.FrameStackObservation(gym.wrappers.AtariPreprocessing(made), 4)
+
+
 def env(name, limit):
-    made = gym.wrappers.RecordEpisodeStatistics(gym.wrappers.TimeLimit(gym.make(name), limit))
+    made = gym.wrappers.RecordEpisodeStatistics(gym.wrappers.TimeLimit(bare(name), limit))
     return Resumable(Drawing(made))
 
 
@@ -68,7 +81,7 @@ class Pair(gym.Env):
 def factories(name):
     if name == "Pair":
         return [lambda: Resumable(Drawing(Pair()))] * 3
-    return [lambda limit=limit: env(name, limit) for limit in LIMITS]
+    return [lambda limit=limit: env(name, limit) for limit in LIMITS[: 2 if name in SIMULATORS else 3]]
 
 
 # -- the kinds: how one is made, and driven ------------------------------------------------------------------
@@ -91,7 +104,7 @@ class Gymnasium:
         if "wrapped" in more:
             self.envs = vector.RecordEpisodeStatistics(self.envs, stats_key="episodes")
             self.envs = vector.NormalizeReward(vector.NormalizeObservation(self.envs))
-        self.done = np.zeros(3, bool)
+        self.done = np.zeros(self.envs.num_envs, bool)
 
     def reset(self, seed):
         return self.envs.reset(seed=seed)
@@ -99,7 +112,7 @@ class Gymnasium:
     def step(self, draw):
         if self.mode.name == "DISABLED" and self.done.any():
             seen = self.envs.reset(options={"reset_mask": self.done})
-            self.done = np.zeros(3, bool)
+            self.done[:] = False
             return seen
         actions = gym.vector.utils.iterate(self.envs.action_space, self.envs.action_space.sample())
         seen = self.envs.step(np.stack(list(actions)))
@@ -121,14 +134,14 @@ class SB3:
         if "wrapped" in more:
             self.envs = vec_env.VecFrameStack(vec_env.VecMonitor(self.envs), 3)
             self.envs = vec_env.VecNormalize(self.envs)
-        self.done = np.zeros(3, bool)
+        self.done = np.zeros(self.envs.num_envs, bool)
 
     def reset(self, seed):
         self.envs.seed(seed)
         return self.envs.reset()
 
     def step(self, draw):
-        actions = np.stack([self.envs.action_space.sample() for _ in range(3)])
+        actions = np.stack([self.envs.action_space.sample() for _ in self.done])
         seen = self.envs.step(actions)
         self.done = seen[2]
         return seen, list(self.envs.reset_infos)
@@ -145,12 +158,14 @@ class Tianshou:
             self.envs = env.DummyVectorEnv(factories(name))
         elif kind == "shmem":
             self.envs = env.ShmemVectorEnv(factories(name))
+        elif kind == "ray":
+            self.envs = in_actors(factories(name))
         else:
             self.envs = env.SubprocVectorEnv(factories(name), share_memory="shared" in more, context="fork")
         if "wrapped" in more:
             self.envs = env.VectorEnvNormObs(self.envs)
-        self.done = np.zeros(3, bool)
-        self.space = gym.make(name).action_space if name != "Pair" else Pair.action_space
+        self.done = np.zeros(len(self.envs), bool)
+        self.space = bare(name).action_space if name != "Pair" else Pair.action_space
 
     def reset(self, seed):
         self.envs.seed(seed)
@@ -159,14 +174,23 @@ class Tianshou:
     def step(self, draw):
         if self.done.any():
             seen = self.envs.reset(np.flatnonzero(self.done))
-            self.done = np.zeros(3, bool)
+            self.done[:] = False
             return seen
-        seen = self.envs.step(np.stack([self.space.sample() for _ in range(3)]))
+        seen = self.envs.step(np.stack([self.space.sample() for _ in self.done]))
         self.done = seen[2] | seen[3]
         return seen
 
     def close(self):
         self.envs.close()
+
+
+def in_actors(makers):
+    import ray
+    from tianshou.env import RayVectorEnv
+
+    if not ray.is_initialized():
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    return RayVectorEnv(makers)
 
 
 def make(kind):
@@ -238,9 +262,13 @@ def write(kind, path):
         else:
             raise AssertionError(f"{kind}: never {where}")
         save(capture({"case": case}), path.with_name(f"{path.name}-{where}"))
-        seen[where] = go_on(case, AFTER)
+        seen[where] = go_on(case, after(kind))
     case.close()
     return seen
+
+
+def after(kind):
+    return SHORTER if kind.split(",")[1] in SIMULATORS else AFTER
 
 
 def read(kind, path):
@@ -252,7 +280,7 @@ def read(kind, path):
         go_on(case, 7)
         report = restore(load(path.with_name(f"{path.name}-{where}")), {"case": case})
         assert report.exact, report
-        seen[where] = go_on(case, AFTER)
+        seen[where] = go_on(case, after(kind))
     case.close()
     return seen
 

@@ -26,7 +26,12 @@ FULL = [
     ],
     [f"gym,{name},sync,{mode}" for name in NAMES for mode in MODES],
     [f"gym,{name},{kind},next_step,shared,wrapped" for name in NAMES[:2] for kind in ("sync", "async")],
-    ["gym,CartPole-v1,async,next_step,shared,spawn", "gym,Pendulum-v1,async,same_step,unshared,spawn"],
+    [
+        "gym,CartPole-v1,async,next_step,shared,spawn",
+        "gym,Pendulum-v1,async,same_step,unshared,spawn",
+        "gym,HalfCheetah-v5,async,next_step,shared,spawn",
+        "gym,Breakout,async,next_step,unshared,spawn",
+    ],
     [f"sb3,{name},subproc,{start}" for name in NAMES for start in ("fork", "forkserver", "spawn")],
     [f"sb3,{name},{kind},wrapped" for name in NAMES[:2] for kind in ("dummy", "subproc,forkserver")],
     [
@@ -41,7 +46,8 @@ FULL = [
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("kinds", FULL, ids=lambda kinds: f"{kinds[0]} and {len(kinds) - 1} more")
-def test_every_kind_goes_on_in_a_fresh_process(kinds, tmp_path):
+def test_every_kind_goes_on_in_a_fresh_process(kinds, tmp_path, monkeypatch):
+    monkeypatch.setenv("VECTOR_STEPS", "300")
     goes_on(tmp_path, kinds)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from state_support import transported
 
+from perdure import outlines, parcel
 from perdure.state import capture, diff, restore
 
 
@@ -134,3 +136,22 @@ def test_a_difference_is_the_same_both_ways(value, other):
     a, b = capture({"x": value}), capture({"x": other})
     assert bool(diff(a, b, ignore=())) == bool(diff(b, a, ignore=()))
     assert diff(a, capture({"x": value}), ignore=()) == []
+
+
+_forms: dict[object, bytes] = {}
+
+
+@given(st.lists(worlds, min_size=1, max_size=3))
+@bounded
+def test_what_has_one_outline_has_one_form(values):
+    for value in values:
+        state = capture({"x": value})
+        form, numbers = parcel._form(state)
+        outline, taken, arrays = outlines.outline(state)
+        assert json.dumps(taken) == json.dumps(numbers)
+        assert len(arrays) == len(json.loads(form)["blobs"])
+        # Of all examples there have been.
+        assert _forms.setdefault(outline, form) == form
+        # Also where its form is known already.
+        for _ in range(2):
+            assert diff(state, parcel.unpack(parcel.received(parcel.pack(state))), ignore=()) == []

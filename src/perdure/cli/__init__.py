@@ -223,8 +223,8 @@ Examples:
     "--vector",
     default="",
     metavar="KIND[:N]",
-    help="Run N of them (3) together: sync, async, sb3-dummy, sb3-subproc, tianshou-dummy, tianshou-subproc or "
-    "tianshou-shmem. Those in other processes are wrapped in perdure.environments.Resumable.",
+    help="Run N of them (3) together: sync, async, sb3-dummy, sb3-subproc, tianshou-dummy, tianshou-subproc, "
+    "tianshou-shmem or tianshou-ray. Those in other processes are wrapped in perdure.environments.Resumable.",
 )
 @click.option(
     "--ignore", multiple=True, metavar="PATTERN", help="Leave this out of the comparison (\"info['time']\")."

@@ -17,7 +17,67 @@ from perdure.state.registry import register_first
 _OURS = ("env", "_episode", "_before_reset")
 
 
-class AECEpisodeReplay(BaseWrapper):
+class _Replay:
+    """What both kinds have in common; beside PettingZoo's own wrapper of each kind."""
+
+    env: Any
+
+    def __init__(
+        self,
+        env: Any,
+        *,
+        before_reset: Callable[[Any], None] | None = None,
+        skip: Sequence[str] = (),
+        patience: float = 60.0,
+    ) -> None:
+        super().__init__(env)  # type: ignore[call-arg]
+        self._before_reset = before_reset
+        course = Course(
+            str(env),
+            lambda: {"env": self.env, "own": own(self, _OURS)},
+            lambda found: assign(self, found, _OURS),
+            self._begin_again,
+            self._again,
+            self._check,
+        )
+        self._episode = Episode(course, skip, patience)
+
+    @property
+    def replay_seconds(self) -> float:
+        """About how many seconds it would take to resume here."""
+        return self._episode.replay_seconds
+
+    def _reset(self, seed: Any, options: Any) -> Any:
+        if self._before_reset is not None:
+            self._before_reset(self.env)
+        return self.env.reset(seed=seed, options=options)
+
+    def _step(self, action: Any) -> Any:
+        """Step the environment, and record it."""
+        self._episode.act(action)
+        started = time.perf_counter()
+        result = self.env.step(action)
+        self._episode.acted(time.perf_counter() - started, self._seen(result), 0.0, 0)
+        return result
+
+    def _begin_again(self, seed: Any, options: Any) -> Any:
+        """Reset as the recorded episode was; what was seen then."""
+        raise NotImplementedError
+
+    def _again(self, action: Any) -> tuple[Any, float, int]:
+        """Step as it was recorded; what was seen then."""
+        return self._seen(self.env.step(action)), 0.0, 0
+
+    def _seen(self, result: Any) -> Any:
+        """What of a step's result, or of what it led to, has to be the same again."""
+        raise NotImplementedError
+
+    def _check(self, actions: Actions) -> None:
+        """Whether recorded actions are ones that the environment can be given."""
+        raise NotImplementedError
+
+
+class AECEpisodeReplay(_Replay, BaseWrapper):
     """`EpisodeReplay` for PettingZoo's environments in which agents act in turn.
 
         env = AECEpisodeReplay(multiwalker_v9.env())
@@ -28,59 +88,25 @@ class AECEpisodeReplay(BaseWrapper):
     :param patience: as for `EpisodeReplay`.
     """
 
-    def __init__(
-        self,
-        env: Any,
-        *,
-        before_reset: Callable[[Any], None] | None = None,
-        skip: Sequence[str] = (),
-        patience: float = 60.0,
-    ) -> None:
-        super().__init__(env)
-        self._before_reset = before_reset
-        self._episode = Episode(
-            Course(
-                str(env),
-                lambda: {"env": self.env, "own": own(self, _OURS)},
-                lambda found: assign(self, found, _OURS),
-                self._reset,
-                self._again,
-                self._check,
-            ),
-            skip,
-            patience,
-        )
-
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         """Reset the environment; a new episode begins to be recorded."""
         self._episode.begin(seed, options)
-        self._episode.began(self._reset(seed, options))
+        self._episode.began(self._begin_again(seed, options))
 
     def step(self, action: Any) -> None:
         """Step the environment for the agent whose turn it is, and record it."""
-        self._episode.act(action)
-        started = time.perf_counter()
-        self.env.step(action)
-        self._episode.acted(time.perf_counter() - started, self._seen(), 0.0, 0)
+        self._step(action)
 
-    @property
-    def replay_seconds(self) -> float:
-        """About how many seconds it would take to resume here."""
-        return self._episode.replay_seconds
-
-    def _reset(self, seed: Any, options: Any) -> Any:
-        if self._before_reset is not None:
-            self._before_reset(self.env)
-        self.env.reset(seed=seed, options=options)
-        return self._seen()
+    def _begin_again(self, seed: Any, options: Any) -> Any:
+        self._reset(seed, options)
+        return self._seen(None)
 
     def _again(self, action: Any) -> tuple[Any, float, int]:
         if action is not None:
             spaces.expect(action, self.env.action_space(self.env.agent_selection))
-        self.env.step(action)
-        return self._seen(), 0.0, 0
+        return super()._again(action)
 
-    def _seen(self) -> Any:
+    def _seen(self, result: Any) -> Any:
         env = self.env
         agent = env.agent_selection
         observation = env.observe(agent) if agent in env.agents else None
@@ -95,7 +121,7 @@ class AECEpisodeReplay(BaseWrapper):
                 )
 
 
-class ParallelEpisodeReplay(BaseParallelWrapper):
+class ParallelEpisodeReplay(_Replay, BaseParallelWrapper):
     """`EpisodeReplay` for PettingZoo's environments in which all agents act at once.
 
         env = ParallelEpisodeReplay(multiwalker_v9.parallel_env())
@@ -106,29 +132,6 @@ class ParallelEpisodeReplay(BaseParallelWrapper):
     :param patience: as for `EpisodeReplay`.
     """
 
-    def __init__(
-        self,
-        env: Any,
-        *,
-        before_reset: Callable[[Any], None] | None = None,
-        skip: Sequence[str] = (),
-        patience: float = 60.0,
-    ) -> None:
-        super().__init__(env)
-        self._before_reset = before_reset
-        self._episode = Episode(
-            Course(
-                str(env),
-                lambda: {"env": self.env, "own": own(self, _OURS)},
-                lambda found: assign(self, found, _OURS),
-                lambda seed, options: self._reset(seed, options)[0],
-                lambda actions: (self.env.step(actions)[:4], 0.0, 0),
-                self._check,
-            ),
-            skip,
-            patience,
-        )
-
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
         """Reset the environment; a new episode begins to be recorded."""
         self._episode.begin(seed, options)
@@ -138,21 +141,13 @@ class ParallelEpisodeReplay(BaseParallelWrapper):
 
     def step(self, actions: dict[Any, Any]) -> Any:
         """Step the environment, and record it."""
-        self._episode.act(actions)
-        started = time.perf_counter()
-        result = self.env.step(actions)
-        self._episode.acted(time.perf_counter() - started, result[:4], 0.0, 0)
-        return result
+        return self._step(actions)
 
-    @property
-    def replay_seconds(self) -> float:
-        """About how many seconds it would take to resume here."""
-        return self._episode.replay_seconds
+    def _begin_again(self, seed: Any, options: Any) -> Any:
+        return self._reset(seed, options)[0]
 
-    def _reset(self, seed: Any, options: Any) -> Any:
-        if self._before_reset is not None:
-            self._before_reset(self.env)
-        return self.env.reset(seed=seed, options=options)
+    def _seen(self, result: Any) -> Any:
+        return result[:4]
 
     def _check(self, actions: Actions) -> None:
         possible = self.env.possible_agents

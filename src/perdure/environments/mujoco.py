@@ -197,9 +197,8 @@ def model_fields(model: Any) -> dict[str, Any]:
         arrays = parts.arrays(model, kind)
         if arrays:
             fields[f"{kind} numbers of model {made_of}"] = _joined(arrays, dtype)
-    numbers, choices = (_getter(paths)(model) for paths in _settings())
-    fields["options"] = np.hstack(numbers).astype(np.float64)
-    fields["choices"] = np.array(choices, np.int64)
+    fields["options"] = _options(model)
+    fields["choices"] = np.array(_getter(_settings()[1])(model), np.int64)
     for name in parts.large:
         fields[name] = getattr(model, name)
     return fields
@@ -264,6 +263,44 @@ def _assign_choices(model: Any, value: Any) -> None:
             raise ValueError(f"expected a number from 0 to {most} as {path}, found {new}")
         if new != old:
             _put(model, path, new)
+
+
+@functools.cache
+def _readers() -> tuple[list[tuple[Callable[[Any], Any], list[tuple[Callable[[Any], Any], Any]]]], int]:
+    """How the options are read: each holder is asked for once, for all its single numbers at once, and for each array.
+
+    For each holder how to come to it, and how to read something of it with its places among all options.
+    """
+    import mujoco
+
+    model = mujoco.MjModel.from_xml_string("<mujoco/>")
+    paths = _settings()[0]
+    grouped: dict[str, tuple[dict[str, int], list[tuple[Callable[[Any], Any], Any]]]] = {}
+    position = 0
+    for path, value in zip(paths, _getter(paths)(model), strict=True):
+        holder, _, name = path.rpartition(".")
+        single, arrays = grouped.setdefault(holder, ({}, []))
+        if isinstance(value, np.ndarray):
+            arrays.append((operator.attrgetter(name), slice(position, position + value.size)))
+        else:
+            single[name] = position
+        position += np.size(value)
+    readers: list[tuple[Callable[[Any], Any], list[tuple[Callable[[Any], Any], Any]]]] = []
+    for holder, (single, arrays) in grouped.items():
+        if single:
+            arrays.append((operator.attrgetter(*single), list(single.values())))
+        readers.append((operator.attrgetter(holder), arrays))
+    return readers, position
+
+
+def _options(model: Any) -> np.ndarray[Any, Any]:
+    readers, size = _readers()
+    found = np.empty(size, np.float64)
+    for reach, parts in readers:
+        holder = reach(model)
+        for getter, places in parts:
+            found[places] = getter(holder)
+    return found
 
 
 def _put(model: Any, path: str, value: Any) -> None:

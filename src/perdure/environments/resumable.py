@@ -19,6 +19,8 @@ import gymnasium as gym
 
 #: What an answer begins with.
 DONE, FAILED = "done", "failed"
+#: Under which of a reset's options a question stands, where nothing else is passed on.
+QUESTION = "perdure question"
 
 
 class Resumable(gym.Wrapper[Any, Any, Any, Any]):
@@ -50,6 +52,10 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         """As the environment does."""
         if self._settling is not None:
             return self._settle().as_reset()
+        options = given.get("options")
+        if isinstance(options, dict) and QUESTION in options:
+            # How the actors of Tianshou's RayVectorEnv are asked; it is no reset.
+            return self.perdure_answer(**options[QUESTION])
         return self.env.reset(**given)  # type: ignore[no-any-return]
 
     def render(self, **question: Any) -> Any:
@@ -67,6 +73,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         self,
         request: str,
         content: bytes = b"",
+        known: bytes = b"",
         variables: Sequence[str] = (),
         last: Any = None,
         calls: int = 0,
@@ -77,6 +84,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         :param request: "capture" (the answer is a packed state), "check" or "restore" (the answer lists what does
             not fit, as pairs of path and detail).
         :param content: the packed state to check or restore.
+        :param known: the digest of a form (see `parcel`) that the training process has.
         :param variables: what the worker's loop keeps in variables of its own.
         :param last: the last observation, where the loop has it no longer.
         :param calls: how many steps or resets after this one serve to set the loop's variables.
@@ -89,7 +97,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
             loop = self._variables_of_loop(variables)
             world = {"env": self, "loop": loop}
             if request == "capture":
-                return DONE, parcel.pack(state.capture(world))
+                return DONE, parcel.pack(state.capture(world), known)
             saved = parcel.unpack(parcel.received(content))
             if request == "check":
                 return DONE, _problems(state.check(saved, world))

@@ -8,9 +8,14 @@ no more than play strangely.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 import struct
 from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
 
 #: Random generators are written as text: 624 numbers and a position among them.
 _GENERATOR = re.compile(rb"(?:\d{1,10} ){624}\d{1,4}(?!\d)")
@@ -19,6 +24,8 @@ _LONGEST_GENERATOR = 625 * 11
 _HEADER = 24
 _TRUE, _FALSE = 0xFAB1FAB2 - (1 << 32), 0xBAD1BAD2 - (1 << 32)
 _FAR = 1 << 24
+#: After so many frames it is as good as certain that another action counts.
+LONGEST_REPEAT = 64
 #: How many banks a cartridge has, by the kind of cartridge, for those that switch them; the first word says which.
 _BANKS = {"F8": 2, "F8SC": 2, "FE": 2, "UA": 2, "DPC": 2, "FASC": 3, "F6": 4, "F6SC": 4, "F4": 8, "F4SC": 8}
 _ONE_BANK = ("2K", "4K", "CV")
@@ -81,6 +88,68 @@ def _like(state: bytes, lengths: list[int]) -> list[bytes]:
     if at != len(state):
         raise ValueError("another length")
     return parts
+
+
+def repeats(state: bytes, chance: float) -> int:
+    """For how many frames from a state on the emulator does again what it did, whatever it is told.
+
+    Its last generator decides: two numbers a frame, the first for the first player.
+    """
+    start, end = _last_generator(state)
+    words = state[start:end].split(b" ")
+    position = int(words[-1])
+    # Most often the numbers that stand there already tell.
+    for count, word in enumerate(words[position:624:2][:LONGEST_REPEAT]):
+        if _tempered(int(word)) >= chance * (1 << 32):
+            return count
+    bits = np.random.MT19937(0)
+    key = np.fromiter(map(int, words[:-1]), np.uint32, len(words) - 1)
+    bits.state = {"bit_generator": "MT19937", "state": {"key": key, "pos": position}}
+    again = bits.random_raw(2 * LONGEST_REPEAT)[::2] < chance * (1 << 32)
+    return int(np.argmin(again)) if not again.all() else LONGEST_REPEAT
+
+
+def obedient(state: bytes, chance: float) -> bytes:
+    """The same state, but for a generator that lets the next frame be what the emulator is told."""
+    start, end = _last_generator(state)
+    new = _obedient_generator(chance)
+    return state[: start - 4] + len(new).to_bytes(4, "little") + new + state[end:]
+
+
+#: How long the parts before each generator are, by the game.
+_layouts: dict[bytes, list[int]] = {}
+
+
+def _last_generator(state: bytes) -> tuple[int, int]:
+    """Where the text of the last generator begins and ends."""
+    for known in (True, False):
+        if not known:
+            _layouts[game(state)] = [len(part) for part in _parts(state)][:-1]
+        start = end = 0
+        for length in _layouts.get(game(state), ()):
+            start = end + length + 4
+            end = start + int.from_bytes(state[start - 4 : start], "little")
+        if end <= len(state) and state.count(b" ", start, end) == 624:
+            break
+    return start, end
+
+
+def _tempered(word: int) -> int:
+    """The number that the Mersenne Twister makes of a word of its state."""
+    word ^= word >> 11
+    word ^= word << 7 & 0x9D2C5680
+    word ^= word << 15 & 0xEFC60000
+    return word ^ word >> 18
+
+
+@functools.cache
+def _obedient_generator(chance: float) -> bytes:
+    for seed in itertools.count():
+        bits = np.random.MT19937(seed)
+        inner: Any = bits.state["state"]
+        if bits.random_raw() >= chance * (1 << 32):
+            return " ".join(map(str, [*inner["key"].tolist(), inner["pos"]])).encode()
+    raise AssertionError
 
 
 def _behind(state: bytes) -> int:

@@ -1,5 +1,6 @@
 """Environments in processes of their own, from the training process's side: Gymnasium's AsyncVectorEnv, SB3's
-SubprocVecEnv and Tianshou's vector environments. Knows how each passes on a question, and no files.
+SubprocVecEnv and Tianshou's vector environments, Ray's actors included. Knows how each passes on a question, and no
+files.
 
 All workers are asked at once, through the pipes that the library itself uses, and every answer is received before
 anything is decided: whatever goes wrong, the pipes stay in step. `resumable` is the far end.
@@ -7,6 +8,7 @@ anything is decided: whatever goes wrong, the pipes stay in step. `resumable` is
 
 from __future__ import annotations
 
+import functools
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -44,6 +46,8 @@ class Workers:
     :param variables: which variables of the worker's loop belong to its state.
     :param last: each environment's last observation, where the worker's loop has it no longer.
     :param settling: commands that, once restored, bring the worker's loop to where it was.
+    :param exchange: how all are sent a command each, and what they answer, where that goes through no pipes: answers,
+        and why there is none from some, by their index.
     """
 
     pipes: Sequence[Any]
@@ -55,6 +59,7 @@ class Workers:
     variables: tuple[str, ...] = ()
     last: Sequence[Any] | None = None
     settling: tuple[Any, ...] = ()
+    exchange: Callable[[Sequence[Any], float], tuple[list[Any], dict[int, str]]] | None = None
 
 
 # -- asking --------------------------------------------------------------------------------------------------
@@ -70,6 +75,19 @@ def ask(
 
     :raises PerdureError: of class `error`, if a worker died or hangs; it says which.
     """
+    answers, lost = (workers.exchange or functools.partial(_through_pipes, workers))(commands, patience)
+    if lost:
+        raise error(
+            "environments in processes of their own did not answer:"
+            + "".join(f"\n    environment {index}: {lost[index]}" for index in sorted(lost))
+            + "\n  Start the script again: it goes on from its last checkpoint"
+        )
+    return answers
+
+
+def _through_pipes(
+    workers: Workers, commands: Sequence[Any], patience: float
+) -> tuple[list[Any], dict[int, str]]:
     lost: dict[int, str] = {}
     answers: list[Any] = [None] * len(commands)
     written: dict[int, Any] = {}
@@ -95,17 +113,11 @@ def ask(
             lost[index] = _ended(workers, index, reason)
         except _Raised:
             lost[index] = "its worker ended with an error, which it has printed"
-    if lost:
-        for index in lost:
-            # Whoever steps it nevertheless gets an error at once, and waits for nothing.
-            if workers.pipes[index] is not None:
-                workers.pipes[index].close()
-        raise error(
-            "environments in processes of their own did not answer:"
-            + "".join(f"\n    environment {index}: {lost[index]}" for index in sorted(lost))
-            + "\n  Start the script again: it goes on from its last checkpoint"
-        )
-    return answers
+    for index in lost:
+        # Whoever steps it nevertheless gets an error at once, and waits for nothing.
+        if workers.pipes[index] is not None:
+            workers.pipes[index].close()
+    return answers, lost
 
 
 def _has_answered(pipe: Any, process: Any, until: float) -> bool:
@@ -136,6 +148,8 @@ def _ended(workers: Workers, index: int, reason: Exception) -> str:
 
 
 _wrapped: weakref.WeakSet[Any] = weakref.WeakSet()
+#: The form that the state of a vector's first environment had, which the others' mostly have too.
+_forms: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 def _questions(
@@ -180,10 +194,15 @@ def states(env: Any, workers: Workers) -> list[Parcel]:
 
     :raises CaptureError: if one cannot be had; it says which and why.
     """
-    question = {"request": "capture", "variables": workers.variables}
+    known = _forms.get(env)
+    question: dict[str, Any] = {"request": "capture", "variables": workers.variables}
+    if known is not None:
+        question["known"] = parcel.digest(known)
     answers = _questions(env, workers, PATIENCE, CaptureError, [question] * len(workers.pipes))
-    found = [parcel.received(content) for content in answers]
+    found = [parcel.received(content, known) for content in answers]
     parcel.share(found)
+    if found:
+        _forms[env] = found[0]["form"]
     return found
 
 
@@ -291,7 +310,13 @@ _TIANSHOU_OWN = ("action_space", "is_reset", "is_closed")
 def _in_processes(env: Any) -> bool:
     """Whether a Tianshou environment's workers are processes; its wrappers have none, and others live here."""
     own = vars(env).get("workers", ())
-    return bool(own) and all(hasattr(worker, "parent_remote") for worker in own)
+    return bool(own) and (all(hasattr(worker, "parent_remote") for worker in own) or all(map(_is_actor, own)))
+
+
+def _is_actor(worker: Any) -> bool:
+    return "tianshou.env.worker.ray.RayEnvWorker" in (
+        f"{cls.__module__}.{cls.__qualname__}" for cls in type(worker).__mro__
+    )
 
 
 def _tianshou(env: Any) -> Workers:
@@ -301,6 +326,8 @@ def _tianshou(env: Any) -> Workers:
             f"environment(s) {_listed(env.waiting_id)} are in the middle of a step that was not waited for; what a "
             "process does meanwhile cannot be captured. Use the vector environment without wait_num and timeout"
         )
+    if _is_actor(own[0]):
+        return _actors(own)
     return Workers(
         pipes=[worker.parent_remote for worker in own],
         processes=[worker.process for worker in own],
@@ -309,6 +336,48 @@ def _tianshou(env: Any) -> Workers:
         answer=lambda received: received,
         remedy="SubprocVectorEnv([lambda: perdure.environments.Resumable(gym.make(...)), ...])",
     )
+
+
+def _actors(own: Sequence[Any]) -> Workers:
+    from perdure.environments.resumable import QUESTION
+
+    actors = [worker.env for worker in own]
+    return Workers(
+        pipes=actors,
+        processes=(),
+        probe=("get_env_attr", ("perdure_resumable",), {}),
+        # What an actor's environment can be told is an action, or how to reset itself.
+        question=lambda words: ("reset", (), {"options": {QUESTION: words}}),
+        answer=lambda received: received,
+        remedy="RayVectorEnv([lambda: perdure.environments.Resumable(gym.make(...)), ...])",
+        exchange=functools.partial(_through_ray, actors),
+    )
+
+
+def _through_ray(
+    actors: Sequence[Any], commands: Sequence[Any], patience: float
+) -> tuple[list[Any], dict[int, str]]:
+    import ray
+
+    answers: list[Any] = [None] * len(commands)
+    lost: dict[int, str] = {}
+    sent = [
+        getattr(actor, method).remote(*args, **words)
+        for actor, (method, args, words) in zip(actors, commands, strict=True)
+    ]
+    late = set(ray.wait(sent, num_returns=len(sent), timeout=patience)[1])
+    for index, (actor, each) in enumerate(zip(actors, sent, strict=True)):
+        if each in late:
+            ray.kill(actor)
+            lost[index] = f"it gave no answer within {patience:g} s and was ended"
+            continue
+        try:
+            answers[index] = ray.get(each)
+        except ray.exceptions.RayTaskError:
+            continue  # an environment that does not know the question, and has no answer
+        except ray.exceptions.RayError as error:
+            lost[index] = f"its actor is gone ({type(error).__name__})"
+    return answers, lost
 
 
 # -- how vector environments are walked ----------------------------------------------------------------------

@@ -79,7 +79,7 @@ def check(
     :param replay: have its episodes played again: wrap it in :class:`perdure.environments.EpisodeReplay`, or in what
         there is instead of it for PettingZoo and for pools.
     :param vector: run several in one of Gymnasium's vectors, or another library's: "sync:3", "async:3", "sb3-dummy",
-        "sb3-subproc", "tianshou-dummy", "tianshou-subproc", "tianshou-shmem".
+        "sb3-subproc", "tianshou-dummy", "tianshou-subproc", "tianshou-shmem", "tianshou-ray".
     :param cut: reset an episode after so many steps, so that resets are met in environments of long episodes.
     :param ignore: what to leave out of the comparison ("info['time']", with `*` and `?`).
     :param timeout: how long each process may take, in seconds.

@@ -29,6 +29,7 @@ VECTORS = (
     "tianshou-dummy",
     "tianshou-subproc",
     "tianshou-shmem",
+    "tianshou-ray",
 )
 #: Where the episodes of a vector's environments are cut, so that they end at different steps.
 _CUTS = (41, 54, 67)
@@ -376,10 +377,22 @@ def _tianshou_shmem(makers: list[Callable[[], Any]]) -> Any:
     return ShmemVectorEnv(_resumable(makers))
 
 
+def _tianshou_ray(makers: list[Callable[[], Any]]) -> Any:
+    import ray
+    from tianshou.env import RayVectorEnv
+
+    if not ray.is_initialized():
+        ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    return RayVectorEnv(_resumable(makers))
+
+
 _VECTOR_MAKERS = dict(
     zip(
         VECTORS,
-        (_sync, _async, _sb3_dummy, _sb3_subproc, _tianshou_dummy, _tianshou_subproc, _tianshou_shmem),
+        (
+            *(_sync, _async, _sb3_dummy, _sb3_subproc),
+            *(_tianshou_dummy, _tianshou_subproc, _tianshou_shmem, _tianshou_ray),
+        ),
         strict=True,
     )
 )

@@ -45,6 +45,6 @@ def _used() -> list[Any]:
 
 
 def _fields(env: Any) -> Mapping[str, Any]:
-    from perdure.state.capture import attributes_of
+    from perdure.state.attributes import attributes_of
 
     return {**attributes_of(env), "simulation": Simulation()}

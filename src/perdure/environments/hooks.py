@@ -72,7 +72,7 @@ def _required(cls: type, name: str) -> int | None:
 
 
 def _fields(get: str, field: str, env: Any) -> Mapping[str, Any]:
-    from perdure.state.capture import attributes_of
+    from perdure.state.attributes import attributes_of
 
     # Last, so that all attributes are there when it is set.
     return {**attributes_of(env), field: True if id(env) in _busy else _state(env, get)}
@@ -119,7 +119,8 @@ def set_attribute(env: Any, name: str, value: Any) -> None:
 
 
 def _bring_back(env: Any, put: Callable[[Any], Any], value: Any, names: tuple[str, str]) -> None:
-    from perdure.state.capture import attributes_of, capture
+    from perdure.state.attributes import attributes_of
+    from perdure.state.capture import capture
     from perdure.state.diff import diff
     from perdure.state.restore import restore
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from perdure.state.capture import attributes_of
+from perdure.state.attributes import attributes_of
 
 _NAME = "P"
 _COLUMNS = 6

@@ -20,7 +20,7 @@ from perdure import parcel
 from perdure.errors import CaptureError, PerdureError, RestoreError
 from perdure.nodes import Items
 from perdure.parcel import Parcel
-from perdure.state.capture import attributes_of
+from perdure.state.attributes import attributes_of
 from perdure.state.registry import Adapter, register_adapter, structural
 
 #: How long a worker may take to answer, in seconds, before it counts as hung; restoring may replay an episode.

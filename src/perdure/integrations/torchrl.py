@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.state.capture import attributes_of
+from perdure.state.attributes import attributes_of
 from perdure.state.registry import (
     Adapter,
     leave_out,

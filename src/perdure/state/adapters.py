@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from perdure.state.capture import attributes_of
+from perdure.state.attributes import attributes_of
 from perdure.state.registry import Adapter, register, register_adapter, skip
 
 _TABLES = ("_parameters", "_buffers", "_modules")

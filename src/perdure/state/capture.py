@@ -15,6 +15,8 @@ import torch
 from perdure import tree
 from perdure.errors import CaptureError, FormatError
 from perdure.state import memory, rng, values
+from perdure.state.attributes import attributes_of
+from perdure.state.containers import BUILTIN, ITEMS, factory_name
 from perdure.state.patterns import matches
 from perdure.state.registry import (
     Adapter,
@@ -23,8 +25,6 @@ from perdure.state.registry import (
     Skip,
     known,
     on_change,
-    shared_spaces,
-    slots,
     type_name,
 )
 from perdure.state.rows import Rows, writer_of
@@ -465,52 +465,9 @@ class Walker:
         return Value(kind, data)
 
 
-def attributes_of(value: Any) -> dict[Any, Any]:
-    """All attributes an object holds itself, in its `__dict__` and its slots, and the spaces of its class. No attribute
-    hook of its class runs."""
-    try:
-        found = dict(object.__getattribute__(value, "__dict__"))
-    except (AttributeError, TypeError):
-        found = {}
-    cls = type(value)
-    shape = _SHAPES.get(cls)
-    if shape is None:
-        shape = _SHAPES[cls] = slots(cls), shared_spaces(cls)
-    for name, slot in shape[0].items():
-        try:
-            found[name] = slot.__get__(value)
-        except AttributeError:
-            continue
-    for name, space in shape[1].items():
-        found.setdefault(name, space)
-    return found
-
-
 # -- which method takes which class --------------------------------------------------------------------------
 
 LEFT_OUT = "left out by the user"
-ITEMS: tuple[type, ...] = (list, tuple, set, frozenset, collections.deque)
-BUILTIN: dict[type, str] = {
-    dict: "dict",
-    collections.OrderedDict: "OrderedDict",
-    collections.defaultdict: "defaultdict",
-    list: "list",
-    tuple: "tuple",
-    set: "set",
-    frozenset: "frozenset",
-    collections.deque: "deque",
-}
-#: What a defaultdict may have as its factory and still be made from a checkpoint alone.
-FACTORIES: dict[str, Callable[[], Any]] = {
-    "int": int,
-    "float": float,
-    "list": list,
-    "dict": dict,
-    "set": set,
-    "str": str,
-    "bool": bool,
-    "deque": collections.deque,
-}
 _NONE: frozenset[type] = frozenset()
 #: Modules whose functions draw from no generator when something is captured.
 _CALM = frozenset({"random", "perdure.state.rng", "perdure.state.adapters"})
@@ -525,15 +482,8 @@ _NUMBERS = frozenset(np.dtype(code).type for code in "?bBhHiIlLqQefdFD")
 _ALONE = max(map(sys.getrefcount, [{}, {}]))
 
 
-def factory_name(factory: Callable[[], Any]) -> str:
-    """The name under which a defaultdict's factory is recorded, "" if only the script can give it."""
-    return next((name for name, one in FACTORIES.items() if one is factory), "")
-
-
 _TAKERS: dict[type, Taker] = {}
 _NAMES: dict[type, str] = {}
-#: The slots of a class, and the spaces that its objects share.
-_SHAPES: dict[type, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
 #: The axes in their own order, for each number of them.
 _AXES = [tuple(range(count)) for count in range(65)]
 

@@ -11,7 +11,7 @@ import torch
 
 from perdure import tree
 from perdure.state import values
-from perdure.state.capture import ITEMS
+from perdure.state.containers import ITEMS
 from perdure.state.describe import describe, short
 from perdure.state.limits import unwieldy
 from perdure.state.plan import CONTAINERS, Plan

@@ -17,7 +17,9 @@ import torch
 
 from perdure import tree
 from perdure.state import memory, values
-from perdure.state.capture import ITEMS, LEFT_OUT, Walker, attributes_of, factory_name
+from perdure.state.attributes import attributes_of
+from perdure.state.capture import LEFT_OUT, Walker
+from perdure.state.containers import ITEMS, factory_name
 from perdure.state.describe import describe, short
 from perdure.state.limits import unwieldy
 from perdure.state.making import NOT_BY_ATTRIBUTES, QUOTED, definition, unassignable, unreadable

@@ -18,7 +18,7 @@ import torch
 from perdure import tree
 from perdure.errors import RestoreError
 from perdure.state import memory, values
-from perdure.state.capture import FACTORIES, factory_name
+from perdure.state.containers import FACTORIES, factory_name
 from perdure.state.making import QUOTED
 from perdure.state.plan import ABSENT, CONTAINERS, Plan
 from perdure.state.registry import Adapter, Handler, blank, is_part_of_program, known, slots

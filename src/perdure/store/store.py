@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -166,12 +165,16 @@ class Store:
         """
         self._check_writer()
         arrays = list(state.arrays) if state.complete else []
-        if state.complete:
-            # Written out while the arrays are on their way.
-            document = partial(tree.document, state, arrays)
-        else:
-            document = partial(_same, tree.document(state, arrays))
+        early = None if state.complete else tree.document(state, arrays)
         blobs = [tree.Blob(array) for array in arrays]
+
+        def document() -> Any:
+            # If it can wait, it is made while the arrays are on their way.
+            made = tree.document(state, arrays) if early is None else early
+            if len(arrays) != len(blobs):
+                raise ValueError(f"{arrays[-1].name}: an array that a complete state does not name")
+            return made
+
         return self._commit(document, blobs, step=step, counters=counters, metrics=metrics, tags=tags)
 
     def _commit(
@@ -433,7 +436,3 @@ class Store:
             f"{self!r} was opened by process {self._writer}; this is a child of it (process {os.getpid()}), "
             "which must not write to the run"
         )
-
-
-def _same(value: Any) -> Any:
-    return value

@@ -16,7 +16,8 @@ from typing import Any
 import xxhash
 
 from perdure import tree
-from perdure.state.capture import Walker, attributes_of
+from perdure.state.attributes import attributes_of
+from perdure.state.capture import Walker
 from perdure.tree import State
 
 _MOST_OBJECTS = 20_000

@@ -1,0 +1,35 @@
+"""Python's containers, and the names that states have for them. Knows no states and no files."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable
+from typing import Any
+
+ITEMS: tuple[type, ...] = (list, tuple, set, frozenset, collections.deque)
+BUILTIN: dict[type, str] = {
+    dict: "dict",
+    collections.OrderedDict: "OrderedDict",
+    collections.defaultdict: "defaultdict",
+    list: "list",
+    tuple: "tuple",
+    set: "set",
+    frozenset: "frozenset",
+    collections.deque: "deque",
+}
+#: What a defaultdict may have as its factory and still be made from a checkpoint alone.
+FACTORIES: dict[str, Callable[[], Any]] = {
+    "int": int,
+    "float": float,
+    "list": list,
+    "dict": dict,
+    "set": set,
+    "str": str,
+    "bool": bool,
+    "deque": collections.deque,
+}
+
+
+def factory_name(factory: Callable[[], Any]) -> str:
+    """The name under which a defaultdict's factory is recorded, "" if only the script can give it."""
+    return next((name for name, one in FACTORIES.items() if one is factory), "")

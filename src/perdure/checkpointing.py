@@ -132,7 +132,8 @@ class Checkpointer:
 
         :raises StoreError: if it could not be written, and errors are to be raised.
         """
-        if os.getpid() != self._owner:
+        # This is asked at every step, and to ask the system who one is takes longer than all else here.
+        if (self._job is None and self._before is None) or os.getpid() != self._owner:
             return
         job = self._job
         if job is not None and (job.done or wait):

@@ -192,11 +192,14 @@ class Stager:
         if nbytes > SMALL:
             stretches, stored = self._changed(node, live, content)
             nbytes = sum([stop - start for start, stop in stretches])
+        pieces: list[tuple[int, memoryview]] = []
         if self._arena.used + nbytes > MOST_STAGED:
             # Left live, and written from where it is.
             staging.live = True
-            return
-        pieces = []
+            if content is None:
+                return
+            pieces = [(start, content[start:stop].data) for start, stop in stretches]
+            stretches = ()
         for start, stop in stretches:
             target = self._arena.take(stop - start)
             if content is not None:

@@ -395,6 +395,33 @@ def test_arrays_too_large_to_be_set_aside_are_written_while_the_training_waits(
         assert same(tmp_path / "run", world, 2)
 
 
+def test_a_buffer_too_large_to_be_set_aside_costs_what_changed_from_then_on(
+    tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(staging, "MOST_STAGED", 100_000)
+    buffer = Buffer(100_000)
+    buffer.add(np.ones(16))
+    world = perdure.World(buffer=buffer)
+    staged: list[int] = []
+    stage = staging.Stager.stage
+
+    def staging_of(stager: staging.Stager, state: Any) -> staging.Staging:
+        found = stage(stager, state)
+        staged.append(found.nbytes if not found.live else -1)
+        return found
+
+    monkeypatch.setattr(staging.Stager, "stage", staging_of)
+    with perdure.Run(tmp_path / "run") as run:
+        run.checkpoint(world, 1)
+        for step in (2, 3):
+            for row in range(10):
+                buffer.add(np.full(16, step * 10 + row))
+            run.checkpoint(world, step)
+            assert same(tmp_path / "run", world, step)
+    assert staged[0] == -1, staged
+    assert all(0 < nbytes < 20_000 for nbytes in staged[1:]), staged
+
+
 def test_retention(tmp_path: Path) -> None:
     world = perdure.World(data=np.arange(10))
     keep = perdure.Retention(last=2, best=2, every=10)

@@ -296,8 +296,7 @@ class Stager:
         self._turn += 1
         for key, watched in self._watched.items():
             arrays = [node for node in of_buffers if buffer_of(node) == key]
-            for node in arrays:
-                watched.question(node, node.data)  # type: ignore[arg-type]
+            watched.question(arrays)
             if not arrays or self._check_all:
                 continue
             node = arrays[self._turn % len(arrays)]

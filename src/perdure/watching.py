@@ -5,6 +5,7 @@ Knows live arrays and what `perdure.state.rows` says of buffers, and nothing of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,8 @@ class Watched:
         self.advanced = [0] * len(cursor.rings)
         self.looks = 0
         self.emptied = False
+        #: What `_between` found, and after how many looks.
+        self._found: tuple[int, list[tuple[int, int]] | None] = (-1, None)
         #: Whether rows changed although they had not been written.
         self.distrusted = False
 
@@ -55,22 +58,30 @@ class Watched:
         # Where a buffer does not count its rows, that it was not looked at in between may hide a lap.
         if self.emptied or (self.looks < 2 and any(ring.written is None for ring in self.seen.rings)):
             return None
-        return rows.between(self.stored, self.seen, self.advanced)
+        return self._between()
+
+    def _between(self) -> list[tuple[int, int]] | None:
+        # The same for each array of the buffer.
+        if self._found[0] != self.looks:
+            self._found = self.looks, rows.between(self.stored, self.seen, self.advanced)
+        return self._found[1]
 
     def witness(self, node: Array, live: LiveArray) -> None:
         """Keep what some rows of one of its arrays hold now."""
         if self.witnesses.size and self.witnesses[-1] < node.shape[0]:
             self.testimony[node.place] = self._read(node, live, self.witnesses)
 
-    def question(self, node: Array, live: LiveArray) -> None:
-        """Have a buffer count as rewritten if rows changed that its cursor has not passed."""
-        kept = self.testimony.get(node.place)
-        if self.emptied or kept is None or self.witnesses[-1] >= node.shape[0]:
-            return
-        found = rows.between(self.stored, self.seen, self.advanced) or []
-        edges = np.array([edge for stretch in found for edge in stretch], np.int64)
+    def question(self, nodes: Sequence[Array]) -> None:
+        """Have a buffer count as rewritten if rows of its arrays changed that its cursor has not passed."""
+        edges = np.array([edge for stretch in self._between() or [] for edge in stretch], np.int64)
         unwritten = np.searchsorted(edges, self.witnesses, side="right") % 2 == 0
-        self.emptied = not np.array_equal(kept[unwritten], self._read(node, live, self.witnesses[unwritten]))
+        for node in nodes:
+            kept = self.testimony.get(node.place)
+            if self.emptied or kept is None or self.witnesses[-1] >= node.shape[0]:
+                continue
+            live: Any = node.data
+            now = self._read(node, live, self.witnesses[unwritten])
+            self.emptied = not np.array_equal(kept[unwritten], now)
 
     def _read(self, node: Array, live: LiveArray, which: np.ndarray[Any, Any]) -> Octets:
         table = octets(node, live).reshape(node.shape[0], -1)

@@ -43,7 +43,9 @@ class Perdure(Peer):
         self.saves += 1
 
     def forget(self) -> None:
-        """Nothing: that is what retention is for."""
+        """That is what retention does, by itself: wait for it, as it must not go on in somebody else's time."""
+        assert self.run is not None
+        self.run._checkpointer.wait_until_idle()
 
     def save(self) -> None:
         assert self.run is not None

@@ -184,14 +184,21 @@ class Checkpointer:
         """
         self.collect(wait=True)
 
+    def wait_until_idle(self) -> None:
+        """Wait until nothing is written nor deleted any more.
+
+        :raises StoreError: see `collect`.
+        """
+        self.collect(wait=True)
+        if self._before is not None:
+            self._before.join(over=True)
+            self._settle()
+
     def close(self) -> None:
         """Wait for what is on its way, and be told no more."""
         atexit.unregister(self._at_exit)
         try:
-            self.collect(wait=True)
-            if self._before is not None:
-                self._before.join(over=True)
-                self._settle()
+            self.wait_until_idle()
         finally:
             if os.getpid() == self._owner:
                 self._thread.shutdown()

@@ -23,6 +23,7 @@ import random
 import sys
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -235,9 +236,13 @@ class Fuzz:
         backend = in_memory(self._paged)
         name = max(each for each in self._paged if each.startswith("checkpoints/"))
         body = unseal("manifest", self._paged[name], name)
-        writer = PackWriter(backend, 50, body["run"]["id"], Compressor("none"))
         new = _new_chunk(data, digest(data))
-        writer.write([new])
+        run = body["run"]["id"]
+        with (
+            ThreadPoolExecutor(1) as thread,
+            PackWriter(backend, 50, run, Compressor("none"), thread) as writer,
+        ):
+            writer.write([new])
         assert new.chunk is not None
         (array,) = body["arrays"]
         array["pages"] = [[0, *new.chunk]]

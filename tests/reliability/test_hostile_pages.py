@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,12 @@ def forge_pack(root: Path, contents: Sequence[bytes], compress: bool = True) -> 
     """A pack of the run that holds these chunks, as a writer would write it; where they lie."""
     run = unseal("run", (root / "run.json").read_bytes(), "")["id"]
     chunks = [New("forged", 0, len(each), digest(each), _giving(each)) for each in contents]
-    writer = PackWriter(LocalBackend(root), 50, run, Compressor("zstd" if compress else "none"))
-    writer.write(chunks)
+    compressor = Compressor("zstd" if compress else "none")
+    with (
+        ThreadPoolExecutor(1) as thread,
+        PackWriter(LocalBackend(root), 50, run, compressor, thread) as writer,
+    ):
+        writer.write(chunks)
     return [new.chunk for new in chunks if new.chunk is not None]
 
 

@@ -113,7 +113,12 @@ def obedient(state: bytes, chance: float) -> bytes:
     """The same state, but for a generator that lets the next frame be what the emulator is told."""
     start, end = _last_generator(state)
     new = _obedient_generator(chance)
-    return state[: start - 4] + len(new).to_bytes(4, "little") + new + state[end:]
+    made = bytearray(state[: start - 4] + len(new).to_bytes(4, "little") + new + state[end:])
+    # The text of another generator is longer or shorter, and so is what it is part of.
+    (length,) = struct.unpack_from("<i", state, _HEADER)
+    if end <= _HEADER + 4 + length:
+        struct.pack_into("<i", made, _HEADER, length + len(made) - len(state))
+    return bytes(made)
 
 
 #: How long the parts before each generator are, by the game.

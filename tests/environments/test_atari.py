@@ -100,7 +100,7 @@ def test_a_state_with_another_generator_is_whole():
         assert bytes(ale.cloneState(include_rng=True).serialize()) == made
         ale.restoreState(ale_py.ALEState(state))
     # The text of a generator has not always the same length.
-    assert len(lengths) > 5
+    assert len(lengths) > 1
 
 
 @pytest.mark.parametrize(

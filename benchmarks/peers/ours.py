@@ -44,8 +44,8 @@ class Perdure(Peer):
 
     def forget(self) -> None:
         """That is what retention does, by itself: wait for it, as it must not go on in somebody else's time."""
-        assert self.run is not None
-        self.run._checkpointer.wait_until_idle()
+        if self.run is not None:
+            self.run._checkpointer.wait_until_idle()
 
     def save(self) -> None:
         assert self.run is not None

@@ -38,24 +38,36 @@ class Staged:
         overlapping, none empty.
     :param base: holds all other bytes; None where there are no others.
     :param lasting: whether what is set aside is likely to be needed for as long as rows of a replay buffer are.
+    :param whole: instead of pieces, some memory, and where in it all bytes lie one after the other.
     """
 
-    __slots__ = ("base", "lasting", "nbytes", "pieces", "stored")
+    __slots__ = ("_pieces", "_whole", "base", "lasting", "nbytes", "stored")
 
     def __init__(
         self,
         nbytes: int,
-        pieces: Sequence[tuple[int, memoryview]],
+        pieces: Sequence[tuple[int, memoryview]] = (),
         base: Source | None = None,
         *,
         lasting: bool = False,
+        whole: tuple[memoryview, int] | None = None,
     ) -> None:
         self.nbytes = nbytes
-        self.pieces = pieces
+        self._pieces = pieces
+        self._whole = whole
         self.base = base
         self.lasting = lasting
         #: Where all of it lies, once it is committed.
         self.stored: Source | None = None
+
+    @property
+    def pieces(self) -> Sequence[tuple[int, memoryview]]:
+        """Where each stretch begins, and its bytes."""
+        if self._whole is None or not self.nbytes:
+            return self._pieces
+        # Cut out only here: that is for the thread that writes.
+        memory, at = self._whole
+        return ((0, memory[at : at + self.nbytes]),)
 
     def read_into(self, buffer: memoryview) -> None:
         """Fill `buffer`; see :class:`Source`."""

@@ -24,6 +24,7 @@ import xxhash
 
 from perdure import devices
 from perdure.arena import ALIGNED, Arena, Octets
+from perdure.copying import Copier, Move
 from perdure.errors import ChangedRowsWarning
 from perdure.state import rows
 from perdure.state.memory import LiveArray
@@ -98,6 +99,7 @@ class Stager:
         self._watched: dict[int, Watched] = {}
         self._pending: Staging | None = None
         self._arena = Arena()
+        self._copier = Copier()
         self._turn = 0
         self._check_all = os.environ.get(CHECK_ROWS, "") not in ("", "0")
 
@@ -156,10 +158,16 @@ class Stager:
         small = [node for node in state.arrays if _is_small(node)]
         if sum([node.place[1] for node in small]) > MOST_STAGED:
             small = []
-        self._copy(small)
+        ends = list(
+            itertools.accumulate([-(-node.place[1] // ALIGNED) * ALIGNED for node in small], initial=0)
+        )
+        room = arena.take(ends[-1])
         copies: list[devices.Copy] = []
+        moves: list[Move] = []
         for node in state.arrays if not small else [node for node in state.arrays if not _is_small(node)]:
-            self._take(node, staging, copies)
+            self._take(node, staging, copies, moves)
+        with self._copier.copying(moves):
+            _copy(small, room, ends)
         staging.nbytes = arena.used
         staging.rest = partial(arena.prepare, pin=bool(copies))
         if copies:
@@ -167,20 +175,7 @@ class Stager:
         self._pending = staging
         return staging
 
-    def _copy(self, nodes: Sequence[Array]) -> None:
-        """Copy arrays whole, from where they lie: of hundreds of small ones, views would take longer than bytes."""
-        ends = list(
-            itertools.accumulate([-(-node.place[1] // ALIGNED) * ALIGNED for node in nodes], initial=0)
-        )
-        room = self._arena.take(ends[-1])
-        address, content = room.ctypes.data, room.data
-        for node, at in zip(nodes, ends, strict=False):
-            start, nbytes = node.place
-            ctypes.memmove(address + at, start, nbytes)
-            pieces = ((0, content[at : at + nbytes]),) if nbytes else ()
-            node.data = Staged(nbytes, pieces, lasting=node.rows is not None)
-
-    def _take(self, node: Array, staging: Staging, copies: list[devices.Copy]) -> None:
+    def _take(self, node: Array, staging: Staging, copies: list[devices.Copy], moves: list[Move]) -> None:
         """Copy what changed of an array, or have it copied by the device it is on, or leave it live."""
         live: Any = node.data
         nbytes = node.place[1]
@@ -203,7 +198,7 @@ class Stager:
         for start, stop in stretches:
             target = self._arena.take(stop - start)
             if content is not None:
-                target[:] = content[start:stop]
+                moves.append((target, content[start:stop]))
             elif stored is None:
                 copies.append((live, node.order, target))
             else:
@@ -330,6 +325,15 @@ class Stager:
                 ChangedRowsWarning,
                 stacklevel=2,
             )
+
+
+def _copy(nodes: Sequence[Array], room: Octets, ends: Sequence[int]) -> None:
+    """Copy arrays whole, from where they lie: of hundreds of small ones, views would take longer than bytes."""
+    address, content = room.ctypes.data, room.data
+    for node, at in zip(nodes, ends, strict=False):
+        start, nbytes = node.place
+        ctypes.memmove(address + at, start, nbytes)
+        node.data = Staged(nbytes, lasting=node.rows is not None, whole=(content, at))
 
 
 def _owner(live: LiveArray) -> Any:

@@ -48,6 +48,8 @@ Taker: TypeAlias = "Callable[[Walker, Any, Path], Any]"
 Fill: TypeAlias = "Callable[[Walker, Any, Any, Path], None]"
 
 _PACK_FROM = 16
+#: Larger numbers have a notation of their own.
+_LARGEST = 1 << 62
 
 
 def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
@@ -358,13 +360,18 @@ class Walker:
             return None
         (kind,) = kinds
         dtype = {float: np.float64, bool: np.bool_, int: np.int64}.get(kind)
-        if kind is int and not (min(value) > -(1 << 62) and max(value) < 1 << 62):
-            return None
         if dtype is None and kind in _NUMBERS:
             dtype = kind
         if dtype is None:
             return None
-        array: np.ndarray[Any, Any] = np.array(list(value), dtype=dtype)
+        try:
+            array: np.ndarray[Any, Any] = np.array(
+                value if isinstance(value, list | tuple) else list(value), dtype=dtype
+            )
+        except OverflowError:
+            return None
+        if kind is int and not (array.min() > -_LARGEST and array.max() < _LARGEST):
+            return None
         return Packed(kind.__name__ if kind in (float, bool, int) else "numpy", self._array(array, path))
 
     def _runs(self, value: Any, path: Path, holders: int) -> Iterator[Any]:

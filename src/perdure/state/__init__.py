@@ -3,6 +3,7 @@
 from perdure.environments import knowledge as _knowledge
 from perdure.environments import workers as _workers
 from perdure.state import adapters as _adapters
+from perdure.state import common as _common
 from perdure.state.capture import capture
 from perdure.state.diff import CLOCKS, Difference, diff
 from perdure.state.registry import rebuildable, register, skip
@@ -25,4 +26,4 @@ __all__ = [
     "restore",
     "skip",
 ]
-del _adapters, _knowledge, _workers
+del _adapters, _common, _knowledge, _workers

@@ -14,7 +14,7 @@ import torch
 
 from perdure import tree
 from perdure.errors import CaptureError, FormatError
-from perdure.state import memory, rng, values
+from perdure.state import leaves, memory, rng, values
 from perdure.state.attributes import attributes_of
 from perdure.state.containers import BUILTIN, ITEMS, factory_name
 from perdure.state.patterns import matches
@@ -398,12 +398,9 @@ class Walker:
     # -- arrays ----------------------------------------------------------------------------------------------
 
     def _array(self, value: np.ndarray[Any, Any], path: Path) -> Array:
-        shape = value.shape
-        flat = value.flags.c_contiguous
-        order = _AXES[len(shape)] if flat else tree.memory_order(shape, value.strides)
-        node = Array("numpy", tree.numpy_notation(value.dtype), shape, order, value, name=path)
-        node.flat = flat
-        node.place = value.__array_interface__["data"][0], value.nbytes
+        return self._leaf(value, leaves.of_numpy(value, path))
+
+    def _leaf(self, value: Any, node: Array) -> Array:
         self._remember(value, node)
         self._arrays.append(node)
         return node
@@ -412,52 +409,17 @@ class Walker:
         if value.dtype == object:
             items = Items("ndarray", [], Value("shape", list(value.shape)))
             return self._later(Walker._object_array, value, items, path)
-        if value.dtype.hasobject:
-            return self._refuse(
-                value, path, f"arrays of {value.dtype} hold Python objects and are not supported"
-            )
         try:
             return self._array(value, path)
-        except (ValueError, FormatError) as error:
+        except (values.Unsupported, ValueError, FormatError) as error:
             return self._refuse(value, path, str(error))
 
     def _tensor(self, value: torch.Tensor, path: Path) -> Node:
-        cls = type(value)
-        if cls is not torch.Tensor and cls is not torch.nn.Parameter and not known(cls).tensor:
-            return self._refuse(
-                value, path, "subclasses of torch.Tensor need a handler: perdure.register(...)"
-            )
-        # Each question to a tensor goes through torch's dispatcher, so the plain case is asked as few as possible.
-        plain = value.is_cpu and value.layout is torch.strided
-        if not plain and (
-            value.layout is not torch.strided or value.is_quantized or value.device.type == "meta"
-        ):
-            return self._refuse(value, path, "only dense tensors are supported")
-        name = _DTYPE_NAMES.get(value.dtype)
-        if name is None:
-            return self._refuse(value, path, f"tensors of dtype {value.dtype} are not supported")
-        shape = value.shape
-        if len(shape) >= len(_AXES):
-            return self._refuse(value, path, f"tensors of {len(shape)} dimensions are not supported")
-        extra: dict[str, Any] = {}
-        if not plain:
-            extra["device"] = str(value.device)
-        if cls is torch.nn.Parameter:
-            extra["parameter"] = True
-        leaf = value.is_leaf
-        if leaf and value.requires_grad:
-            extra["requires_grad"] = True
-        # A conjugate that torch has not computed yet lies in memory as something else than it is.
-        lazy = value.is_neg() or (name[0] == "c" and value.is_conj())
-        data = value.resolve_conj().resolve_neg() if lazy else value
-        flat = data.is_contiguous()
-        order = _AXES[len(shape)] if flat else tree.memory_order(shape, data.stride())
-        node = Array("torch", name, shape, order, data, extra, path)
-        node.flat = flat
-        node.place = data.data_ptr(), data.nbytes
-        self._remember(value, node)
-        self._arrays.append(node)
-        if leaf and value.grad is not None:
+        try:
+            node = self._leaf(value, leaves.of_tensor(value, path))
+        except values.Unsupported as error:
+            return self._refuse(value, path, str(error))
+        if value.is_leaf and value.grad is not None:
             grad = self.node(value.grad, (path, ".", "grad"))
             node.grad = grad if isinstance(grad, Array) else None
         return node
@@ -481,7 +443,6 @@ _CALM = frozenset({"random", "perdure.state.rng", "perdure.state.adapters"})
 _EMPTY = frozenset({dict, list, type(None)})
 #: Of these nothing is left to tell once they are known to be empty.
 _FIXED = frozenset({list, tuple, set, frozenset})
-_DTYPE_NAMES = {dtype: name for name, dtype in tree.TORCH_DTYPES.items()}
 #: Not the longest ones, which have bytes that mean nothing.
 _NUMBERS = frozenset(np.dtype(code).type for code in "?bBhHiIlLqQefdFD")
 #: How many references CPython counts to an element that nothing but its container refers to, while `map` goes
@@ -491,8 +452,6 @@ _ALONE = max(map(sys.getrefcount, [{}, {}]))
 
 _TAKERS: dict[type, Taker] = {}
 _NAMES: dict[type, str] = {}
-#: The axes in their own order, for each number of them.
-_AXES = [tuple(range(count)) for count in range(65)]
 
 
 def _taker(cls: type) -> Taker:

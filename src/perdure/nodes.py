@@ -69,6 +69,10 @@ class Staged:
         memory, at = self._whole
         return ((0, memory[at : at + self.nbytes]),)
 
+    def release(self) -> None:
+        """Let go of the memory of what was set aside: it is stored now."""
+        self._pieces, self._whole = (), None
+
     def read_into(self, buffer: memoryview) -> None:
         """Fill `buffer`; see :class:`Source`."""
         if self.base is not None:

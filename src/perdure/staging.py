@@ -169,7 +169,7 @@ class Stager:
         with self._copier.copying(moves):
             _copy(small, room, ends)
         staging.nbytes = arena.used
-        staging.rest = partial(arena.prepare, pin=bool(copies))
+        staging.rest = partial(_rest, state, arena, pin=bool(copies))
         if copies:
             staging.ready = devices.begin(copies)
         self._pending = staging
@@ -325,6 +325,13 @@ class Stager:
                 ChangedRowsWarning,
                 stacklevel=2,
             )
+
+
+def _rest(state: State, arena: Arena, *, pin: bool) -> None:
+    for node in state.arrays:
+        if isinstance(node.data, Staged):
+            node.data.release()
+    arena.prepare(pin=pin)
 
 
 def _copy(nodes: Sequence[Array], room: Octets, ends: Sequence[int]) -> None:

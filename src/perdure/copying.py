@@ -7,11 +7,9 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from typing import Any
 
-import numpy as np
+from perdure.arena import Octets
 
-Octets = np.ndarray[Any, Any]
 #: Where bytes are to go, and where they are.
 Move = tuple[Octets, Octets]
 

@@ -2,6 +2,7 @@ import pytest
 from cli_support import as_json, flip_byte, make_newer, make_run, perdure_command
 
 import perdure
+from perdure.cli import showing
 
 
 def test_a_run_and_its_newest_checkpoint(tmp_path):
@@ -132,5 +133,5 @@ def test_a_run_without_a_checkpoint(tmp_path):
 
 def test_other_versions_are_pointed_out(tmp_path, monkeypatch):
     run = make_run(tmp_path / "a")
-    monkeypatch.setattr("perdure.cli.showing.library_versions", lambda: {"torch": "9.9"})
+    monkeypatch.setattr(showing, "library_versions", lambda: {"torch": "9.9"})
     assert "(here 9.9)" in perdure_command("show", run).stdout

@@ -67,10 +67,15 @@ def background(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture
 def launch(starter: Starter, tmp_path: Path, background: bool) -> Launch:
     def launch(script: str) -> Started:
-        text = PRELUDE.format(background=background) + textwrap.dedent(script)
-        return starter.start(text, tmp_path / "run", where=tmp_path)
+        return launched(starter, script, tmp_path, background)
 
     return launch
+
+
+def launched(starter: Starter, script: str, where: Path, background: bool) -> Started:
+    path = where / "script.py"
+    path.write_text(PRELUDE.format(background=background) + textwrap.dedent(script))
+    return starter.start(path, where / "run", where=where)
 
 
 def steps_in(run: Path) -> list[int]:
@@ -364,9 +369,7 @@ def test_a_run_that_nobody_closes_reports_what_it_could_not_save(starter: Starte
         work(0)
         run.checkpoint(world, 1, wait=False)
         """
-    process = starter.start(
-        PRELUDE.format(background=True) + textwrap.dedent(script), tmp_path / "run", where=tmp_path
-    )
+    process = launched(starter, script, tmp_path, background=True)
     process.wait()
     assert "could not be written" in process.errors
     assert "no space is left" in process.errors

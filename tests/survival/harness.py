@@ -1,11 +1,16 @@
 """Runs a training script in processes of its own, kills some of them, and compares how the trainings ended."""
 
+import atexit
+import itertools
 import os
 import random
 import signal
 import subprocess
-import sys
+import tempfile
+from functools import cache
 from pathlib import Path
+
+from prepared_process import Starter
 
 from perdure.state import CLOCKS, diff
 from perdure.store import Store
@@ -17,21 +22,47 @@ SEED = os.environ.get("SURVIVAL_SEED", "0")
 UNSEEDED = (*CLOCKS, "*observation_space._np_random*", "*action_space._np_random*", "*processes[*].rng.*")
 
 
+#: What is imported once, and not by each process of a training; torch._dynamo is what each optimizer imports.
+MODULES = {
+    "loop_cases": ("gymnasium",),
+    "sb3_cases": ("stable_baselines3", "perdure.integrations.sb3"),
+    "tianshou_cases": ("tianshou.highlevel.experiment", "perdure.integrations.tianshou"),
+    "torchrl_cases": ("gymnasium", "torchrl.data", "perdure.integrations.torchrl"),
+}
+_turns = itertools.count()
+
+
+@cache
+def _starter(script, seed):
+    starter = Starter("torch._dynamo", *MODULES[script], environment=_environment(PYTHONHASHSEED=seed))
+    atexit.register(starter.close)
+    return starter
+
+
+def _environment(**variables):
+    return {
+        **os.environ,
+        "PYTHONWARNINGS": "default",
+        # Tianshou would compile for seconds in each process what runs for milliseconds.
+        "NUMBA_DISABLE_JIT": "1",
+        **{key: str(value) for key, value in variables.items()},
+    }
+
+
 def launch(script, name, directory, *words, **variables):
-    """Run one process of a training to its end; its exit code is negative where a signal ended it."""
-    found = subprocess.run(
-        [sys.executable, str(HERE / f"{script}.py"), name, str(directory), *words],
-        env={
-            **os.environ,
-            "PYTHONWARNINGS": "default",
-            # Tianshou would compile for seconds in each process what runs for milliseconds.
-            "NUMBA_DISABLE_JIT": "1",
-            **{key: str(value) for key, value in variables.items()},
-        },
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+    """Run one process of a training to its end; its exit code is negative where a signal ended it.
+
+    One and the next are forked from different interpreters, with other hashes and other addresses.
+
+    :param script: the name of one that lies here, or the path of an edited one.
+    """
+    path = HERE / f"{script}.py" if isinstance(script, str) else script
+    starter = _starter(path.stem, next(_turns) % 2)
+    with tempfile.TemporaryDirectory() as said:
+        process = starter.start(
+            path, name, directory, *words, where=Path(said), environment=_environment(**variables)
+        )
+        found = subprocess.CompletedProcess(script, process.wait(), process.output, process.errors)
     if found.returncode not in (0, -signal.SIGKILL) and not variables:
         raise AssertionError(
             f"{script} {name} ended with {found.returncode}:\n{found.stdout}\n{found.stderr}"

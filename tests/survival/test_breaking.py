@@ -144,12 +144,6 @@ def edit(tmp_path, *changes):
     return script
 
 
-def run_script(script, directory):
-    return subprocess.run(
-        [sys.executable, script, "dqn", directory], capture_output=True, text=True, timeout=120
-    )
-
-
 @pytest.mark.parametrize(
     ("old", "new", "path"),
     [
@@ -162,7 +156,7 @@ def run_script(script, directory):
 )
 def test_a_script_whose_objects_changed_shape_is_a_clear_error(half, copy, tmp_path, old, new, path):
     before = sorted(os.listdir(copy / "checkpoints"))
-    found = run_script(edit(tmp_path, (old, new)), copy)
+    found = launch(edit(tmp_path, (old, new)), "dqn", copy, ANY=1)
     assert found.returncode == 1
     assert "RestoreError" in found.stderr
     assert path in found.stderr
@@ -172,7 +166,7 @@ def test_a_script_whose_objects_changed_shape_is_a_clear_error(half, copy, tmp_p
 
 
 def test_a_script_with_another_learning_rate_is_told_that_it_has_no_effect(whole, copy, tmp_path):
-    found = run_script(edit(tmp_path, ("lr=1e-3", "lr=5e-4")), copy)
+    found = launch(edit(tmp_path, ("lr=1e-3", "lr=5e-4")), "dqn", copy, ANY=1)
     assert found.returncode == 0, found.stderr
     assert "ChangedScriptWarning" in found.stderr
     assert (

@@ -1,35 +1,53 @@
-"""Processes that have imported everything before their script begins, and end as any interpreter does.
+"""Processes that have imported already what takes longest, run a script, and end as any interpreter does.
 
-Run as a script it reads lines of JSON, `[script, arguments, where]`, forks for each, and answers with the child's id
-and, when it ended, its exit code. The child runs the script as `__main__`, and ends by the end of this file: with
-threads joined, `atexit` called and all else that an interpreter does when it shuts down.
+Run as a script it reads lines of JSON, `[[script, *arguments], environment, where]`, forks for each, and answers with
+the child's id and, when it ended, its exit code. The child runs the script as `__main__`, and ends by the end of this
+file: with threads joined, `atexit` called and all else that an interpreter does when it shuts down. What is random in
+an interpreter, the seed of hashes and where things lie in memory, is the same in all children of one starter.
 """
 
 from __future__ import annotations
 
+import gc
+import importlib
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+
+#: After which a process is killed.
+SECONDS = 240
 
 
 class Starter:
-    """Starts such processes, one at a time; close it."""
+    """Starts such processes, one at a time; close it.
 
-    def __init__(self) -> None:
+    :param modules: what they have imported, besides torch and Perdure.
+    :param environment: of the interpreter that they are forked from.
+    """
+
+    def __init__(self, *modules: str, environment: Mapping[str, str] | None = None) -> None:
         self._server = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-        )
+            [sys.executable, __file__, *modules], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+            env=environment,
+        )  # fmt: skip
         assert self.answer() == "ready"
 
-    def start(self, script: str, *arguments: object, where: Path) -> Started:
+    def start(
+        self, script: Path, *arguments: object, where: Path, environment: Mapping[str, str] | None = None
+    ) -> Started:
         """Start one; `where` is a directory for what it says."""
         assert self._server.stdin is not None
-        print(json.dumps([script, [str(each) for each in arguments], str(where)]), file=self._server.stdin)
+        command = [str(each) for each in (script, *arguments)]
+        order = [command, None if environment is None else dict(environment), str(where)]
+        print(json.dumps(order), file=self._server.stdin)
         return Started(self, self.answer(), where)
 
     def answer(self) -> Any:
@@ -77,23 +95,23 @@ class Started:
 
 
 def _serve() -> None:
+    for module in ("perdure.run", *sys.argv[1:]):
+        importlib.import_module(module)
     import torch
 
-    import perdure
-
     torch.set_num_threads(1)
-    # Not at the first use, in the child.
-    assert perdure.Run
-    assert perdure.World
+    # What the children's garbage collections need not look at is not copied for each of them.
+    gc.collect()
+    gc.freeze()
     print('"ready"', flush=True)
     for line in iter(sys.stdin.readline, ""):
-        script, arguments, where = json.loads(line)
+        command, environment, where = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _become(script, arguments, where)
+            _become(command, environment, where)
             return
         print(pid, flush=True)
-        ends = time.monotonic() + 120
+        ends = time.monotonic() + SECONDS
         while not (found := os.waitpid(pid, os.WNOHANG))[0]:
             if time.monotonic() > ends:
                 os.kill(pid, signal.SIGKILL)
@@ -101,14 +119,29 @@ def _serve() -> None:
         print(os.waitstatus_to_exitcode(found[1]), flush=True)
 
 
-def _become(script: str, arguments: list[str], where: str) -> None:
+def _become(command: list[str], environment: dict[str, str] | None, where: str) -> None:
+    import numpy as np
+    import torch
+
     # A group of its own, as a terminal gives each command: Ctrl-C goes to all of it.
     os.setpgid(0, 0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(os.path.join(where, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
-    sys.argv = ["script", *arguments]
-    exec(compile(script, "script", "exec"), {"__name__": "__main__"})
+    if environment is not None:
+        os.environ.clear()
+        os.environ.update(environment)
+    # As in an interpreter of its own, no two are alike in what nobody seeds.
+    random.seed()
+    np.random.seed()
+    torch.seed()  # type: ignore[no-untyped-call]
+    script = command[0]
+    sys.argv = command
+    sys.path[0] = os.path.dirname(script)
+    main = ModuleType("__main__")
+    main.__file__ = script
+    sys.modules["__main__"] = main
+    exec(compile(Path(script).read_text(), script, "exec"), main.__dict__)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from perdure.policy import load_policy
     from perdure.run import Run
     from perdure.signals import Preempted
-    from perdure.state import register, register_rows, skip
+    from perdure.state import register, register_rows, renamed, skip
     from perdure.store import Retention
     from perdure.world import World
 
@@ -35,6 +35,7 @@ __all__ = [
     "persistence",
     "register",
     "register_rows",
+    "renamed",
     "skip",
     "state",
 ]
@@ -48,6 +49,7 @@ _HOME = {
     "Retention": "store",
     "register": "state",
     "register_rows": "state",
+    "renamed": "state",
     "skip": "state",
 }
 

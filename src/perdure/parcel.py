@@ -24,7 +24,7 @@ from perdure.nodes import Array, Items, Mapping, State
 from perdure.outlines import CHANGING
 
 #: The name under which parcels are recorded.
-TYPE = "perdure.parcel:Parcel"
+TYPE = "perdure:WorkerState"
 
 _PARTS = ("form", "values", "large")
 #: Arrays from this size on are kept by themselves, so that one that did not change is not written again.

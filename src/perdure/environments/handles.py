@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from perdure.environments import hooks
-from perdure.state.registry import Adapter, is_environment, module_of
+from perdure.state.class_names import module_of
+from perdure.state.registry import Adapter, is_environment
 
 #: Modules whose simulations are told apart by numbers.
 _LIBRARIES = ("pybullet",)

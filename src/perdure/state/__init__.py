@@ -5,6 +5,7 @@ from perdure.environments import workers as _workers
 from perdure.state import adapters as _adapters
 from perdure.state import common as _common
 from perdure.state.capture import capture
+from perdure.state.class_names import renamed
 from perdure.state.diff import CLOCKS, Difference, diff
 from perdure.state.registry import rebuildable, register, skip
 from perdure.state.report import Report
@@ -23,6 +24,7 @@ __all__ = [
     "rebuildable",
     "register",
     "register_rows",
+    "renamed",
     "restore",
     "skip",
 ]

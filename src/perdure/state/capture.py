@@ -16,6 +16,7 @@ from perdure import tree
 from perdure.errors import CaptureError, FormatError
 from perdure.state import leaves, memory, rng, values
 from perdure.state.attributes import attributes_of
+from perdure.state.class_names import class_name
 from perdure.state.containers import BUILTIN, ITEMS, factory_name
 from perdure.state.patterns import matches
 from perdure.state.registry import (
@@ -25,7 +26,6 @@ from perdure.state.registry import (
     Skip,
     known,
     on_change,
-    type_name,
 )
 from perdure.state.rows import Rows, writer_of
 from perdure.tree import (
@@ -185,9 +185,7 @@ class Walker:
         return Skipped(reason)
 
     def _class_name(self, cls: type) -> str:
-        name = _NAMES.get(cls)
-        if name is None:
-            name = _NAMES[cls] = type_name(cls)
+        name = class_name(cls)
         self.classes[name] = cls
         return name
 
@@ -451,7 +449,6 @@ _ALONE = max(map(sys.getrefcount, [{}, {}]))
 
 
 _TAKERS: dict[type, Taker] = {}
-_NAMES: dict[type, str] = {}
 
 
 def _taker(cls: type) -> Taker:

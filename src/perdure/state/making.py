@@ -11,15 +11,16 @@ import torch
 
 from perdure import tree
 from perdure.state import values
+from perdure.state.class_names import class_name, remedy_if_renamed
 from perdure.state.containers import ITEMS
 from perdure.state.describe import describe, short
 from perdure.state.limits import unwieldy
 from perdure.state.plan import CONTAINERS, Plan
-from perdure.state.registry import Handler, cannot_make, known, slots, type_name
+from perdure.state.registry import Handler, cannot_make, known, slots
 from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, State, Value
 
 #: A state inside a state is data; nothing is made for what is in it.
-QUOTED = type_name(State)
+QUOTED = class_name(State)
 _CODE = (
     types.FunctionType,
     types.BuiltinFunctionType,
@@ -66,7 +67,8 @@ def unmakeable(plan: Plan, node: Node) -> str | None:
                 return (
                     f"the checkpoint has a {short(node.type)} that was created while running, and the script has "
                     f"built none that shows which class that is. Let the script build one, or "
-                    f"perdure.register({short(node.type)}, capture=..., restore=..., create=...)"
+                    f"perdure.register({short(node.type)}, capture=..., restore=..., create=...). "
+                    f"{remedy_if_renamed(node.type)}"
                 )
             if (reason := cannot_make(cls)) is not None:
                 return (
@@ -96,7 +98,7 @@ def _unmakeable_container(plan: Plan, node: Items | tree.Mapping) -> str | None:
             return (
                 f"the checkpoint has a {short(node.type)} that was created while running, and the script has "
                 "built none that shows which class that is. Let the script build one, or "
-                f"perdure.state.rebuildable({short(node.type)})"
+                f"perdure.state.rebuildable({short(node.type)}). {remedy_if_renamed(node.type)}"
             )
         if (reason := cannot_make(cls)) is not None:
             return f"the checkpoint has a {short(node.type)} and the script has none; {reason}"

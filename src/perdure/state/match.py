@@ -19,13 +19,14 @@ from perdure import tree
 from perdure.state import memory, values
 from perdure.state.attributes import attributes_of
 from perdure.state.capture import LEFT_OUT, Walker
+from perdure.state.class_names import remedy_if_renamed, same_class
 from perdure.state.containers import ITEMS, factory_name
 from perdure.state.describe import describe, short
 from perdure.state.limits import unwieldy
 from perdure.state.making import NOT_BY_ATTRIBUTES, QUOTED, definition, unassignable, unreadable
 from perdure.state.patterns import matches
 from perdure.state.plan import ABSENT, CONTAINERS, Edge, Plan
-from perdure.state.registry import Adapter, Handler, Skip, is_part_of_program, known, same_class
+from perdure.state.registry import Adapter, Handler, Skip, is_part_of_program, known
 from perdure.state.settle import settle
 from perdure.tree import Array, Handled, Items, Node, Object, Path, Skipped, Value, write_path
 
@@ -118,7 +119,7 @@ class _Matcher:
         return bool(self._skip) and matches(write_path(path), self._skip)
 
     def _mismatch(self, edge: Edge, expected: str, found: str) -> None:
-        detail = f"the checkpoint has {expected}, the script has {found}"
+        detail = f"the checkpoint has {expected}, the script has {found}{_if_renamed(edge.node, edge.live)}"
         self._plan.report.mismatched.append((write_path(edge.path), detail))
         self._plan.left.add(edge.place)
 
@@ -435,6 +436,13 @@ class _Matcher:
                         (write_path(path), detail + write_path(own[other][1]))
                     )
                     self._plan.bad.add(id(node))
+
+
+def _if_renamed(node: Any, live: Any) -> str:
+    """What to do if the class of a saved object is the live one's under another name; nothing where they are alike."""
+    if not isinstance(node, Object | Handled) or live is ABSENT or same_class(node.type, type(live)):
+        return ""
+    return f". {remedy_if_renamed(node.type, type(live).__qualname__)}"
 
 
 def _form(node: Any) -> str:

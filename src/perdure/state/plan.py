@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from perdure.state.class_names import module_of, same_class
 from perdure.state.containers import BUILTIN
-from perdure.state.registry import find_class, is_environment, module_of, same_class
+from perdure.state.registry import find_class, is_environment
 from perdure.state.report import Report
 from perdure.tree import Handled, Items, Node, Object, Path, Slot, write_path
 from perdure.tree import Mapping as MappingNode

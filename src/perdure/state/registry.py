@@ -19,6 +19,8 @@ from typing import Any
 
 import torch
 
+from perdure.state.class_names import module_of, renamed_class
+
 
 @dataclass(frozen=True)
 class Handler:
@@ -184,16 +186,6 @@ def tensor_like(cls: type | str) -> None:
     _slot(cls).tensor = True
 
 
-def type_name(cls: type) -> str:
-    """The name under which a class is recorded."""
-    return f"{module_of(cls)}:{cls.__qualname__}"
-
-
-def module_of(cls: type) -> str:
-    """The name of the module that defines a class; SWIG makes classes that have none."""
-    return getattr(cls, "__module__", None) or "builtins"
-
-
 #: Where what is known about the classes of a package is registered; imported when one of them is first met.
 _LEARNT_FROM = dict.fromkeys(("torchrl", "tensordict"), "perdure.integrations.torchrl")
 
@@ -356,6 +348,8 @@ def find_class(name: str, modules: Collection[str] = (), packages: Collection[st
     Nothing is imported, and no attribute hook runs, because a file says so: only what lies in the
     dictionaries of modules that the program has imported is looked at.
     """
+    if (moved := renamed_class(name)) is not None:
+        return moved
     module, _, qualname = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in qualname.split("."):
@@ -367,13 +361,3 @@ def find_class(name: str, modules: Collection[str] = (), packages: Collection[st
         return found
     near = module in modules or any(module.startswith(f"{package}.") for package in packages)
     return found if near else None
-
-
-def same_class(name: str, cls: type) -> bool:
-    """Whether a recorded class name means `cls`; the script's own module has two names."""
-    if type_name(cls) == name:
-        return True
-    module, _, qualname = name.partition(":")
-    return (
-        qualname == cls.__qualname__ and module != module_of(cls) and "__main__" in (module, module_of(cls))
-    )

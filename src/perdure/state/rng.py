@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from perdure.errors import RestoreError
-from perdure.state.registry import register, skip, type_name
+from perdure.state.class_names import class_name
+from perdure.state.registry import register, skip
 from perdure.tree import Object
 
 #: The name under which the process's generators stand beside the world's parts.
@@ -38,7 +39,7 @@ def name_beside(parts: Mapping[str, Any]) -> str:
 
 def is_process(node: Any) -> bool:
     """Whether a part of a state is that of the process's generators."""
-    return isinstance(node, Object) and node.type == type_name(Process)
+    return isinstance(node, Object) and node.type == class_name(Process)
 
 
 def get_state() -> dict[str, Any]:

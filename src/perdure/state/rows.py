@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from perdure.state.registry import module_of
+from perdure.state.class_names import module_of
 
 
 class Ring(NamedTuple):

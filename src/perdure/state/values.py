@@ -18,6 +18,7 @@ import torch
 
 from perdure import tree
 from perdure.errors import FormatError
+from perdure.state.class_names import class_name
 from perdure.tree import Value
 
 
@@ -73,11 +74,7 @@ def _moment(value: datetime.datetime | datetime.time) -> list[Any]:
 def _enum(value: enum.Enum) -> list[str]:
     # A flag may combine members, or hold bits that no member has: it has a number rather than a name.
     member = hex(value._value_) if isinstance(value, enum.Flag) else value._name_
-    return [_name_of(type(value)), member]
-
-
-def _name_of(cls: type) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
+    return [class_name(type(value)), member]
 
 
 def _path(value: pathlib.PurePath) -> list[str]:

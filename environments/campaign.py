@@ -21,7 +21,7 @@ from typing import Any
 
 from environments import venvs
 from environments.cases import CASES, Case
-from perdure.environments.checking import CheckReport, check_subject, subject
+from perdure.check_env import CheckReport, _env_spec, check_subject
 from perdure.errors import PerdureError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,7 +93,7 @@ def check_case(name: str) -> None:
     """Check one case in this Python, and keep the result."""
     case = CASES[name]
     report = check_subject(
-        subject(case.env, **case.options),
+        _env_spec(case.env, **case.options),
         steps=case.steps,
         cut=case.cut,
         ignore=case.ignore,

@@ -5,18 +5,18 @@
     for step in run.steps(world, 500_000, every=10_000):
         ...
 
-The main entry points are `Run` and `World` for loops of one's own, `integrations.sb3.PersistenceCallback` for
-Stable-Baselines3, `integrations.tianshou.run` for Tianshou, and `load_policy` for whoever only wants the policy.
+Use `Run` and `World` for your own loop, `integrations.sb3.PersistenceCallback` for Stable-Baselines3,
+`integrations.tianshou.run` for Tianshou, and `load_policy` if all you want is the trained policy.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from perdure._lazy import attach
 
 if TYPE_CHECKING:
-    from perdure import environments, errors, integrations, persistence, state
-    from perdure.policy import load_policy
-    from perdure.run import Run
-    from perdure.signals import Preempted
+    from perdure import check_env, environments, errors, integrations, persistence, state, store
+    from perdure.persistence import load_policy
+    from perdure.run import Preempted, Run
     from perdure.state import register, register_rows, renamed, skip
     from perdure.store import Retention
     from perdure.world import World
@@ -28,6 +28,7 @@ __all__ = [
     "Retention",
     "Run",
     "World",
+    "check_env",
     "environments",
     "errors",
     "integrations",
@@ -38,32 +39,24 @@ __all__ = [
     "renamed",
     "skip",
     "state",
+    "store",
 ]
 
-_MODULES = ("environments", "errors", "integrations", "persistence", "state")
-_HOME = {
-    "Preempted": "signals",
-    "Run": "run",
-    "World": "world",
-    "load_policy": "policy",
-    "Retention": "store",
-    "register": "state",
-    "register_rows": "state",
-    "renamed": "state",
-    "skip": "state",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # When they are first used: `perdure --help` and `perdure ls` need neither torch nor what is built on it.
-    if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# When they are first used: `perdure --help` needs neither torch nor what is built on it.
+__getattr__, __dir__ = attach(
+    __name__,
+    {
+        **dict.fromkeys(
+            ("check_env", "environments", "errors", "integrations", "persistence", "state", "store"), ""
+        ),
+        "Preempted": "run",
+        "Retention": "store",
+        "Run": "run",
+        "World": "world",
+        "load_policy": "persistence",
+        "register": "state",
+        "register_rows": "state",
+        "renamed": "state",
+        "skip": "state",
+    },
+)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from perdure.state.report import Report
+    from perdure.state import Report
 
 
 class PerdureError(Exception):

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 import perdure
 from perdure.cli import main
-from perdure.store.sealed import seal, unseal
+from perdure.store import unseal
+from perdure.store._checksummed_json import seal
 
 #: Escape sequences, and control characters other than the newline.
 HARMFUL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")

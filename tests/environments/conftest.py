@@ -23,7 +23,7 @@ def starter():
 @pytest.fixture
 def prepared(starter, monkeypatch):
     """Lets checks fork their processes, which spares each the import of torch."""
-    from perdure.environments.checking import processes
+    from perdure.check_env import _subprocesses
 
-    monkeypatch.setattr(processes, "subprocess", starter)
-    monkeypatch.setattr(processes, "_wait", lambda process, timeout: True)
+    monkeypatch.setattr(_subprocesses, "subprocess", starter)
+    monkeypatch.setattr(_subprocesses, "_wait", lambda process, timeout: True)

@@ -22,9 +22,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 import perdure
 from environments.cases import CASES
-from perdure.environments.checking import subject
-from perdure.environments.checking.driver import Driver, drive
-from perdure.environments.checking.record import leaves
+from perdure.check_env import _env_spec
+from perdure.check_env._driver import Driver, drive
+from perdure.check_env._outputs import leaves
 
 #: Enough for a reset after each checkpoint, whatever the environment.
 STEPS, CUT = 220, 200
@@ -32,7 +32,7 @@ STEPS, CUT = 220, 200
 
 def build(name: str, seed: int) -> Driver:
     case = CASES[name]
-    it = drive(subject(case.env, **case.options).make(seed), 7, CUT)
+    it = drive(_env_spec(case.env, **case.options).make(seed), 7, CUT)
     it.start(seed)
     return it
 

@@ -40,13 +40,13 @@ def _serve():
 
     import perdure.state
     import perdure.store  # noqa: F401
-    from perdure.environments.checking import driver, hidden, probe, record  # noqa: F401
+    from perdure.check_env import _child, _driver, _outputs, _untracked_state  # noqa: F401
 
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _become(order, probe._main)
+            _become(order, _child._main)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from environment_support import transported
 
-from perdure.environments import atari, stella
+from perdure.environments.handlers import _ale_state, _atari
 from perdure.errors import CaptureError, RestoreError
 from perdure.state import capture, restore
 
@@ -93,8 +93,8 @@ def test_a_state_with_another_generator_is_whole():
     ale, lengths = env.unwrapped.ale, set()
     for _ in range(40):
         run(env, 3)
-        state = bytes(atari.capture_emulator(ale)["state"])
-        made = stella.obedient(state, 0.25)
+        state = bytes(_atari.capture_emulator(ale)["state"])
+        made = _ale_state.obedient(state, 0.25)
         lengths.add(len(made) - len(state))
         ale.restoreState(ale_py.ALEState(made))
         assert bytes(ale.cloneState(include_rng=True).serialize()) == made
@@ -110,9 +110,9 @@ def test_what_is_said_of_a_repeated_action_is_checked(repeats):
     env = make()
     run(env, 20)
     ale = env.unwrapped.ale
-    before = atari.capture_emulator(ale)
+    before = _atari.capture_emulator(ale)
     with pytest.raises(ValueError, match="repeat"):
-        atari.restore_emulator(ale, {**before, "repeats": repeats})
+        _atari.restore_emulator(ale, {**before, "repeats": repeats})
 
 
 def test_capturing_an_emulator_changes_nothing_that_follows():

@@ -1,4 +1,4 @@
-"""`perdure.environments.check` finds out, in real processes, what is exact and what is not, and says why."""
+"""`perdure.check_env.check` finds out, in real processes, what is exact and what is not, and says why."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ import json
 import pytest
 import toy_environments as toys
 
-from perdure.environments import CheckReport, assert_exact, check
-from perdure.environments.checking import SubjectError, subject
-from perdure.environments.checking.hidden import changed, places
+from perdure.check_env import CheckReport, SubjectError, _env_spec, assert_exact, check
+from perdure.check_env._untracked_state import changed, places
 
 STEPS = 40
 
@@ -96,7 +95,7 @@ def test_an_assertion_says_why(prepared):
 
 
 def test_a_partial_is_its_function_and_arguments():
-    what = subject(functools.partial(toys.Closing, tick=3), wrappers=[(toys.Closing, {"tick": 1})])
+    what = _env_spec(functools.partial(toys.Closing, tick=3), wrappers=[(toys.Closing, {"tick": 1})])
     assert what.target == "toy_environments:Closing"
     assert dict(what.kwargs) == {"tick": 3}
     assert what.wrappers == (("toy_environments:Closing", {"tick": 1}),)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from perdure.environments import engines
+from perdure.environments.replay import _orphans
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
 
@@ -74,14 +74,14 @@ def kill(process):
 
 def test_only_engines_of_dead_trainers_are_ended(place):
     (dead, stray), (alive, used) = place(), place()
-    assert engines.end_strays(["anengine"]) == []
+    assert _orphans.end_strays(["anengine"]) == []
     kill(dead)
     assert is_alive(stray)
-    assert engines.end_strays(["another"]) == []
+    assert _orphans.end_strays(["another"]) == []
     assert is_alive(stray)
     kill(place()[0])
-    (notes,) = (path for path in engines.directory().glob(f"{alive.pid}-*"))
-    ended = engines.end_strays(["anengine"])
+    (notes,) = (path for path in _orphans.directory().glob(f"{alive.pid}-*"))
+    ended = _orphans.end_strays(["anengine"])
     assert stray not in ended or gone(stray)
     assert used not in ended
     assert is_alive(used)
@@ -91,12 +91,12 @@ def test_only_engines_of_dead_trainers_are_ended(place):
 def test_a_process_that_got_the_number_later_is_not_ended(place):
     trainer, stray = place()
     kill(trainer)
-    (path,) = engines.directory().glob("*.json")
+    (path,) = _orphans.directory().glob("*.json")
     about = json.loads(path.read_text())
     ((pid, started),) = about["engines"]
     assert pid == stray
     path.write_text(json.dumps({**about, "engines": [[pid, started - 1]]}))
-    assert engines.end_strays(["anengine"]) == []
+    assert _orphans.end_strays(["anengine"]) == []
     assert is_alive(stray)
     assert not path.exists()
 
@@ -105,11 +105,11 @@ def test_a_process_that_got_the_number_later_is_not_ended(place):
 def test_numbers_of_another_machine_mean_nothing_here(place, which):
     trainer, stray = place()
     kill(trainer)
-    (path,) = engines.directory().glob("*.json")
+    (path,) = _orphans.directory().glob("*.json")
     about = json.loads(path.read_text())
     about["world"][which] = "another"
     path.write_text(json.dumps(about))
-    assert engines.end_strays(["anengine"]) == []
+    assert _orphans.end_strays(["anengine"]) == []
     assert is_alive(stray)
 
 
@@ -121,15 +121,15 @@ def test_numbers_of_another_machine_mean_nothing_here(place, which):
 def test_a_damaged_note_is_passed_over(place, text):
     trainer, stray = place()
     kill(trainer)
-    (engines.directory() / "0-0.json").write_text(text)
-    assert engines.end_strays(["anengine"]) == [stray]
+    (_orphans.directory() / "0-0.json").write_text(text)
+    assert _orphans.end_strays(["anengine"]) == [stray]
     assert gone(stray)
 
 
 def test_notes_that_others_can_write_are_not_believed(place):
     trainer, stray = place()
     kill(trainer)
-    engines.directory().chmod(0o777)
-    assert engines.directory() is None
-    assert engines.end_strays(["anengine"]) == []
+    _orphans.directory().chmod(0o777)
+    assert _orphans.directory() is None
+    assert _orphans.end_strays(["anengine"]) == []
     assert is_alive(stray)

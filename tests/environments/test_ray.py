@@ -8,7 +8,8 @@ import pytest
 from test_vector_environments import goes_on
 from vector_cases import in_actors
 
-from perdure.environments import Resumable, workers
+from perdure.environments import Resumable
+from perdure.environments.subprocess import _trainer_side
 from perdure.errors import CaptureError, RestoreError
 from perdure.state import capture, diff, restore
 
@@ -51,7 +52,7 @@ def test_an_actor_that_hangs_is_named_and_ended(monkeypatch):
     envs = environments()
     envs.reset()
     capture({"envs": envs})
-    monkeypatch.setattr(workers, "PATIENCE", 0.0)
+    monkeypatch.setattr(_trainer_side, "PATIENCE", 0.0)
     with pytest.raises(CaptureError, match=r"environment 0: it gave no answer within 0 s and was ended"):
         capture({"envs": envs})
 

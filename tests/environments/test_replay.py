@@ -9,10 +9,9 @@ import pytest
 
 from perdure import tree
 from perdure.environments import EpisodeReplay, PoolReplay, fresh_world
-from perdure.environments.recording import Actions, Unrecordable
+from perdure.environments.replay._log import Actions, Unrecordable
 from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning
-from perdure.state import capture, diff, register, restore
-from perdure.state.registry import refuse
+from perdure.state import capture, diff, refuse, register, restore
 
 HIDDEN = {"level": 0}
 

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from perdure.environments import stella
+from perdure.environments.handlers import _ale_state
 
 ale_py = pytest.importorskip("ale_py")
 
@@ -25,7 +25,7 @@ def states(request):
 
 
 def test_states_that_it_wrote_itself_are_fine(states):
-    assert {stella.fault(state, states[0]) for state in states} == {None}
+    assert {_ale_state.fault(state, states[0]) for state in states} == {None}
 
 
 def changed(state, device, index, word):
@@ -53,15 +53,15 @@ def test_places_outside_of_the_memory_are_found(states, device, index, word):
         state = state[:at] + struct.pack("<i", word) + state[at + 4 :]
     else:
         state = changed(state, device, index, word)
-    assert stella.fault(state, states[0]) is not None
+    assert _ale_state.fault(state, states[0]) is not None
 
 
 def test_banks_that_are_not_there_are_found(states):
     kind = re.search(rb"Cartridge([A-Z0-9]+)", states[0]).group(1)
     state = changed(states[-1], b"Cartridge", 1 if kind == b"E0" else 0, 77)
-    assert (stella.fault(state, states[0]) is None) == (kind == b"2K")
+    assert (_ale_state.fault(state, states[0]) is None) == (kind == b"2K")
 
 
 def test_generators_that_came_too_far_are_found(states):
     state = re.sub(rb"(?<= )\d{1,3}(?=\x08\x00\x00\x00M6502)", b"999", states[-1])
-    assert stella.fault(state, states[0]) is not None
+    assert _ale_state.fault(state, states[0]) is not None

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import perdure
-from perdure import parcel
-from perdure.environments import Resumable, workers
+from perdure.environments import Resumable
+from perdure.environments.subprocess import _trainer_side
 from perdure.errors import CaptureError, FormatError, RestoreError
 from perdure.state import capture, check, diff, restore
 from perdure.store import Store
+from perdure.tree import message
 
 
 def asynchronous(wrap=Resumable, n=2, name="CartPole-v1"):
@@ -100,7 +101,7 @@ def test_a_worker_that_hangs_is_named_and_ended(make, opened, monkeypatch):
     envs = opened(make(n=3))
     envs.reset()
     capture({"envs": envs})
-    monkeypatch.setattr(workers, "PATIENCE", 0.5)
+    monkeypatch.setattr(_trainer_side, "PATIENCE", 0.5)
     os.kill(processes(envs)[1].pid, signal.SIGSTOP)
     with pytest.raises(
         CaptureError, match=r"environment 1: it gave no answer within 0\.5 s and was ended"
@@ -327,23 +328,23 @@ def world():
 
 def test_a_packed_state_is_the_state():
     state = capture(world())
-    assert diff(state, parcel.unpack(parcel.received(parcel.pack(state))), ignore=()) == []
+    assert diff(state, message.unpack(message.received(message.pack(state))), ignore=()) == []
 
 
 def test_bytes_that_are_no_packed_state_are_refused():
-    content = parcel.pack(capture(world()))
+    content = message.pack(capture(world()))
     for cut in (0, 3, 20, len(content) // 2, len(content) - 1):
         with pytest.raises(FormatError):
-            parcel.unpack(parcel.received(content[:cut]))
+            message.unpack(message.received(content[:cut]))
     with pytest.raises(FormatError):
-        parcel.received(content + b"more")
+        message.received(content + b"more")
     rng = np.random.default_rng(1)
     refused = 0
     for _ in range(300):
         damaged = bytearray(content)
         damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
         try:
-            parcel.unpack(parcel.received(bytes(damaged)))
+            message.unpack(message.received(bytes(damaged)))
         except FormatError:
             refused += 1
     assert refused > 20

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import perdure
-from perdure import staging
+from perdure.snapshot import _stager
 from perdure.state import capture, diff
 from perdure.store import Store
 
@@ -101,9 +101,9 @@ class Scenario:
 
 def small(monkeypatch, check):
     """Have arrays of tests count as large ones; `check`: all rows are compared, whatever the cursors say."""
-    monkeypatch.setattr(staging, "SMALL", 64)
-    monkeypatch.setattr(staging, "LARGE", 128)
+    monkeypatch.setattr(_stager, "SMALL", 64)
+    monkeypatch.setattr(_stager, "LARGE", 128)
     if check:
-        monkeypatch.setenv(staging.CHECK_ROWS, "1")
+        monkeypatch.setenv(_stager.CHECK_ROWS, "1")
     else:
-        monkeypatch.delenv(staging.CHECK_ROWS, raising=False)
+        monkeypatch.delenv(_stager.CHECK_ROWS, raising=False)

@@ -15,14 +15,8 @@ from persistence_nets import Net, Remembers, Rich, Wide
 
 import perdure.persistence as api
 from perdure.errors import RestoreError
-from perdure.persistence import (
-    Persistence,
-    PersistenceGroup,
-    PersistEvent,
-    PolicyPersistence,
-    RestoreEvent,
-    World,
-)
+from perdure.persistence import Persistence, PersistenceGroup, PersistEvent, PolicyPersistence, RestoreEvent
+from perdure.persistence._persistence import World
 
 Mode = PolicyPersistence.Mode
 modes = pytest.mark.parametrize("mode", list(Mode))

@@ -12,10 +12,10 @@ import pytest
 import torch
 from persistence_nets import Net, Remembers, Rich
 
-from perdure import policy as policy_module
 from perdure.errors import DamagedError, NotPicklableError, RestoreError, UntrustedError
-from perdure.persistence import PolicyPersistence, World
-from perdure.policy import load_policy
+from perdure.persistence import PolicyPersistence, load_policy
+from perdure.persistence import policy_file as policy_module
+from perdure.persistence._persistence import World
 
 Mode = PolicyPersistence.Mode
 TRUST = ["persistence_nets", "torch.nn"]

@@ -27,7 +27,7 @@ from tianshou.utils.net.discrete import DiscreteActor, DiscreteCritic  # noqa: E
 
 import perdure.persistence as ours  # noqa: E402
 from perdure.errors import UntrustedError  # noqa: E402
-from perdure.policy import load_policy  # noqa: E402
+from perdure.persistence import load_policy  # noqa: E402
 
 Mode = ours.PolicyPersistence.Mode
 modes = pytest.mark.parametrize("mode", list(Mode))

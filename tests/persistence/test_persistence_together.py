@@ -14,7 +14,8 @@ import torch
 from persistence_nets import Net, Remembers
 
 from perdure.errors import DamagedError
-from perdure.persistence import Persistence, PersistenceGroup, PersistEvent, PolicyPersistence, World
+from perdure.persistence import Persistence, PersistenceGroup, PersistEvent, PolicyPersistence
+from perdure.persistence._persistence import World
 
 Mode = PolicyPersistence.Mode
 

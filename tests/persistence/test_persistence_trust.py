@@ -15,10 +15,10 @@ import pytest
 import torch
 from persistence_nets import Color, Loud, Net, Rich, double, touch
 
-import perdure.policy
+import perdure.persistence.policy_file
 from perdure.errors import NotPicklableError, PerdureError, RestoreError, UntrustedError
-from perdure.persistence import PolicyPersistence, World
-from perdure.policy import load_policy
+from perdure.persistence import PolicyPersistence, load_policy
+from perdure.persistence._persistence import World
 
 Mode = PolicyPersistence.Mode
 
@@ -347,7 +347,9 @@ def test_what_could_be_written_but_not_read_back_safely_is_found_when_saving(wor
 def test_loading_is_torchs_own_restricted_one(world, monkeypatch):
     seen = []
     load = torch.load
-    monkeypatch.setattr(perdure.policy.torch, "load", lambda *a, **k: seen.append(k) or load(*a, **k))
+    monkeypatch.setattr(
+        perdure.persistence.policy_file.torch, "load", lambda *a, **k: seen.append(k) or load(*a, **k)
+    )
     for mode in Mode:
         PolicyPersistence(mode=mode).persist(Net(), world)
         PolicyPersistence(mode=mode).restore(Net(), world, "cpu")

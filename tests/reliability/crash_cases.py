@@ -25,9 +25,10 @@ from exhaustion import Found, Tally, explore_all
 from simulated_disk import Bounds, Killed, Mark, Record, Recorder, State, materialize, record, states
 
 import perdure
-from perdure import policy, upkeep
 from perdure.errors import PerdureWarning
-from perdure.store import LocalBackend, Store, publish
+from perdure.inspect import _policies
+from perdure.persistence import policy_file, versions
+from perdure.store import LocalBackend, Store
 from perdure.tree import Array, Object
 from perdure.tree import State as RunState
 
@@ -391,8 +392,8 @@ def _check_committed(root: Path, marks: tuple[int, ...]) -> None:
 def _small_packs() -> Iterator[None]:
     """Each commit writes several packs, and puts those of earlier ones together."""
     with (
-        mock.patch("perdure.store.packs.PACK_BYTES", 1000),
-        mock.patch("perdure.store.planning.MOST_SMALL_PACKS", 3),
+        mock.patch("perdure.store._packs.PACK_BYTES", 1000),
+        mock.patch("perdure.store._commit_plan.MOST_SMALL_PACKS", 3),
     ):
         yield
 
@@ -458,17 +459,17 @@ def _damage(root: Path) -> None:
     for name in ("run.json", "checkpoints/00000003.json"):
         (root / name).write_bytes((root / name).read_bytes()[:-9] + b"x")
     for files in (_OLD, _NEW):
-        staging = Path(publish.begin(root))
+        staging = Path(versions.begin(root))
         (staging / "policy.pt").write_bytes(files["policy.pt"])
-        policy.write_checksums(str(staging))
-        publish.publish(str(staging), publish.next_version(root))
+        policy_file.write_checksums(str(staging))
+        versions.publish(str(staging), versions.next_version(root))
     (root / "policy.pt").write_bytes(b"damaged")
 
 
 def _repair(root: Path, recorder: Recorder) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PerdureWarning)
-        upkeep.repair(str(root), upkeep.plan_repair(str(root)).steps)
+        _policies.repair(str(root), _policies.plan_repair(str(root)).steps)
     recorder.mark(2)
 
 
@@ -482,11 +483,11 @@ def _check_repaired(root: Path, marks: tuple[int, ...]) -> None:
             assert found is not None
             assert found.info.step == 2
             assert is_whole(found.state, 2)
-        plan = upkeep.plan_repair(str(root))
+        plan = _policies.plan_repair(str(root))
         assert plan.left == []
         assert not marks or plan.steps == [], f"after the repair there was still to do: {plan.steps}"
-        upkeep.repair(str(root), plan.steps)
-    assert upkeep.check_policies(str(root)) == []
+        _policies.repair(str(root), plan.steps)
+    assert _policies.check_policies(str(root)) == []
     assert (root / "policy.pt").read_bytes() == _OLD["policy.pt"]
     check_store(root, 2, 2)
 
@@ -510,12 +511,12 @@ _NEW: Files = {
 
 def write_version(root: Path, files: Files, name: str | None = None) -> None:
     """Publish those files."""
-    staging = publish.begin(root)
+    staging = versions.begin(root)
     for file, content in files.items():
         path = Path(staging, file)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
-    publish.publish(staging, name or publish.next_version(root), link=name is None)
+    versions.publish(staging, name or versions.next_version(root), link=name is None)
 
 
 def seen_files(root: Path) -> Files:
@@ -523,7 +524,7 @@ def seen_files(root: Path) -> Files:
     found = {}
     for name in os.listdir(root):
         path = root / name
-        if name.startswith(".") or name in (publish.BEST, publish.POLICIES) or not path.exists():
+        if name.startswith(".") or name in (versions.BEST, versions.POLICIES) or not path.exists():
             continue
         if path.is_dir():
             found.update({f"{name}/{file.name}": file.read_bytes() for file in path.iterdir()})
@@ -535,11 +536,11 @@ def seen_files(root: Path) -> Files:
 def check_versions(root: Path, *expected: Files, whole: tuple[Files, ...] = ()) -> None:
     """A reader sees all of one of `expected`, before and after the next writer; versions are whole; it goes on."""
     assert seen_files(root) in expected, f"a reader sees {shown(seen_files(root))}"
-    publish.clean(root)
+    versions.clean(root)
     assert seen_files(root) in expected, f"after the next writer, a reader sees {shown(seen_files(root))}"
     assert (left := leftovers(root)) == [], f"left behind: {left}"
-    for name in publish.versions(root):
-        version = root / publish.POLICIES / name
+    for name in versions.versions(root):
+        version = root / versions.POLICIES / name
         files = {
             str(path.relative_to(version)): path.read_bytes() for path in version.rglob("*") if path.is_file()
         }
@@ -547,8 +548,8 @@ def check_versions(root: Path, *expected: Files, whole: tuple[Files, ...] = ()) 
     last = {"policy.pt": b"last", "norm.json": b"last", "sub/a.txt": b"last"}
     write_version(root, last)
     assert seen_files(root) == last, f"after another one, a reader sees {shown(seen_files(root))}"
-    publish.prune(root, ())
-    assert len(publish.versions(root)) == 1
+    versions.prune(root, ())
+    assert len(versions.versions(root)) == 1
 
 
 def shown(files: Files) -> dict[str, bytes]:
@@ -556,16 +557,16 @@ def shown(files: Files) -> dict[str, bytes]:
 
 
 def _first_version(root: Path, recorder: Recorder) -> None:
-    publish.clean(root)
+    versions.clean(root)
     write_version(root, _NEW)
     recorder.mark(1)
 
 
 def _next_version(root: Path, recorder: Recorder) -> None:
-    publish.clean(root)
+    versions.clean(root)
     write_version(root, _NEW)
     recorder.mark(1)
-    publish.prune(root, ())
+    versions.prune(root, ())
     recorder.mark(2)
 
 

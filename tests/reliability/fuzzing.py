@@ -129,7 +129,7 @@ class Fuzz:
         from damage_support import files_of, files_of_store, make_world, small_run
 
         from perdure.state import capture
-        from perdure.store.sealed import unseal
+        from perdure.store import unseal
 
         self._make_world = make_world
         self._paged, self._page_chunk = _paged_run()
@@ -204,7 +204,7 @@ class Fuzz:
     def _document(self, data: bytes) -> str | None:
         from perdure import tree
         from perdure.state import restore
-        from perdure.store.sealed import load_json
+        from perdure.store._checksummed_json import load_json
 
         document = load_json(data, "the input")
         state = tree.decode(document, [_Bytes(each) for each in self.content])
@@ -216,7 +216,7 @@ class Fuzz:
         return None
 
     def _checkpoint(self, data: bytes) -> str | None:
-        from perdure.store.sealed import _END, _SEAL, digest
+        from perdure.store._checksummed_json import _END, _SEAL, digest
 
         sealed = _SEAL.format(digest(data), "manifest").encode() + data + _END
         return self._read({**self.files, self.manifest: sealed})
@@ -229,9 +229,9 @@ class Fuzz:
         """A page of an array that has room for ten of the extents that were there."""
         from damage_support import in_memory
 
-        from perdure.store import Store
-        from perdure.store.packs import Compressor, PackWriter
-        from perdure.store.sealed import digest, seal, unseal
+        from perdure.store import Store, unseal
+        from perdure.store._checksummed_json import digest, seal
+        from perdure.store._packs import Compressor, PackWriter
 
         backend = in_memory(self._paged)
         name = max(each for each in self._paged if each.startswith("checkpoints/"))
@@ -280,14 +280,14 @@ def _paged_run() -> tuple[dict[str, bytes], bytes]:
     import numpy as np
     from damage_support import in_memory, state_of
 
-    from perdure.store import Store
-    from perdure.store.layout import Extent, Layout, dump_page, whole, zero_chunk
-    from perdure.store.reading import load_manifest
-    from perdure.store.sealed import seal, unseal
+    from perdure.store import Store, unseal
+    from perdure.store._checksummed_json import seal
+    from perdure.store._layout import Extent, Layout, dump_page, whole, zero_chunk
+    from perdure.store._reading import load_manifest
 
     backend = in_memory({})
     content = np.random.default_rng(1).integers(0, 99, 1000, np.uint8)
-    with mock.patch("perdure.store.packs.CHUNK", 300), mock.patch("perdure.store.planning._INLINE", 1):
+    with mock.patch("perdure.store._packs.CHUNK", 300), mock.patch("perdure.store._commit_plan._INLINE", 1):
         with Store.open(backend, write=True) as store:
             store.commit(state_of({"x": content}), step=1)
     (layout,) = load_manifest(backend, 1).arrays
@@ -308,7 +308,7 @@ def _paged_run() -> tuple[dict[str, bytes], bytes]:
 
 
 def _new_chunk(data: bytes, checksum: str) -> Any:
-    from perdure.store.packs import New
+    from perdure.store._packs import New
 
     return New("page", 0, len(data), checksum, lambda: memoryview(data))
 
@@ -341,8 +341,8 @@ def mutated_page(data: bytes, chance: random.Random) -> bytes:
 
 def resealed(pack: bytes) -> bytes:
     """A changed pack with the right checksum in its header, as far as that can be found."""
-    from perdure.store.packs import _LENGTH, _NO_SEAL, _SEAL_AT
-    from perdure.store.sealed import digest
+    from perdure.store._checksummed_json import digest
+    from perdure.store._packs import _LENGTH, _NO_SEAL, _SEAL_AT
 
     length = _LENGTH + int.from_bytes(pack[:_LENGTH], "little")
     at = _LENGTH + _SEAL_AT

@@ -24,9 +24,9 @@ from hostile_support import bounded
 
 import perdure
 from perdure.errors import CheckpointFailedWarning, PerdureError, StoreError
+from perdure.inspect import check_policies
 from perdure.state import capture, diff
 from perdure.store import Store
-from perdure.upkeep import check_policies
 
 ERRORS = {
     errno.ENOSPC: "no space is left",

@@ -59,7 +59,7 @@ def test_changed_inputs_are_read_or_refused(fuzz: Fuzz, target: str) -> None:
 
 def test_a_planted_fault_is_found(fuzz: Fuzz, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that takes every number on trust: the fuzzer comes upon it."""
-    monkeypatch.setattr("perdure.store.manifest._whole", lambda value, what, where: value)
+    monkeypatch.setattr("perdure.store._manifest._whole", lambda value, what, where: value)
     seed = fuzz.seeds("checkpoint")[0]
     chance = random.Random(1)
 

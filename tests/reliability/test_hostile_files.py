@@ -31,8 +31,8 @@ import perdure
 from perdure import tree
 from perdure.errors import DamagedError, FormatError, PerdureError, RestoreError
 from perdure.state import capture, diff, restore
-from perdure.store import Store
-from perdure.store.sealed import _END, _SEAL, digest, seal, unseal
+from perdure.store import Store, unseal
+from perdure.store._checksummed_json import _END, _SEAL, digest, seal
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,7 @@ def test_pickles_sealed_and_inside_the_state(root: Path, tmp_path: Path) -> None
 
 
 def world_with_run(world: Any) -> dict[str, Any]:
-    from perdure.run import Progress
+    from perdure.run._run import Progress
 
     progress = Progress()
     progress.blueprint = np.zeros(0, np.uint8)
@@ -498,7 +498,7 @@ def test_a_list_of_checksums_that_leads_elsewhere(root: Path, line: str) -> None
     path = root / "best" / ".SHA256SUMS"
     path.write_text(path.read_text() + f"{'0' * 64}  {line}\n")
     with pytest.raises(DamagedError, match="is not a checksum and a name of a file beside it"):
-        perdure.policy.verify(root / "best")
+        perdure.persistence.policy_file.verify(root / "best")
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,10 @@ from damage_support import state_of
 from hostile_support import bounded
 
 from perdure.errors import PerdureError, PerdureWarning, StoreError
-from perdure.store import LocalBackend, Store
-from perdure.store.backend import GET_LIMIT
-from perdure.store.layout import LONGEST_CHUNK, Chunk, Extent, Page, dump_page, zero_chunk
-from perdure.store.packs import Compressor, New, PackWriter
-from perdure.store.sealed import digest, seal, unseal
+from perdure.store import GET_LIMIT, LocalBackend, Store, unseal
+from perdure.store._checksummed_json import digest, seal
+from perdure.store._layout import LONGEST_CHUNK, Chunk, Extent, Page, dump_page, zero_chunk
+from perdure.store._packs import Compressor, New, PackWriter
 
 _MEBI = 1 << 20
 _RECORD = 52
@@ -179,7 +178,7 @@ def test_a_few_bytes_that_stand_for_very_many_extents(root: Path) -> None:
 def test_a_checkpoint_that_would_have_too_many_extents_is_not_written(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perdure.store.planning.MOST_EXTENTS", 3)
+    monkeypatch.setattr("perdure.store._commit_plan.MOST_EXTENTS", 3)
     with Store.open(root, write=True, compression="none") as store:
         content = np.arange(5 * _MEBI // 8, dtype=np.int64)
         with pytest.raises(StoreError, match="5 pieces, and a checkpoint can have 3"):
@@ -352,7 +351,7 @@ def test_a_manifest_that_is_too_long_is_not_read(root: Path) -> None:
 def test_a_state_whose_manifest_would_be_too_long_is_not_committed(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perdure.store.store.GET_LIMIT", 10_000)
+    monkeypatch.setattr("perdure.store._store.GET_LIMIT", 10_000)
     names = {f"array {n}": np.full(1, n, np.uint8) for n in range(100)}
     with Store.open(root, write=True) as store:
         with pytest.raises(
@@ -368,7 +367,7 @@ def test_a_state_whose_manifest_would_be_too_long_is_not_committed(
 def test_very_many_small_arrays_do_not_make_a_header_that_is_not_read(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("perdure.store.packs._PACK_CHUNKS", 30)
+    monkeypatch.setattr("perdure.store._packs._PACK_CHUNKS", 30)
     names = {f"array {n}": np.full(1, n, np.uint8) for n in range(100)}
     with Store.open(root, write=True) as store:
         store.commit(state_of(names), step=3)

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from crash_cases import CASES, QUICK, Lost, explore, explore_whole, record_case
 
-from perdure.store import LocalBackend, publish
-from perdure.store.backend import Buffer
-from perdure.store.files import sync, sync_directory, temporary_name
+from perdure.persistence import versions
+from perdure.store import LocalBackend, sync, sync_directory, temporary_name
+from perdure.store.backends._base import Buffer
 
 Plant = pytest.MonkeyPatch
 
@@ -59,9 +59,9 @@ def sync_file(path: str) -> None:
     ],
 )
 def test_no_fsync_at_all(name: str, monkeypatch: Plant) -> None:
-    for module in ("local", "publish"):
+    for module in ("store.backends._local", "persistence.versions"):
         for function in ("sync", "sync_directory"):
-            monkeypatch.setattr(f"perdure.store.{module}.{function}", lambda _: None)
+            monkeypatch.setattr(f"perdure.{module}.{function}", lambda _: None)
     # Without any fsync everything is possible after the last operation: too much to go through, and soon found.
     assert finds(name, monkeypatch, whole=False)
 
@@ -143,35 +143,35 @@ def test_leftovers_are_not_removed(monkeypatch: Plant) -> None:
 
 
 def test_packs_that_nobody_needs_are_not_removed(monkeypatch: Plant) -> None:
-    monkeypatch.setattr("perdure.store.retention.sweep", lambda *_: None)
+    monkeypatch.setattr("perdure.store._retention.sweep", lambda *_: None)
     assert "a writer finds" in finds("commit and retention", monkeypatch, stays=True)
 
 
 def test_a_version_published_before_it_is_durable(monkeypatch: Plant) -> None:
-    sync_tree, make_best = publish._sync_tree, publish._make_best
+    sync_tree, make_best = versions._sync_tree, versions._make_best
 
     def switch(root: str, name: str, entries: list[str]) -> None:
         make_best(root, name, entries)
-        sync_tree(os.path.join(root, publish.POLICIES, name))
+        sync_tree(os.path.join(root, versions.POLICIES, name))
 
-    monkeypatch.setattr(publish, "_sync_tree", lambda directory: None)
-    monkeypatch.setattr(publish, "_make_best", switch)
+    monkeypatch.setattr(versions, "_sync_tree", lambda directory: None)
+    monkeypatch.setattr(versions, "_make_best", switch)
     assert "version 00000002 has" in finds("next publication", monkeypatch)
 
 
 def test_the_best_version_switched_before_its_links_are_durable(monkeypatch: Plant) -> None:
-    link = publish._link
+    link = versions._link
     held: list[tuple[str, str, str]] = []
 
     def best_first(root: str, name: str, target: str) -> None:
-        if name != publish.BEST:
+        if name != versions.BEST:
             held.append((root, name, target))
             return
         link(root, name, target)
         while held:
             link(*held.pop())
 
-    monkeypatch.setattr(publish, "_link", best_first)
+    monkeypatch.setattr(versions, "_link", best_first)
     assert "a reader sees" in finds("next publication", monkeypatch)
 
 
@@ -182,17 +182,17 @@ def test_a_link_removed_and_made_anew(monkeypatch: Plant) -> None:
             os.unlink(path)
         os.symlink(target, path)
 
-    monkeypatch.setattr(publish, "_link", link)
+    monkeypatch.setattr(versions, "_link", link)
     assert "a reader sees {}" in finds("next publication", monkeypatch)
 
 
 def test_a_version_removed_under_its_own_name(monkeypatch: Plant) -> None:
     def prune(root: Path, keep: object) -> None:
-        for name in publish.versions(root):
-            if name != publish.best(root):
-                shutil.rmtree(root / publish.POLICIES / name)
+        for name in versions.versions(root):
+            if name != versions.best(root):
+                shutil.rmtree(root / versions.POLICIES / name)
 
-    monkeypatch.setattr(publish, "prune", prune)
+    monkeypatch.setattr(versions, "prune", prune)
     assert "version 00000001 has" in finds("next publication", monkeypatch)
 
 
@@ -206,7 +206,7 @@ def test_files_written_where_readers_look(monkeypatch: Plant) -> None:
                 target = root / os.path.relpath(os.path.join(here, file), staging)
                 target.parent.mkdir(exist_ok=True)
                 shutil.copyfile(os.path.join(here, file), target)
-        publish.discard(staging)
+        versions.discard(staging)
 
-    monkeypatch.setattr(publish, "publish", write)
+    monkeypatch.setattr(versions, "publish", write)
     assert "a reader sees" in finds("first publication", monkeypatch)

@@ -35,9 +35,9 @@ from damage_support import (
 import perdure
 from perdure.cli import main
 from perdure.errors import LockedError, StoreError
-from perdure.store import Store, mending
+from perdure.inspect import _repair, check_policies, plan_repair, repair
+from perdure.store import Store
 from perdure.store.testing import FailingBackend
-from perdure.upkeep import check_policies, plan_repair, repair
 
 
 def command(*arguments: object, **more: Any) -> Result:
@@ -168,10 +168,10 @@ def test_after_any_damage_what_is_good_stays(root: Path) -> None:
             continue
         good = {number for number, content in before.read.items() if content is not None}
         backend = in_memory(damage.files)
-        plan = mending.plan(backend)
+        plan = _repair.plan(backend)
         assert backend.objects == damage.files, damage.what
         backend.lock(0)
-        mending.carry_out(backend, plan.steps)
+        _repair.carry_out(backend, plan.steps)
         backend.unlock()
         after = find(dict(backend.objects))
         kept = {number: content for number, content in after.read.items() if number in good}
@@ -183,7 +183,7 @@ def test_after_any_damage_what_is_good_stays(root: Path) -> None:
         if not plan.left:
             assert not after.problems, f"{damage.what}: {after.problems}"
             assert not [note for note in after.notes if "no checkpoint that can be read" in note.problem]
-        again = mending.plan(backend)
+        again = _repair.plan(backend)
         assert again.steps == [], f"{damage.what}: {again.steps}"
         assert again.left == plan.left
         assert not good or after.read.keys() >= good
@@ -192,7 +192,8 @@ def test_after_any_damage_what_is_good_stays(root: Path) -> None:
 
 
 def test_a_newer_format_is_left(root: Path) -> None:
-    from perdure.store.sealed import seal, unseal
+    from perdure.store import unseal
+    from perdure.store._checksummed_json import seal
 
     path = manifest(root, 3)
     body = unseal("manifest", path.read_bytes(), "")
@@ -462,19 +463,19 @@ def test_a_step_that_fails_leaves_the_run_no_worse() -> None:
     while True:
         at += 1
         backend = in_memory(damaged)
-        plan = mending.plan(backend)
+        plan = _repair.plan(backend)
 
         def fail(verb: str, name: str) -> None:
             raise StoreError(f"could not {verb} {name}")
 
         failing = FailingBackend(backend, at, fail)
         try:
-            mending.carry_out(failing, plan.steps)
+            _repair.carry_out(failing, plan.steps)
         except StoreError:
             between = find(dict(backend.objects))
             assert between.newest == good.newest
             assert {n: between.read[n] for n in (1, 2)} == {n: good.read[n] for n in (1, 2)}
-            mending.carry_out(backend, mending.plan(backend).steps)
+            _repair.carry_out(backend, _repair.plan(backend).steps)
             assert find(dict(backend.objects)).problems == []
         else:
             break

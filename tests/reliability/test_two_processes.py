@@ -24,7 +24,7 @@ from kills import Tally, readers
 from perdure import Run, World
 from perdure.errors import LockedError, PerdureWarning, StoreError
 from perdure.store import LocalBackend, Store
-from perdure.store import local as local_module
+from perdure.store.backends import _local as local_module
 
 
 @contextmanager

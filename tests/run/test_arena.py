@@ -4,7 +4,7 @@ import weakref
 
 import numpy as np
 
-from perdure import arena
+from perdure.snapshot import _arena
 
 MB = 1 << 20
 
@@ -19,7 +19,7 @@ def turn(memory, nbytes, pieces=4):
 
 
 def test_the_second_time_decides_how_much_there_is_and_from_then_on_it_is_the_same():
-    memory = arena.Arena()
+    memory = _arena.Arena()
     turn(memory, 40 * MB)  # the first checkpoint of a run writes everything
     turn(memory, 8 * MB)
     third, fourth = turn(memory, 8 * MB), turn(memory, 8 * MB)
@@ -28,7 +28,7 @@ def test_the_second_time_decides_how_much_there_is_and_from_then_on_it_is_the_sa
 
 
 def test_pieces_never_overlap_whatever_was_taken_before():
-    memory = arena.Arena()
+    memory = _arena.Arena()
     for nbytes in (3 * MB, 40 * MB, 2 * MB, 90 * MB, 90 * MB, 1 * MB):
         taken = turn(memory, nbytes, pieces=7)
         for i, one in enumerate(taken):
@@ -38,7 +38,7 @@ def test_pieces_never_overlap_whatever_was_taken_before():
 def test_memory_is_given_back_before_there_is_other_memory(monkeypatch):
     """There would be twice as much for a moment, and the peak is what a job is killed for."""
     made, alive = [], []
-    real = arena._mapped
+    real = _arena._mapped
 
     def mapped(nbytes):
         alive.append(sum(reference() is not None for reference in made))
@@ -46,8 +46,8 @@ def test_memory_is_given_back_before_there_is_other_memory(monkeypatch):
         made.append(weakref.ref(found.base.obj))
         return found
 
-    monkeypatch.setattr(arena, "_mapped", mapped)
-    memory = arena.Arena()
+    monkeypatch.setattr(_arena, "_mapped", mapped)
+    memory = _arena.Arena()
     for nbytes in (20 * MB, 20 * MB, 80 * MB, 80 * MB, 80 * MB):
         memory.begin()
         memory.take(nbytes)

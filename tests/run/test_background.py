@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import perdure
-from perdure import staging
 from perdure.errors import CheckpointFailedWarning, StoreError
+from perdure.snapshot import _stager
 from perdure.state import capture, diff
 from perdure.store import LocalBackend, Store
 
@@ -25,8 +25,8 @@ from perdure.store import LocalBackend, Store
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Arrays of some kilobytes are treated like large ones."""
-    monkeypatch.setattr(staging, "SMALL", 1 << 10)
-    monkeypatch.setattr(staging, "LEAST_CHUNK", 1 << 8)
+    monkeypatch.setattr(_stager, "SMALL", 1 << 10)
+    monkeypatch.setattr(_stager, "LEAST_CHUNK", 1 << 8)
 
 
 class Gate:
@@ -138,7 +138,7 @@ def test_what_is_trained_during_the_write_is_not_in_the_checkpoint(
 
 
 def test_rows_cost_what_they_are(tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(staging.CHECK_ROWS, "0")
+    monkeypatch.setenv(_stager.CHECK_ROWS, "0")
     world, rng = perdure.World(buffer=Buffer(20_000)), np.random.default_rng(0)
     world.buffer.data[:] = rng.random(world.buffer.data.shape)
     world.buffer.add(world.buffer.data[0].copy())
@@ -174,7 +174,7 @@ def test_rows_cost_what_they_are(tmp_path: Path, small: None, monkeypatch: pytes
 def test_a_cursor_that_lies_is_found_out(
     tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(staging.CHECK_ROWS, "1")
+    monkeypatch.setenv(_stager.CHECK_ROWS, "1")
     world, rng = perdure.World(buffer=Buffer(2_000)), np.random.default_rng(0)
     with perdure.Run(tmp_path / "run") as run:
         for step in range(1, 4):
@@ -192,7 +192,7 @@ def test_a_cursor_that_lies_is_found_out(
 def test_without_checking_a_lie_is_found_out_before_long(
     tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(staging.CHECK_ROWS, "0")
+    monkeypatch.setenv(_stager.CHECK_ROWS, "0")
     world, rng = perdure.World(buffer=Buffer(200_000)), np.random.default_rng(0)
     world.buffer.data[:] = rng.random(world.buffer.data.shape)
     world.buffer.add(world.buffer.data[0].copy())
@@ -382,7 +382,7 @@ def test_a_forked_child_leaves_it_to_its_parent(tmp_path: Path, gate: Gate) -> N
 def test_arrays_too_large_to_be_set_aside_are_written_while_the_training_waits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "MOST_STAGED", 10_000)
+    monkeypatch.setattr(_stager, "MOST_STAGED", 10_000)
     world = perdure.World(large=np.random.default_rng(0).random(100_000), small=np.arange(10))
     with perdure.Run(tmp_path / "run") as run:
         run.checkpoint(world, 1, wait=False)
@@ -398,19 +398,19 @@ def test_arrays_too_large_to_be_set_aside_are_written_while_the_training_waits(
 def test_a_buffer_too_large_to_be_set_aside_costs_what_changed_from_then_on(
     tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "MOST_STAGED", 100_000)
+    monkeypatch.setattr(_stager, "MOST_STAGED", 100_000)
     buffer = Buffer(100_000)
     buffer.add(np.ones(16))
     world = perdure.World(buffer=buffer)
     staged: list[int] = []
-    stage = staging.Stager.stage
+    stage = _stager.Stager.stage
 
-    def staging_of(stager: staging.Stager, state: Any) -> staging.Staging:
+    def staging_of(stager: _stager.Stager, state: Any) -> _stager.Staging:
         found = stage(stager, state)
         staged.append(found.nbytes if not found.live else -1)
         return found
 
-    monkeypatch.setattr(staging.Stager, "stage", staging_of)
+    monkeypatch.setattr(_stager.Stager, "stage", staging_of)
     with perdure.Run(tmp_path / "run") as run:
         run.checkpoint(world, 1)
         for step in (2, 3):

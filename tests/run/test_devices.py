@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import perdure
-from perdure import devices, staging
+from perdure.snapshot import _cuda, _stager
 from perdure.state import capture, diff
 from perdure.store import Store
 
@@ -60,14 +60,14 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> Recorded:
     made = Recorded()
     monkeypatch.setattr(torch, "get_device_module", lambda device: made)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: made.asked.append("kept"))
-    monkeypatch.setattr(staging, "_streams", lambda live: live.numel() > 2)
-    monkeypatch.setattr(devices, "pinned", lambda nbytes: np.empty(nbytes, np.uint8))
+    monkeypatch.setattr(_stager, "_streams", lambda live: live.numel() > 2)
+    monkeypatch.setattr(_cuda, "pinned", lambda nbytes: np.empty(nbytes, np.uint8))
     return made
 
 
 def test_the_copies_lie_between_what_was_asked_before_and_what_is_asked_next(recorded: Recorded) -> None:
     tensor, target = torch.arange(12, dtype=torch.float32).reshape(3, 4).t(), np.empty(48, np.uint8)
-    wait = devices.begin([(tensor, (1, 0), target)])
+    wait = _cuda.begin([(tensor, (1, 0), target)])
     assert recorded.asked == [
         "copies wait for training",
         "begin copies",

@@ -14,7 +14,7 @@ import pytest
 import perdure
 from perdure.errors import RestoreError
 from perdure.state import capture, restore
-from perdure.state.class_names import OWN_CLASSES, class_name
+from perdure.state._class_names import OWN_CLASSES, class_name
 
 
 @pytest.mark.parametrize(("name", "place"), OWN_CLASSES.items())
@@ -37,7 +37,7 @@ AGENT = "class {name}:\n    def __init__(self):\n        self.weights = [1.0]\n"
 
 @pytest.fixture
 def before_and_after(monkeypatch):
-    monkeypatch.setattr("perdure.state.class_names._renamed", {})
+    monkeypatch.setattr("perdure.state._class_names._renamed", {})
     old = _module("old_agents", AGENT.format(name="Old"))
     new = _module("new_agents", AGENT.format(name="New"))
     yield old, new

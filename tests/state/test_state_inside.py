@@ -9,8 +9,7 @@ from state_support import transported
 
 from perdure import tree
 from perdure.errors import CaptureError
-from perdure.state import State, capture, diff, register, restore
-from perdure.state.registry import register_first
+from perdure.state import State, capture, diff, register, register_first, restore
 
 
 class Keeper:

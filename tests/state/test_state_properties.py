@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from state_support import transported
 
-from perdure import outlines, parcel
 from perdure.state import capture, diff, restore
+from perdure.tree import _structure, message
 
 
 class Pair(NamedTuple):
@@ -146,12 +146,12 @@ _forms: dict[object, bytes] = {}
 def test_what_has_one_outline_has_one_form(values):
     for value in values:
         state = capture({"x": value})
-        form, numbers = parcel._form(state)
-        outline, taken, arrays = outlines.outline(state)
+        form, numbers = message._form(state)
+        outline, taken, arrays = _structure.outline(state)
         assert json.dumps(taken) == json.dumps(numbers)
         assert len(arrays) == len(json.loads(form)["blobs"])
         # Of all examples there have been.
         assert _forms.setdefault(outline, form) == form
         # Also where its form is known already.
         for _ in range(2):
-            assert diff(state, parcel.unpack(parcel.received(parcel.pack(state))), ignore=()) == []
+            assert diff(state, message.unpack(message.received(message.pack(state))), ignore=()) == []

@@ -23,8 +23,7 @@ import torch
 from state_support import moved, transported
 
 from perdure.errors import CaptureError, RestoreError
-from perdure.state import capture, register, restore, skip
-from perdure.state.registry import structural
+from perdure.state import capture, register, restore, skip, structural
 
 
 class Holder:
@@ -131,7 +130,7 @@ class BetterSimulator(Simulator):
 
 @pytest.mark.parametrize("by", [Simulator, f"{__name__}.Simulator"])
 def test_handlers_by_class_and_by_name(by):
-    from perdure.state import registry
+    from perdure.state import _registry
 
     restored = []
 
@@ -139,7 +138,7 @@ def test_handlers_by_class_and_by_name(by):
         restored.append(simulator)
         simulator._bytes = saved["content"].tobytes()
 
-    before = dict(registry._classes)
+    before = dict(_registry._classes)
     try:
         register(
             by,
@@ -159,9 +158,9 @@ def test_handlers_by_class_and_by_name(by):
         register(by, capture=lambda s: s._bytes, restore=write, create=lambda saved: Simulator(saved))
         assert moved([Simulator(b"x")], [])[0]._bytes == b"x"
     finally:
-        registry._classes.clear()
-        registry._classes.update(before)
-        registry._slot(Simulator)
+        _registry._classes.clear()
+        _registry._classes.update(before)
+        _registry._slot(Simulator)
 
 
 def test_a_handler_may_hand_over_objects_of_the_world():

@@ -11,8 +11,7 @@ import torch
 from state_support import moved, transported
 
 from perdure.errors import CaptureError, RestoreError
-from perdure.state import capture, diff, register, restore, rng
-from perdure.state.report import Report
+from perdure.state import Report, capture, diff, register, restore, rng
 
 
 def draw():
@@ -257,7 +256,7 @@ def test_forged_states_of_the_process(spoil):
     ],
 )
 def test_forged_states_of_generators(payload):
-    from perdure.state.capture import Walker
+    from perdure.state import Walker
 
     state = capture({"x": np.random.Philox(1)})
     state.root.fields["x"].payload = Walker().parts({"p": payload}).fields["p"]
@@ -267,7 +266,7 @@ def test_forged_states_of_generators(payload):
 
 
 def test_seed_sequences_are_bounded():
-    from perdure.state.capture import Walker
+    from perdure.state import Walker
 
     for name, number in (("pool_size", 1 << 40), ("n_children_spawned", 1 << 60), ("pool_size", 0)):
         state = capture({"x": np.random.SeedSequence(1)})

@@ -12,8 +12,8 @@ import pytest
 from store_support import as_nobody, killed_at, open_to_all
 
 from perdure.errors import StoreError
-from perdure.store import publish as publishing
-from perdure.store.publish import begin, best, clean, discard, next_version, prune, publish, versions
+from perdure.persistence import versions as publishing
+from perdure.persistence.versions import begin, best, clean, discard, next_version, prune, publish, versions
 
 CALLS = (
     "open",

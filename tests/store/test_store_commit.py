@@ -16,12 +16,11 @@ import torch
 from store_support import ArrayBlob, Arrays, arrays_of, commit, files_of, same, state_of
 
 from perdure.errors import DamagedCheckpointWarning, StoreError
-from perdure.store import CheckpointInfo, Store, packs, planning
-from perdure.store.reading import pack_sizes
-from perdure.store.sealed import seal, unseal
+from perdure.store import CheckpointInfo, Store, _commit_plan, _packs, pack_sizes, unseal
+from perdure.store._checksummed_json import seal
 from perdure.store.testing import MemoryBackend
 
-MIB = packs.CHUNK
+MIB = _packs.CHUNK
 
 
 @pytest.fixture
@@ -273,9 +272,9 @@ def test_disk_space_of_a_ring_buffer_is_bounded(
 ) -> None:
     """The bound that `commit` states: the packs of a checkpoint take at most twice what it needs of them, and
     some slack; and nothing is there that no checkpoint refers to."""
-    monkeypatch.setattr(packs, "CHUNK", 1 << 10)
-    monkeypatch.setattr(planning, "SLACK", 4 << 10)
-    monkeypatch.setattr(planning, "SMALL_PACK", 2 << 10)
+    monkeypatch.setattr(_packs, "CHUNK", 1 << 10)
+    monkeypatch.setattr(_commit_plan, "SLACK", 4 << 10)
+    monkeypatch.setattr(_commit_plan, "SMALL_PACK", 2 << 10)
     rng = np.random.default_rng(0)
     ring = rng.integers(0, 255, 100 << 10, dtype=np.uint8)
     position = 0

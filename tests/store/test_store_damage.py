@@ -14,9 +14,9 @@ import pytest
 from store_support import Arrays, arrays_of, commit, files_of, same
 
 from perdure.errors import DamagedCheckpointWarning, DamagedError, FormatError, PerdureError, PerdureWarning
-from perdure.store import Store
-from perdure.store.packs import decompress, stored_chunks
-from perdure.store.sealed import _END, _SEAL, digest, dump_json, load_json, seal, unseal
+from perdure.store import Store, unseal
+from perdure.store._checksummed_json import _END, _SEAL, digest, dump_json, load_json, seal
+from perdure.store._packs import decompress, stored_chunks
 
 
 def arrays_at(step: int) -> Arrays:

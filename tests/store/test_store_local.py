@@ -18,7 +18,7 @@ from store_support import Child, as_nobody, in_child, open_to_all
 
 from perdure.errors import DamagedError, LockedError, StoreError
 from perdure.store import LocalBackend, Store
-from perdure.store import files as files_module
+from perdure.store import _files as files_module
 from perdure.store.testing import BackendConformance, Connect, MemoryBackend
 
 

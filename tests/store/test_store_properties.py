@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from store_support import Arrays, arrays_of, same, state_of
 
-from perdure import staging
-from perdure.store import Store, layout, packs, planning
-from perdure.store.reading import pack_sizes
+from perdure.snapshot import _stager
+from perdure.store import Store, _commit_plan, _layout, _packs, pack_sizes
 
 NAMES = st.sampled_from(["a", "b", "c", "net.weight"])
 DTYPES = st.sampled_from(["u1", "f4", "f8", "?", "i8", "c16", "S3"])
@@ -26,13 +25,17 @@ class Machine(RuleBasedStateMachine):
         self.patch = pytest.MonkeyPatch()
         # Everything in miniature: so that all that happens to large arrays happens to these.
         for module, name, value in (
-            *((packs, "CHUNK", 64), (packs, "PACK_BYTES", 512), (packs, "LEAST_COMPRESSED", 32)),
-            *((layout, "PAGE_SPAN", 256), (planning, "_INLINE", 4)),
-            *((planning, "SLACK", 1 << 10), (planning, "SMALL_PACK", 700), (planning, "MOST_SMALL_PACKS", 3)),
-            *((staging, "SMALL", 40), (staging, "LARGE", 400), (staging, "LEAST_CHUNK", 24)),
+            *((_packs, "CHUNK", 64), (_packs, "PACK_BYTES", 512), (_packs, "LEAST_COMPRESSED", 32)),
+            *((_layout, "PAGE_SPAN", 256), (_commit_plan, "_INLINE", 4)),
+            *(
+                (_commit_plan, "SLACK", 1 << 10),
+                (_commit_plan, "SMALL_PACK", 700),
+                (_commit_plan, "MOST_SMALL_PACKS", 3),
+            ),
+            *((_stager, "SMALL", 40), (_stager, "LARGE", 400), (_stager, "LEAST_CHUNK", 24)),
         ):
             self.patch.setattr(module, name, value)
-        self.stager = staging.Stager()
+        self.stager = _stager.Stager()
         self.directory = tempfile.TemporaryDirectory()
         self.root = Path(self.directory.name)
         self.store = Store.open(self.root, write=True)
@@ -78,7 +81,7 @@ class Machine(RuleBasedStateMachine):
         sizes = pack_sizes(self.store._backend)
         needed = sum(used for array in manifest.arrays for _, used in array.usage())
         headers = 400 * sum(len(list(array.extents())) + 2 for array in manifest.arrays)
-        assert sum(sizes[pack] for pack in manifest.packs) <= 2 * needed + planning.SLACK + headers
+        assert sum(sizes[pack] for pack in manifest.packs) <= 2 * needed + _commit_plan.SLACK + headers
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())

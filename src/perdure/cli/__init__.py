@@ -47,7 +47,7 @@ class _Main(click.Group):
 
 
 def _fail(ctx: click.Context, error: PerdureError) -> NoReturn:
-    from perdure.store.manifest import NewerFormatError
+    from perdure.store import NewerFormatError
 
     error_line(f"perdure: {error}")
     ctx.exit(1 if isinstance(error, DamagedError) and not isinstance(error, NewerFormatError) else 2)

@@ -12,9 +12,8 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from perdure.check_env import UNCHECKED, CheckReport, SubjectError, check_subject, subject
 from perdure.cli.output import clean, console, print_json, text
-from perdure.environments.checking import CheckReport, SubjectError, check_subject, subject
-from perdure.environments.checking.report import UNCHECKED
 
 
 def check_environment(

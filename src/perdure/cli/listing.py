@@ -8,19 +8,8 @@ import socket
 from rich.text import Text
 
 from perdure.cli.output import age, console, count, error_line, print_json, score, size, table, text
-from perdure.cli.runs import (
-    DAMAGED,
-    EMPTY,
-    NEWER,
-    OK,
-    Look,
-    Seen,
-    find,
-    look,
-    run_document,
-    without_directory,
-)
 from perdure.errors import StoreError
+from perdure.inspect import DAMAGED, EMPTY, NEWER, OK, Look, Seen, find, look, run_document, without_directory
 
 _STYLES = {OK: "green", DAMAGED: "bold red", NEWER: "yellow", EMPTY: "yellow"}
 

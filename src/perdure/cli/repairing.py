@@ -11,10 +11,9 @@ import click
 from rich.text import Text
 
 from perdure.cli.output import clean, console, count, pairs, print_json, text
-from perdure.cli.runs import holder, without_directory
 from perdure.errors import LockedError, PerdureWarning
+from perdure.inspect import Plan, Step, holder, plan_repair, repair, without_directory
 from perdure.store import Problem
-from perdure.upkeep import Plan, Step, plan_repair, repair
 
 _COLOURS = {"restore": "green", "move": "green", "link": "green", "set aside": "yellow", "remove": "red"}
 

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.text import Text
 
 from perdure import tree
-from perdure.cli.leaves import Leaf, leaves_of
 from perdure.cli.listing import print_problems, state_of, values
 from perdure.cli.output import (
     clean,
@@ -27,12 +26,22 @@ from perdure.cli.output import (
     table,
     text,
 )
-from perdure.cli.runs import DAMAGED, NEWER, OK, Look, Seen, checkpoint_document, is_run, look, run_document
 from perdure.errors import DamagedError, StoreError
-from perdure.state.patterns import matches
-from perdure.store import LocalBackend
-from perdure.store.manifest import NewerFormatError, library_versions
-from perdure.store.reading import Catalog
+from perdure.inspect import (
+    DAMAGED,
+    NEWER,
+    OK,
+    Leaf,
+    Look,
+    Seen,
+    checkpoint_document,
+    is_run,
+    leaves_of,
+    look,
+    run_document,
+)
+from perdure.state import matches
+from perdure.store import Catalog, LocalBackend, NewerFormatError, library_versions
 
 
 @dataclass

@@ -11,13 +11,18 @@ from rich.console import Console
 from rich.text import Text
 
 from perdure.cli.output import clean, console, count, pairs, print_json, reading_bar, size, text
-from perdure.cli.runs import holder, without_directory
 from perdure.errors import DamagedError, PerdureWarning, StoreError
-from perdure.store import LocalBackend, Problem, Store
-from perdure.store.manifest import CHECKPOINTS, RUN_FILE, NewerFormatError
-from perdure.store.packs import PACKS
-from perdure.store.reading import Catalog
-from perdure.upkeep import check_policies
+from perdure.inspect import check_policies, holder, without_directory
+from perdure.store import (
+    CHECKPOINTS,
+    PACKS,
+    RUN_FILE,
+    Catalog,
+    LocalBackend,
+    NewerFormatError,
+    Problem,
+    Store,
+)
 
 _AGAIN = 2
 

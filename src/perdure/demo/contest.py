@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from perdure.errors import PerdureError
-from perdure.store.files import TEMPORARY
+from perdure.store import TEMPORARY
 
 #: A child that says nothing for so many seconds is taken to hang.
 PATIENCE = 120.0

@@ -15,7 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList, Progr
 
 from perdure.persistence import PolicyPersistence
 from perdure.run import Run
-from perdure.state.registry import leave_out, skip
+from perdure.state import leave_out, skip
 from perdure.store import Retention
 from perdure.world import World
 

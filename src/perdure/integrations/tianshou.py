@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from tianshou.trainer import InfoStats, OfflineTrainer, Trainer, TrainerParams
 
-from perdure.environments.resumable import Resumable
+from perdure.environments import Resumable
 from perdure.errors import NotCapturedWarning, NotPicklableError
 from perdure.persistence import PersistenceGroup, PolicyPersistence
 from perdure.run import Run
-from perdure.state.registry import leave_out, skip
+from perdure.state import leave_out, skip
 from perdure.store import Retention
 from perdure.world import World
 

@@ -16,9 +16,12 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.state.attributes import attributes_of
-from perdure.state.registry import (
+from perdure.state import (
     Adapter,
+    Cursor,
+    Ring,
+    RowWriter,
+    attributes_of,
     leave_out,
     rebuildable,
     refuse,
@@ -27,7 +30,7 @@ from perdure.state.registry import (
     skip,
     tensor_like,
 )
-from perdure.state.rows import Cursor, Ring, RowWriter, declare_rows, leaves
+from perdure.state.buffers import declare_rows, leaves
 from perdure.tree import Array, Items, Node, Object, Value
 
 _BUFFERS = "torchrl.data.replay_buffers.replay_buffers"

@@ -1,31 +1,83 @@
-"""Live objects and their state: capture, restore, compare. Knows no files."""
+"""Live objects and their state: capture it, restore it, compare it. Knows no files.
 
-from perdure.environments import knowledge as _knowledge
-from perdure.environments import workers as _workers
-from perdure.state import adapters as _adapters
-from perdure.state import common as _common
-from perdure.state.capture import capture
-from perdure.state.class_names import renamed
-from perdure.state.diff import CLOCKS, Difference, diff
-from perdure.state.registry import rebuildable, register, skip
-from perdure.state.report import Report
-from perdure.state.restore import check, restore
-from perdure.state.rows import register_rows
+`capture` walks from a world's parts through attributes and containers and makes a `State` tree. `restore` writes a
+tree into objects that the script has built anew: it matches everything first and changes nothing until all of it fits.
+
+Vocabulary:
+
+- *part*: a named object of the world; *path*: where something is below a part.
+- *handler*: functions that capture and restore objects whose state Python cannot see (`register`).
+- *adapter*: named fields by which objects are walked whose state is not simply their attributes.
+- *structural*: what only the script builds; a checkpoint never creates it.
+- *rows*: the rows of a replay buffer, and the cursor that says which were written (`register_rows`).
+
+What is known of a library's classes is registered by dotted name, in a module that is imported when a class of that
+library is first met.
+"""
+
+from perdure.state import _builtin_rules, _torch_rules, buffers, rng
+from perdure.state._aliasing import LiveArray as LiveArray
+from perdure.state._aliasing import address as address
+from perdure.state._aliasing import content as content
+from perdure.state._attributes import attributes_of
+from perdure.state._capture import Walker as Walker
+from perdure.state._capture import capture
+from perdure.state._capture import parts_of as parts_of
+from perdure.state._class_names import module_of as module_of
+from perdure.state._class_names import renamed
+from perdure.state._diff import CLOCKS, Difference, diff
+from perdure.state._patterns import matches as matches
+from perdure.state._registry import (
+    Adapter,
+    Handler,
+    leave_out,
+    rebuildable,
+    refuse,
+    register,
+    register_adapter,
+    register_handler,
+    skip,
+    structural,
+    tensor_like,
+)
+from perdure.state._registry import finders as finders
+from perdure.state._registry import is_environment as is_environment
+from perdure.state._registry import known as known
+from perdure.state._registry import register_first as register_first
+from perdure.state._registry import slots as slots
+from perdure.state._report import Report
+from perdure.state.buffers import Cursor, Ring, RowWriter, register_rows
+from perdure.state.restoring import check, restore
+from perdure.state.restoring import unassignable as unassignable
 from perdure.tree import State
 
 __all__ = [
     "CLOCKS",
+    "Adapter",
+    "Cursor",
     "Difference",
+    "Handler",
     "Report",
+    "Ring",
+    "RowWriter",
     "State",
+    "attributes_of",
+    "buffers",
     "capture",
     "check",
     "diff",
+    "leave_out",
     "rebuildable",
+    "refuse",
     "register",
+    "register_adapter",
+    "register_handler",
     "register_rows",
     "renamed",
     "restore",
+    "rng",
     "skip",
+    "structural",
+    "tensor_like",
 ]
-del _adapters, _common, _knowledge, _workers
+del _builtin_rules, _torch_rules

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from perdure.errors import RestoreError
-from perdure.state.class_names import class_name
-from perdure.state.registry import register, skip
+from perdure.state._class_names import class_name
+from perdure.state._registry import register, skip
 from perdure.tree import Object
 
 #: The name under which the process's generators stand beside the world's parts.

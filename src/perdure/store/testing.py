@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable, Iterator
 import pytest
 
 from perdure.errors import DamagedError, LockedError, StoreError
-from perdure.store.backend import Backend, Buffer, Entry, check_name
+from perdure.store._files import Buffer
+from perdure.store.backends import Backend, Entry, check_name
 
 Connect = Callable[[], Backend]
 

@@ -1,0 +1,194 @@
+"""The side of an environment that Python sees, taken at one moment and put back at a later one.
+
+What lies in native code is left out here, and left alone when the rest is put back: it is for a replay to bring it
+back. Knows states and live objects; neither environments nor files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from perdure import tree
+from perdure.state import Handler, Report, Walker, content, known, restore, rng
+from perdure.tree import Array, Items, Node, Object, Path, Skipped, State
+
+_NATIVE = Skipped("native code")
+
+
+class _PythonSide(Walker):
+    """A walk that leaves out what another one would refuse."""
+
+    def __init__(self, skip: Sequence[str]) -> None:
+        super().__init__(skip)
+        self.left: list[Path] = []
+
+    def _refuse(self, value: Any, path: Path, reason: str) -> Node:
+        if isinstance(known(type(value)).entry, Handler):
+            return super()._refuse(value, path, reason)
+        self.left.append(path)
+        return _NATIVE
+
+
+def take(
+    parts: Mapping[str, Any], skip: Sequence[str] = (), *, generators: bool = False
+) -> tuple[State, list[Path]]:
+    """The state of all that can be reached from `parts` in Python, as a copy; and the paths that were left out.
+
+    :param skip: paths to leave out, with `*` and `?` as wildcards.
+    :param generators: whether the process's random generators belong to it.
+    :raises CaptureError: if a handler fails.
+    """
+    with _uncollected():
+        walker = _PythonSide(skip)
+        process = {rng.PART: rng.Process(rng.get_state())} if generators else {}
+        state = State(walker.parts({**parts, **process}))
+        walker.finish()
+        for node in arrays(state):
+            if node.base is None:
+                node.data = _copy(node.data)
+    return state, walker.left
+
+
+def put(state: State, parts: Mapping[str, Any], skip: Sequence[str] = ()) -> Report:
+    """Write a state that `take` returned into the objects of `parts`, as far as it fits; the rest is in the report.
+
+    :param parts: a dict of live objects; a part that can only be replaced as a whole is replaced in it.
+    """
+    live = State(_PythonSide(skip).parts(parts))
+    with _without_native(state, live):
+        return restore(state, parts, strict=False, skip=skip)
+
+
+def kept(state: State) -> State:
+    """The same state with its arrays in memory: files that it was read from may go."""
+    for node in arrays(state):
+        if node.base is None and not isinstance(node.data, np.ndarray | torch.Tensor):
+            node.data = _copy(content(node))
+            order = node.order
+            back = tuple(sorted(range(len(order)), key=lambda axis, order=order: order[axis]))  # type: ignore[misc]
+            data: Any = node.data
+            node.data = data.permute(back) if isinstance(data, torch.Tensor) else data.transpose(back)
+    return state
+
+
+def arrays(state: State) -> Iterator[Array]:
+    """Every array of a state, once."""
+    seen: set[int] = set()
+    todo: list[Any] = [state.root]
+    while todo:
+        node = todo.pop()
+        if isinstance(node, Node) and id(node) not in seen:
+            seen.add(id(node))
+            if isinstance(node, Array):
+                yield node
+            todo.extend(child for _, child, *_ in tree.edges(node))
+
+
+def _copy(data: Any) -> Any:
+    if isinstance(data, torch.Tensor):
+        return data.detach().clone()
+    return np.copy(data, order="K")
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without garbage collection, which the many small objects of a walk would set off for nothing."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+# -- containers of native objects ----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _without_native(saved: State, live: State) -> Iterator[None]:
+    """While entered, `saved` leaves out the containers that could not be filled as they were.
+
+    A list of bodies of a physics engine can be filled element by element where the live list is as long; otherwise it
+    stays as it is: some of its elements cannot be made, and to lose the others would be worse.
+    """
+    cut: list[tuple[Any, Any, Any]] = []
+    try:
+        for holder, slot, child in _misfits(saved, live):
+            cut.append((holder, slot, child))
+            holder[slot] = (child[0], _NATIVE) if isinstance(child, tuple) else _NATIVE
+        yield
+    finally:
+        for holder, slot, child in reversed(cut):
+            holder[slot] = child
+
+
+def _misfits(saved: State, live: State) -> list[tuple[Any, Any, Any]]:
+    found = []
+    seen: set[int] = set()
+    todo: list[tuple[Any, Any]] = [(saved.root, live.root)]
+    while todo:
+        node, other = todo.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        for holder, slot, child, across in _slots(node, other):
+            inner = child[1] if isinstance(child, tuple) else child
+            if isinstance(inner, Items | tree.Mapping) and not _fits(inner, across) and _is_native(inner):
+                found.append((holder, slot, child))
+            elif isinstance(inner, Items | tree.Mapping | Object):
+                todo.append((inner, across))
+    return found
+
+
+def _slots(node: Any, other: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Each place of a node: where it is kept, what is there, and what the live side has at the same place."""
+    if isinstance(node, Object):
+        fields = other.fields if isinstance(other, Object) else {}
+        for name, child in node.fields.items():
+            yield node.fields, name, child, fields.get(name)
+    elif isinstance(node, Items):
+        items = other.items if isinstance(other, Items) else []
+        for position, child in enumerate(node.items):
+            yield node.items, position, child, items[position] if position < len(items) else None
+    elif isinstance(node, tree.Mapping):
+        pairs = {key: child for key, child in other.pairs if not _is_node(key)} if _is_mapping(other) else {}
+        for position, (key, child) in enumerate(node.pairs):
+            yield node.pairs, position, (key, child), None if _is_node(key) else pairs.get(key)
+
+
+def _is_node(key: Any) -> bool:
+    return isinstance(key, Node)
+
+
+def _is_mapping(node: Any) -> bool:
+    return isinstance(node, tree.Mapping)
+
+
+def _fits(node: Any, other: Any) -> bool:
+    if type(other) is not type(node) or other.type != node.type or node.type in ("set", "frozenset"):
+        return False
+    if isinstance(node, Items):
+        return len(node.items) == len(other.items)
+    keys = [key for key, _ in node.pairs]
+    return not any(map(_is_node, keys)) and keys == [key for key, _ in other.pairs]
+
+
+def _is_native(node: Any) -> bool:
+    """Whether a node holds something that was left out, itself or in containers."""
+    match node:
+        case Skipped():
+            return True
+        case Object():
+            return any(isinstance(child, Skipped) for child in node.fields.values())
+        case Items():
+            return any(map(_is_native, node.items))
+        case tree.Mapping():
+            return any(_is_native(key) or _is_native(child) for key, child in node.pairs)
+    return False

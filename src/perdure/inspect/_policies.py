@@ -1,0 +1,214 @@
+"""The whole directory of a run: what is wrong with it beside its checkpoints, and its repair.
+
+It joins the store, the published policies and what a process that died left half-written, as they lie in one directory.
+It knows no live objects, and prints nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+
+from perdure.errors import DamagedError, StoreError
+from perdure.inspect._repair import Plan, Step, carry_out, plan
+from perdure.persistence import policy_file, versions
+from perdure.store import CHECKPOINTS, PACKS, TEMPORARY, LocalBackend, Problem, explained, sync_directory
+
+__all__ = ["Plan", "Step", "check_policies", "plan_repair", "repair"]
+
+_LOST = "the policy of this version cannot be used"
+
+
+def check_policies(directory: str) -> list[Problem]:
+    """What is wrong with the published policies, what handlers wrote with them, and the links to the best one.
+
+    :param directory: of a run.
+    """
+    return [Problem(name, problem, _LOST) for name, problem, _ in _damaged(directory)] + _links(directory)
+
+
+def plan_repair(directory: str) -> Plan:
+    """What :func:`repair` would do with the run in `directory`. Changes nothing, and takes no lock.
+
+    What is planned while another process writes there may look different afterwards.
+
+    :raises StoreError: if there is no run, or it cannot be read.
+    :raises FormatError: if a newer Perdure wrote it.
+    """
+    made = plan(LocalBackend(directory))
+    _plan_policies(directory, made)
+    for file in _leftovers(directory):
+        reason = "a process that died has left it half-written"
+        made.steps.append(Step("remove", file, reason, "nothing is lost", harmless=True))
+    return made
+
+
+def repair(directory: str, steps: Sequence[Step], wait: float = 5.0) -> None:
+    """Do what :func:`plan_repair` planned, if it is still what is to be done.
+
+    Whoever is killed on the way leaves a run that is no worse; planning again gives what is left to do.
+
+    :param wait: for how many seconds to wait for another writer to end.
+    :raises LockedError: if another process writes to the run.
+    :raises StoreError: if the run has changed in the meantime, or something cannot be removed.
+    """
+    backend = LocalBackend(directory)
+    backend.lock(wait)
+    try:
+        # Taking the lock removes leftovers by itself, and a version may have been published meanwhile.
+        now = set(plan_repair(directory).steps)
+        changed = [step for step in steps if step not in now and not _is_leftover(step.file)]
+        if changed:
+            raise StoreError(
+                f"{directory} has changed since the repair was planned ({changed[0].file}); nothing was done. "
+                "Plan it again"
+            )
+        done_by_store = [step for step in steps if not _is_of_policies(step) and not _is_leftover(step.file)]
+        carry_out(backend, done_by_store)
+        for step in steps:
+            if step.act == "link":
+                versions.make_best(directory, os.path.basename(step.target))
+            elif step.file == versions.BEST:
+                versions.unlink_best(directory)
+            elif _is_of_policies(step) and not _is_leftover(step.file):
+                versions.retire(directory, os.path.basename(step.file), keep=step.act == "set aside")
+        _remove_leftovers(directory)
+        versions.clean(directory)
+    finally:
+        backend.unlock()
+
+
+# -- policies ------------------------------------------------------------------------------------------------
+
+
+def _damaged(directory: str) -> Iterator[tuple[str, str, bool]]:
+    """Damaged versions: the directory relative to the run's, what is wrong, and whether that is proven."""
+    for version in versions.versions(directory):
+        name = f"{versions.POLICIES}/{version}"
+        path = os.path.join(directory, name)
+        try:
+            policy_file.verify(path)
+            if not os.path.lexists(os.path.join(path, policy_file.CHECKSUMS)) and os.path.isdir(path):
+                yield (
+                    name,
+                    f"{os.path.join(path, policy_file.CHECKSUMS)} is missing: nothing can be checked",
+                    False,
+                )
+        except DamagedError as error:
+            yield name, str(error), not isinstance(error.__cause__, OSError)
+        except OSError as error:
+            # Removed by a writer in the meantime, or not to be read just now.
+            if os.path.isdir(path):
+                yield name, f"{path} cannot be read: {error.strerror}", False
+
+
+def _links(directory: str) -> list[Problem]:
+    """What is wrong with the links that lead to the best version."""
+    place = os.path.join(directory, versions.BEST)
+    best = versions.best(directory)
+    if best is not None:
+        missing = [
+            name
+            for name in sorted(versions.visible(directory, best))
+            if not os.path.lexists(os.path.join(directory, name))
+        ]
+        return [
+            Problem(
+                name, f"{os.path.join(directory, name)} is missing", f"it is {versions.BEST}/{name}", True
+            )
+            for name in missing
+        ]
+    if os.path.lexists(place):
+        problem = f"{place} does not lead to a version in {versions.POLICIES}/"
+        return [Problem(versions.BEST, problem, _UNSEEN)]
+    if numbered := _numbered(directory):
+        # So it is also if the very first publication was killed just before its last step.
+        problem = f"{place} is missing, and there is {versions.POLICIES}/{numbered[-1]}"
+        return [Problem(versions.BEST, problem, _UNSEEN, harmless=True)]
+    return []
+
+
+_UNSEEN = "the best policy is not where users look for it, until the next one is published"
+
+
+def _numbered(directory: str) -> list[str]:
+    """The versions that were the best when they were published; those of epochs have other names."""
+    return [version for version in versions.versions(directory) if version.isdigit()]
+
+
+def _plan_policies(directory: str, made: Plan) -> None:
+    best = versions.best(directory)
+    out: set[str] = set()
+    for name, problem, proven in _damaged(directory):
+        version = os.path.basename(name)
+        if not proven:
+            made.left.append(Problem(name, problem, "it is left as it is: nothing proves that it is damaged"))
+            continue
+        out.add(version)
+        good = _has_good(directory, name)
+        meaning = f"its other files are kept in {versions.POLICIES}/{versions.FOUND}…" if good else _LOST
+        made.steps.append(Step("set aside" if good else "remove", name, problem, meaning))
+    links = _links(directory)
+    good_ones = [version for version in _numbered(directory) if version not in out]
+    wanted = best if best not in out else None
+    wanted = wanted or next(reversed(good_ones), None)
+    place = os.path.join(directory, versions.BEST)
+    if os.path.lexists(place) and not os.path.islink(place):
+        made.left += [Problem(versions.BEST, each.problem, "move it away by hand") for each in links]
+        return
+    if not links and best not in out:
+        return
+    reason = links[0].problem if links else f"{place} leads to a damaged version"
+    harmless = all(problem.harmless for problem in links) and best not in out
+    if wanted is not None:
+        target = f"{versions.POLICIES}/{wanted}"
+        made.steps.append(Step("link", versions.BEST, reason, "nothing is lost", target, harmless))
+    elif best is None and os.path.islink(place):
+        made.steps.append(Step("remove", versions.BEST, reason, _UNSEEN, harmless=harmless))
+
+
+def _has_good(directory: str, version: str) -> bool:
+    """Whether some file of a damaged version is still as it was written, or may be."""
+    path = os.path.join(directory, version)
+    try:
+        return any(policy_file.is_as_written(path, name) for name in policy_file.read_checksums(path))
+    except (DamagedError, OSError):
+        # The list itself is damaged.
+        return any(set(files) - {policy_file.CHECKSUMS} for _, _, files in os.walk(path))
+
+
+def _is_of_policies(step: Step) -> bool:
+    return step.file == versions.BEST or step.file.startswith(f"{versions.POLICIES}/")
+
+
+# -- what a process that died left -----------------------------------------------------------------------------
+
+
+def _leftovers(directory: str) -> list[str]:
+    found = []
+    for folder in ("", CHECKPOINTS, PACKS, versions.POLICIES):
+        path = os.path.join(directory, folder)
+        with suppress(FileNotFoundError, NotADirectoryError), explained("list", path):
+            if folder and not stat.S_ISDIR(os.lstat(path).st_mode):
+                continue
+            found += [os.path.join(folder, name) for name in os.listdir(path) if name.startswith(TEMPORARY)]
+    return sorted(found)
+
+
+def _is_leftover(file: str) -> bool:
+    return os.path.basename(file).startswith(TEMPORARY)
+
+
+def _remove_leftovers(directory: str) -> None:
+    for file in _leftovers(directory):
+        path = os.path.join(directory, file)
+        if os.path.isdir(path) and not os.path.islink(path):
+            # It may have been a version, renamed and not synced.
+            sync_directory(os.path.dirname(path))
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+        sync_directory(os.path.dirname(path))

@@ -1,0 +1,31 @@
+"""Events, handlers and groups, and the policy's files: what the reference API calls persistence.
+
+A `Persistence` handler is told when to persist and when to restore (`PersistEvent`, `RestoreEvent`); a
+`PersistenceGroup` tells several. `PolicyPersistence` writes the policy, as a whole or as its state dict;
+`load_policy` reads such a file again and runs nothing that was not trusted.
+
+Vocabulary: *version*: one directory of files that were persisted together, published as a whole (the module
+`versions`); *best*: the version that `policy.pt` at the top of a run belongs to.
+"""
+
+from perdure.persistence import versions as versions
+from perdure.persistence._persistence import (
+    Persistence,
+    PersistenceGroup,
+    PersistEvent,
+    PolicyPersistence,
+    RestoreEvent,
+)
+from perdure.persistence.policy_file import TDevice, load_policy
+from perdure.world import World
+
+__all__ = [
+    "PersistEvent",
+    "Persistence",
+    "PersistenceGroup",
+    "PolicyPersistence",
+    "RestoreEvent",
+    "TDevice",
+    "World",
+    "load_policy",
+]

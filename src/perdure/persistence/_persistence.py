@@ -1,0 +1,238 @@
+"""Events and handlers: what is saved and restored together with the policy.
+
+Handlers know `world.persist_path` and nothing else. While an event is handled, the world's
+`persist_directory` is a fresh staging directory: all that they write becomes visible together, or not at all.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from perdure.errors import RestoreError
+from perdure.persistence._allowlist import Trusted
+from perdure.persistence._publish_version import link_epoch, published
+from perdure.persistence.policy_file import TDevice, load_module, load_state_dict, save_module, verify
+from perdure.world import World
+
+log = logging.getLogger(__name__)
+
+
+class PersistEvent(Enum):
+    """The events that handlers can react to when something is saved."""
+
+    PERSIST_POLICY = "persist_policy"
+    """The policy network is persisted, because a new best was found."""
+
+
+class RestoreEvent(Enum):
+    """The events that handlers can react to when something is restored."""
+
+    RESTORE_POLICY = "restore_policy"
+    """The policy network's parameters are restored."""
+
+
+class Persistence(ABC):
+    """A handler: persists and restores what belongs to an experiment, beside the policy.
+
+    Subclass it and write to ``world.persist_path(name)``, read from ``world.restore_path(name)``. Ignore
+    events that you do not know: later versions may have more. Ask the world for a path each time and do not
+    keep it: while persisting, it leads to a new and empty directory whose files are published together (so
+    create the subdirectories you need, and do not expect to find the files of the last time).
+    """
+
+    @abstractmethod
+    def persist(self, event: PersistEvent, world: World) -> None:
+        """Write what belongs to `event`."""
+
+    @abstractmethod
+    def restore(self, event: RestoreEvent, world: World) -> None:
+        """Read back what belongs to `event`, into the world's objects."""
+
+
+class PersistenceGroup(Persistence):
+    """Several handlers as one, applied in order.
+
+    Persisting on its own, it publishes what its handlers write at once, together with the rest of the present
+    version. Within a :class:`PolicyPersistence` it is part of that one's publication.
+
+    :param p: the handlers.
+    :param enabled: whether anything is persisted; restoring is always enabled.
+    """
+
+    def __init__(self, *p: Persistence, enabled: bool = True) -> None:
+        self.items = p
+        self.enabled = enabled
+
+    def persist(self, event: PersistEvent, world: World) -> None:
+        """Let every handler persist, in order. If one of them fails, the files of all stay as they were."""
+        if not self.enabled:
+            return
+        with published(world, carry_over=True):
+            for item in self.items:
+                item.persist(event, world)
+
+    def restore(self, event: RestoreEvent, world: World) -> None:
+        """Let every handler restore, in order."""
+        for item in self.items:
+            item.restore(event, world)
+
+
+class PolicyPersistence:
+    """Saves and restores the policy, and tells a handler when it does.
+
+    :param additional_persistence: is told whenever this object persists or restores.
+    :param enabled: whether anything is persisted; restoring is always enabled.
+    :param mode: what is saved of the policy.
+    :param trust: what a file may use when it is restored, beyond the classes of the policy that it is
+        restored into: classes and functions, their dotted names, or packages (every class defined in them).
+    """
+
+    class Mode(Enum):
+        """What is saved of the policy."""
+
+        POLICY_STATE_DICT = "policy_state_dict"
+        """Only the state dictionary. Restoring needs a structurally equivalent policy to load it into."""
+        POLICY = "policy"
+        """The entire policy, which :func:`perdure.load_policy` loads without an environment. It must be
+        picklable in its entirety, and may stop loading when its classes are moved or renamed."""
+
+        def get_filename(self) -> str:
+            """The name of the file in which a policy is saved in this mode."""
+            return f"{self.value}.pt"
+
+    def __init__(
+        self,
+        additional_persistence: Persistence | None = None,
+        enabled: bool = True,
+        mode: Mode = Mode.POLICY,
+        *,
+        trust: Iterable[Trusted] = (),
+    ) -> None:
+        self.additional_persistence = additional_persistence
+        self.enabled = enabled
+        self.mode = mode
+        self.trust = trust if isinstance(trust, str) or not isinstance(trust, Iterable) else tuple(trust)
+
+    def persist(self, policy: torch.nn.Module, world: World) -> None:
+        """Save the policy to ``world.persist_path(mode.get_filename())``, then tell `additional_persistence`.
+
+        Their files become visible together. If anything fails, those of the last time stay.
+
+        :raises NotPicklableError: in mode POLICY, naming the attribute that cannot be pickled.
+        """
+        if self.enabled:
+            with published(world):
+                self._save(policy, world)
+
+    def restore(self, policy: torch.nn.Module, world: World, device: TDevice) -> None:
+        """Load ``world.restore_path(mode.get_filename())`` into `policy`, then tell the other handler.
+
+        :param device: where the file's tensors are loaded; the policy stays on the device where it is.
+        :raises UntrustedError: if the file uses what is not allowed for; nothing of it was run.
+        :raises RestoreError: if it does not fit the policy, which is then as it was.
+        :raises DamagedError: if this file or a handler's next to it is not as it was written.
+        """
+        path = world.restore_path(self.mode.get_filename())
+        if not os.path.exists(path):
+            raise FileNotFoundError(self._missing(path, world))
+        log.info("Restoring the policy from %s", path)
+        verify(os.path.dirname(os.path.realpath(path)))
+        if self.mode is self.Mode.POLICY:
+            state = load_module(path, device, live=policy, trust=self.trust).state_dict()
+        else:
+            state = load_state_dict(path, device, trust=self.trust)
+        _load_into(policy, state, path)
+        if self.additional_persistence is not None:
+            self.additional_persistence.restore(RestoreEvent.RESTORE_POLICY, world)
+
+    def get_save_best_fn(self, world: World) -> Callable[[torch.nn.Module], None]:
+        """The callback that a trainer calls with the policy when it is a new best."""
+
+        def save_best_fn(policy: torch.nn.Module) -> None:
+            self.persist(policy, world)
+
+        return save_best_fn
+
+    def get_save_checkpoint_fn(self, world: World) -> Callable[[int, int, int], str] | None:
+        """The callback that a trainer calls as ``f(epoch, env_step, gradient_step)``; None if disabled.
+
+        It saves the world's algorithm (or its policy, if it has no algorithm) and returns the path,
+        ``policy_epoch_7.pt``: a link into a directory of that epoch, where the handlers' files are as well.
+        That directory may be a `restore_directory`.
+        """
+        if not self.enabled:
+            return None
+
+        def save_checkpoint_fn(epoch: int, env_step: int, gradient_step: int) -> str:
+            file = Path(self.mode.get_filename())
+            path = world.persist_path(f"{file.stem}_epoch_{epoch}{file.suffix}")
+            with published(world, epoch=epoch) as version:
+                self._save(_algorithm(world), world)
+            link_epoch(path, version, file.name, epoch)
+            return path
+
+        return save_checkpoint_fn
+
+    def _save(self, policy: torch.nn.Module, world: World) -> None:
+        path = world.persist_path(self.mode.get_filename())
+        log.info("Saving the policy in %s", path)
+        if self.mode is self.Mode.POLICY:
+            save_module(policy, path)
+        else:
+            torch.save(policy.state_dict(), path)
+        if self.additional_persistence is not None:
+            self.additional_persistence.persist(PersistEvent.PERSIST_POLICY, world)
+
+    def _missing(self, path: str, world: World) -> str:
+        for mode in self.Mode:
+            if os.path.exists(world.restore_path(mode.get_filename())):
+                use = f"use PolicyPersistence(mode=PolicyPersistence.Mode.{mode.name})"
+                return f"there is no {path}, but {mode.get_filename()} beside it: {use}."
+        return f"there is no {path}. Is restore_directory the directory of a run that has saved a policy?"
+
+
+def _algorithm(world: World) -> torch.nn.Module:
+    for part in ("algorithm", "policy"):
+        found: Any = getattr(world, part, None)
+        if isinstance(found, torch.nn.Module):
+            return found
+    raise ValueError(
+        "there is nothing to save: the world has neither an algorithm nor a policy that is a torch.nn.Module."
+        " Assign it, world.algorithm = ..., before the first checkpoint."
+    )
+
+
+def _load_into(policy: torch.nn.Module, state: dict[str, Any], path: str) -> None:
+    before = copy.deepcopy(policy.state_dict())
+    try:
+        policy.load_state_dict(copy.copy(state))  # a copy: some classes take their own entries out of it
+    except Exception as error:
+        policy.load_state_dict(before)
+        raise RestoreError(
+            f"{path} does not fit the policy, which was left as it was. {_misfit(before, state) or error} "
+            "Build the policy as it was built when the file was written: the same classes, layers and sizes."
+        ) from error
+
+
+def _misfit(live: dict[str, Any], state: dict[str, Any]) -> str:
+    """What of the state dictionary does not fit, in words; empty if it is none of this."""
+    missing = [key for key in live if key not in state]
+    unexpected = [str(key) for key in state if key not in live]
+    shapes = [
+        f"{key} ({tuple(state[key].shape)} in the file, {tuple(value.shape)} in the policy)"
+        for key, value in live.items()
+        if isinstance(value, torch.Tensor)
+        and isinstance(state.get(key), torch.Tensor)
+        and state[key].shape != value.shape
+    ]
+    found = {"missing in the file": missing, "not in the policy": unexpected, "of another shape": shapes}
+    return " ".join(f"{what.capitalize()}: {', '.join(keys)}." for what, keys in found.items() if keys)

@@ -1,0 +1,16 @@
+"""A training run and its directory: resume it, checkpoint it, keep its best policy, leave when asked to.
+
+It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdure.store`).
+
+- `_run`: `Run`, what users work with.
+- `_checkpointer`: commits one checkpoint at a time, in a background thread.
+- `_best_policy`: publishes the best policy and remembers its score.
+- `_script_check`: notices that the script was edited since the run began.
+- `_loop_variables`: warns of loop variables that no checkpoint holds.
+- `_signals`: SIGTERM, SIGHUP and Ctrl-C ask for a checkpoint; then the process exits.
+"""
+
+from perdure.run._run import Run
+from perdure.run._signals import Preempted
+
+__all__ = ["Preempted", "Run"]

@@ -1,0 +1,70 @@
+"""What a state says of live arrays and tensors. Knows no containers and no files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from perdure import tree
+from perdure.state._registry import known
+from perdure.state._values import Unsupported
+from perdure.tree import Array, Path
+
+_DTYPE_NAMES = {dtype: name for name, dtype in tree.TORCH_DTYPES.items()}
+#: The axes in their own order, for each number of them.
+_AXES = [tuple(range(count)) for count in range(65)]
+
+
+def of_numpy(value: np.ndarray[Any, Any], path: Path) -> Array:
+    """The node of an array, which is taken by reference.
+
+    :raises Unsupported: if its elements hold Python objects.
+    :raises ValueError: if its dtype has no notation.
+    """
+    if value.dtype.hasobject:
+        raise Unsupported(f"arrays of {value.dtype} hold Python objects and are not supported")
+    shape = value.shape
+    flat = value.flags.c_contiguous
+    order = _AXES[len(shape)] if flat else tree.memory_order(shape, value.strides)
+    node = Array("numpy", tree.numpy_notation(value.dtype), shape, order, value, name=path)
+    node.flat = flat
+    node.place = value.__array_interface__["data"][0], value.nbytes
+    return node
+
+
+def of_tensor(value: torch.Tensor, path: Path) -> Array:
+    """The node of a tensor, which is taken by reference; without its gradient.
+
+    :raises Unsupported: if it has no notation.
+    """
+    cls = type(value)
+    if cls is not torch.Tensor and cls is not torch.nn.Parameter and not known(cls).tensor:
+        raise Unsupported("subclasses of torch.Tensor need a handler: perdure.register(...)")
+    # Each question to a tensor goes through torch's dispatcher, so the plain case is asked as few as possible.
+    plain = value.is_cpu and value.layout is torch.strided
+    if not plain and (value.layout is not torch.strided or value.is_quantized or value.device.type == "meta"):
+        raise Unsupported("only dense tensors are supported")
+    name = _DTYPE_NAMES.get(value.dtype)
+    if name is None:
+        raise Unsupported(f"tensors of dtype {value.dtype} are not supported")
+    shape = value.shape
+    if len(shape) >= len(_AXES):
+        raise Unsupported(f"tensors of {len(shape)} dimensions are not supported")
+    extra: dict[str, Any] = {}
+    if not plain:
+        extra["device"] = str(value.device)
+    if cls is torch.nn.Parameter:
+        extra["parameter"] = True
+    if value.requires_grad and value.is_leaf:
+        extra["requires_grad"] = True
+    # A conjugate that torch has not computed yet lies in memory as something else than it is.
+    lazy = value.is_neg() or (name[0] == "c" and value.is_conj())
+    data = value.resolve_conj().resolve_neg() if lazy else value
+    flat = data.is_contiguous()
+    order = _AXES[len(shape)] if flat else tree.memory_order(shape, data.stride())
+    node = Array("torch", name, shape, order, data, extra, path)
+    node.flat = flat
+    node.place = data.data_ptr(), data.nbytes
+    return node

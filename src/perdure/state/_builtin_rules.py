@@ -1,0 +1,133 @@
+"""What is registered about the classes of Python and of common libraries: what is left out of every checkpoint and why,
+what cannot be captured, and what only the script builds. Knows no walks and no files."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import io
+import logging
+import re
+import socket
+import subprocess
+import threading
+import types
+import weakref
+from multiprocessing.process import BaseProcess
+
+import torch
+
+from perdure.state._registry import ENVIRONMENTS, OPAQUE, leave_out, rebuildable, refuse, skip, structural
+
+WALL_CLOCK = "a moment of this process's clock"
+PROCESS = (
+    "its state lies in another process. Gymnasium's AsyncVectorEnv, SubprocVecEnv and Tianshou's SubprocVectorEnv are "
+    "captured as a whole, with perdure.environments.Resumable around each environment"
+)
+
+for cls, reason in (
+    (types.FunctionType, "a function"),
+    (types.BuiltinFunctionType, "a function"),
+    (types.MethodType, "a method"),
+    (types.MethodWrapperType, "a method"),
+    (types.WrapperDescriptorType, "a method"),
+    (staticmethod, "a function"),
+    (classmethod, "a function"),
+    (property, "a property"),
+    (types.MethodDescriptorType, "a method"),
+    (types.ClassMethodDescriptorType, "a method"),
+    (types.GetSetDescriptorType, "a property"),
+    (types.MemberDescriptorType, "a property"),
+    ("_abc._abc_data", "a class"),
+    (types.ModuleType, "a module"),
+    (type, "a class"),
+    (types.GenericAlias, "a type"),
+    (types.UnionType, "a type"),
+    ("typing._Final", "a type"),
+    (types.MappingProxyType, "a read-only view"),
+    ("functools.partial", "a function"),
+    ("functools.cached_property", "a function"),
+    ("functools._lru_cache_wrapper", "a function"),
+    ("operator.itemgetter", "a function"),
+    ("operator.attrgetter", "a function"),
+    ("numpy.ufunc", "a function"),
+    (type(threading.Lock()), "a lock"),
+    (type(threading.RLock()), "a lock"),
+    (threading.Condition, "a lock"),
+    (threading.Event, "a lock"),
+    (threading.Semaphore, "a lock"),
+    ("multiprocessing.synchronize.SemLock", "a lock"),
+    ("multiprocessing.synchronize.Condition", "a lock"),
+    (threading.local, "data of a thread"),
+    (threading.Thread, "a thread"),
+    (concurrent.futures.Executor, "workers"),
+    (io.IOBase, "an open file"),
+    ("_io._IOBase", "an open file"),
+    ("_csv.writer", "an open file"),
+    ("_csv.Writer", "an open file"),
+    (logging.Logger, "a logger"),
+    (logging.Handler, "a logger"),
+    (logging.LoggerAdapter, "a logger"),
+    (weakref.ref, "a weak reference"),
+    (weakref.WeakKeyDictionary, "weak references"),
+    (weakref.WeakValueDictionary, "weak references"),
+    (weakref.WeakSet, "weak references"),
+    (weakref.ProxyType, "a weak reference"),
+    ("tempfile.TemporaryDirectory", "a directory of this process"),
+    (re.Pattern, "a regular expression"),
+    ("torch.utils.hooks.RemovableHandle", "a hook"),
+    ("torch.utils.tensorboard.writer.SummaryWriter", "a writer of logs"),
+    ("tensorboardX.writer.SummaryWriter", "a writer of logs"),
+    ("tqdm.std.tqdm", "a progress bar"),
+    ("rich.console.Console", "a terminal"),
+    ("rich.progress.Progress", "a progress bar"),
+    ("pygame.time.Clock", "a clock of the display"),
+    ("wandb.sdk.wandb_run.Run", "a writer of logs"),
+):
+    skip(cls, reason)
+for other in (
+    BaseProcess,
+    "multiprocessing.connection._ConnectionBase",
+    "multiprocessing.queues.Queue",
+    "tianshou.env.worker.subproc.SubprocEnvWorker",
+    "tianshou.env.worker.ray.RayEnvWorker",
+):
+    refuse(other, PROCESS)
+refuse(subprocess.Popen, PROCESS)
+refuse(socket.socket, "it is a connection. Leave it out: perdure.skip(socket.socket, 'reason')")
+refuse(
+    concurrent.futures.Future,
+    "a thread is at work on it. Wait for its result before the checkpoint, and keep that",
+)
+refuse(
+    types.GeneratorType,
+    "a running generator's position cannot be read. Keep the position in an attribute and make the generator anew",
+)
+refuse("pybullet_utils.bullet_client.BulletClient", OPAQUE.format(name="BulletClient"))
+refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
+for name in (
+    "gymnasium.vector.vector_env.VectorEnv",
+    "gymnasium.vector.vector_env.VectorWrapper",
+    "stable_baselines3.common.vec_env.base_vec_env.VecEnv",
+    "tianshou.env.venvs.BaseVectorEnv",
+    "tianshou.env.worker.worker_base.EnvWorker",
+    *ENVIRONMENTS,
+):
+    structural(name)
+structural(torch.nn.Module)
+for made in (
+    torch.distributions.Distribution,
+    collections.Counter,
+    types.SimpleNamespace,
+    "tianshou.data.batch.Batch",
+):
+    rebuildable(made)
+for name, attributes in (
+    ("gymnasium.wrappers.common.RecordEpisodeStatistics", ("episode_start_time",)),
+    ("gymnasium.wrappers.vector.common.RecordEpisodeStatistics", ("episode_start_times",)),
+    ("stable_baselines3.common.base_class.BaseAlgorithm", ("start_time",)),
+    ("stable_baselines3.common.monitor.Monitor", ("t_start",)),
+    ("stable_baselines3.common.vec_env.vec_monitor.VecMonitor", ("t_start",)),
+    ("tianshou.trainer.Trainer", ("_start_time",)),
+):
+    leave_out(name, attributes, WALL_CLOCK)

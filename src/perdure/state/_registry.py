@@ -1,0 +1,384 @@
+"""What is known about classes: how their objects are captured, or why they are not. It knows no files.
+
+A class is looked up along its MRO, the nearest class first, by the class itself or by its dotted name; by
+name, so that a library need not be imported to be known.
+"""
+
+from __future__ import annotations
+
+import collections
+import copyreg
+import importlib
+import inspect
+import sys
+import types
+import weakref
+from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from perdure.state._class_names import module_of, renamed_class
+
+
+@dataclass(frozen=True)
+class Handler:
+    """How objects of a class that cannot be walked are captured and restored.
+
+    :param capture: from the object to plain values, containers of them, arrays and tensors.
+    :param restore: writes what `capture` returned into an object that is there.
+    :param create: makes an object from what `capture` returned, where none is there; None if that cannot be
+        done.
+    :param form: what two objects must have in common for the state of one to be written into the other, as text;
+        `capture` returns a dict that has it as "form". Where it differs, an object is created.
+    :param first: restore before anything else is written, not after it.
+    """
+
+    capture: Callable[[Any], Any]
+    restore: Callable[[Any, Any], None]
+    create: Callable[[Any], Any] | None = None
+    form: Callable[[Any], str] | None = None
+    first: bool = False
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How objects whose state is not simply their attributes are walked: by named fields.
+
+    Such objects are part of the program's structure: the script builds them, a checkpoint never does.
+
+    :param fields: the fields of an object, by name.
+    :param assign: sets one of them.
+    :param made: the fields whose containers `fields` makes anew each time; they are assigned even where they
+        are filled in place.
+    :param check: what of the saved fields (as nodes) could not be assigned, as pairs of a path below the object
+        and a detail; for what `fields` does not show. Nothing is changed.
+    :param covers: the field that stands for whatever cannot be captured below the object, unless it is None.
+    :param missing: makes what an object will need for a field that it has not got yet, like the node that is to be
+        restored there and without its content, or None. The object itself it leaves as it is.
+    """
+
+    fields: Callable[[Any], Mapping[str, Any]]
+    assign: Callable[[Any, str, Any], None]
+    made: Container[str] = frozenset()
+    check: Callable[[Any, Mapping[str, Any]], list[tuple[str, str]]] | None = None
+    covers: str | None = None
+    missing: Callable[[Any, str, Any], Any] | None = None
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Objects that are left out, and why."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """Objects whose state cannot be taken, and what to do about it."""
+
+    reason: str
+
+
+Entry = Handler | Adapter | Skip | Refuse
+
+
+@dataclass
+class _Class:
+    entry: Entry | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+    structural: bool = False
+    rebuild: bool | None = None
+    tensor: bool = False
+
+
+_classes: dict[type | str, _Class] = {}
+_cache: dict[type, _Class] = {}
+
+OPAQUE = (
+    "its state lies in native code where Python cannot see it. Register how to take it: "
+    "perdure.register({name}, capture=..., restore=...), or leave it out: perdure.skip({name}, 'reason'). An "
+    "environment of this kind can be played again: perdure.environments.EpisodeReplay(env)"
+)
+#: Asked about a class that nothing is registered about.
+finders: list[Callable[[type], Entry | None]] = []
+#: Called whenever something is registered, for what others remember about classes.
+on_change: list[Callable[[], None]] = []
+
+
+def _slot(cls: type | str) -> _Class:
+    _cache.clear()
+    for forget in on_change:
+        forget()
+    return _classes.setdefault(cls, _Class())
+
+
+def register(
+    cls: type | str,
+    *,
+    capture: Callable[[Any], Any],
+    restore: Callable[[Any, Any], None],
+    create: Callable[[Any], Any] | None = None,
+) -> None:
+    """Say how objects of a class (and its subclasses) are captured and restored.
+
+    Needed for objects whose state lies where Python cannot see it, in a native library for example.
+
+    :param cls: the class, or its dotted name ("package.module.Class") so that it need not be imported.
+    :param capture: `capture(obj)` returns the state as plain values, containers of them, arrays and tensors.
+    :param restore: `restore(obj, state)` writes such a state into an object.
+    :param create: `create(state)` makes an object where the script has not built one; without it such an
+        object is an error on restoring.
+    """
+    register_handler(cls, Handler(capture, restore, create))
+
+
+def register_handler(cls: type | str, handler: Handler) -> None:
+    """Say by which handler objects of a class are taken."""
+    _slot(cls).entry = handler
+
+
+def register_first(
+    cls: type | str, *, capture: Callable[[Any], Any], restore: Callable[[Any, Any], None]
+) -> None:
+    """Like `register`, for objects that do things while they are restored.
+
+    They go first, because what they do may change arrays that the world holds too: an environment that steps writes
+    into the observation that it gave out before.
+    """
+    _slot(cls).entry = Handler(capture, restore, first=True)
+
+
+def register_adapter(cls: type | str, adapter: Adapter) -> None:
+    """Say by which named fields objects of a class are walked."""
+    slot = _slot(cls)
+    slot.entry, slot.structural = adapter, True
+
+
+def skip(cls: type | str, reason: str) -> None:
+    """Leave objects of a class out of every checkpoint; the report lists them with `reason`."""
+    _slot(cls).entry = Skip(reason)
+
+
+def refuse(cls: type | str, reason: str) -> None:
+    """Make capturing an object of a class an error that says `reason`, a remedy included."""
+    _slot(cls).entry = Refuse(reason)
+
+
+def leave_out(cls: type | str, attributes: Iterable[str], reason: str) -> None:
+    """Leave attributes of a class's objects out of every checkpoint."""
+    _slot(cls).left_out.update(dict.fromkeys(attributes, reason))
+
+
+def structural(cls: type | str) -> None:
+    """Say that a class's objects are part of the program: the script builds them, a checkpoint never does."""
+    _slot(cls).structural = True
+
+
+def rebuildable(cls: type | str) -> None:
+    """Say that an object of a class may be made from its attributes alone, without calling its constructor."""
+    _slot(cls).rebuild = True
+
+
+def tensor_like(cls: type | str) -> None:
+    """Say that a subclass of `torch.Tensor` has no state but its elements."""
+    _slot(cls).tensor = True
+
+
+#: Where what is known about the classes of a package is registered; imported when one of them is first met.
+_RULES = {
+    **dict.fromkeys(("torchrl", "tensordict"), ("perdure.integrations.torchrl",)),
+    **dict.fromkeys(
+        (
+            "ale_py",
+            "dm_control",
+            "dm_env",
+            "gym",
+            "highway_env",
+            "minigrid",
+            "mpe2",
+            "mujoco",
+            "pettingzoo",
+            "pybullet_envs",
+            "pybullet_utils",
+            "pygame",
+        ),
+        ("perdure.environments.handlers",),
+    ),
+    "gymnasium": ("perdure.environments.handlers", "perdure.environments.subprocess"),
+    "stable_baselines3": ("perdure.environments.subprocess",),
+    "tianshou": ("perdure.environments.subprocess",),
+}
+
+
+def _import_rules(package: str) -> None:
+    for module in _RULES.pop(package, ()):
+        importlib.import_module(module)
+
+
+def known(cls: type) -> _Class:
+    """All that is registered about a class, its bases included."""
+    found = _cache.get(cls)
+    if found is None:
+        for base in cls.__mro__:
+            _import_rules(module_of(base).partition(".")[0])
+        found = _Class()
+        for base in cls.__mro__:
+            for key in (base, f"{module_of(base)}.{base.__qualname__}"):
+                about = _classes.get(key)
+                if about is None:
+                    continue
+                found.entry = found.entry or about.entry
+                found.left_out = {**about.left_out, **found.left_out}
+                found.structural = found.structural or about.structural
+                found.rebuild = about.rebuild if found.rebuild is None else found.rebuild
+                found.tensor = found.tensor or about.tensor
+        if found.entry is None:
+            found.entry = next((entry for find in finders if (entry := find(cls)) is not None), None)
+        if found.entry is None and is_native(cls):
+            found.entry = Refuse(OPAQUE.format(name=cls.__qualname__))
+        _cache[cls] = found
+    return found
+
+
+def is_part_of_program(value: Any) -> bool:
+    """Whether a live object is one that the script builds: it is neither made nor replaced by a plain value."""
+    about = known(type(value))
+    return about.structural or isinstance(about.entry, Skip) or isinstance(value, torch.nn.Parameter)
+
+
+def cannot_make(cls: type) -> str | None:
+    """Why no object of this class may be made without its constructor, or None if one may.
+
+    Not where that would leave out what the constructor does for the process (structure, native parts), and
+    not where the class has a finalizer, which would act on whatever a file put into those attributes.
+    """
+    about = known(cls)
+    if about.rebuild:
+        return None
+    if about.structural or about.rebuild is False:
+        return "only the script can build it"
+    if about.entry is not None:
+        return "it is not captured by its attributes"
+    if hasattr(cls, "__del__"):
+        return "its class has a finalizer"
+    if cls is object or inspect.isabstract(cls):
+        return "it means nothing but itself" if cls is object else "its class is abstract"
+    return None
+
+
+def blank(cls: type) -> Any:
+    """An object of a class without anything that its constructor would give it; no code of the class runs."""
+    # As `copyreg` does: the nearest base that Python itself defines makes the object.
+    base = next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
+    make: Any = base.__new__
+    return make(cls)
+
+
+_HEAP_TYPE = 1 << 9
+_MANAGED_DICT = 1 << 4
+_CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
+_slots: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def slots(cls: type) -> dict[str, Any]:
+    """The descriptors of all `__slots__` of a class and its bases, by name, mangled where they are private."""
+    found = _slots.get(cls)
+    if found is None:
+        found = {}
+        for name in copyreg._slotnames(cls):  # type: ignore[attr-defined]
+            owners = (vars(base)[name] for base in cls.__mro__ if name in vars(base))
+            descriptor = next((each for each in owners if isinstance(each, types.MemberDescriptorType)), None)
+            if descriptor is not None:
+                found[name] = descriptor
+        _slots[cls] = found
+    return found
+
+
+_SPACE = "gymnasium.spaces.space.Space"
+_shared_spaces: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+def shared_spaces(cls: type) -> dict[str, Any]:
+    """The spaces that a class keeps for all its objects, by name (`action_space = Discrete(3)` in the class's body).
+
+    They draw from generators of their own, so they are state that an environment has."""
+    found = _shared_spaces.get(cls)
+    if found is None:
+        defined = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+        found = _shared_spaces[cls] = {
+            name: value
+            for name, value in defined.items()
+            if any(f"{module_of(base)}.{base.__qualname__}" == _SPACE for base in type(value).__mro__)
+        }
+    return found
+
+
+def is_native(cls: type) -> bool:
+    """Whether instances hold memory beyond their attributes, as CPython finds out before it pickles by
+    attributes."""
+    if issubclass(cls, _CONTAINERS):
+        return False
+    size = object.__basicsize__
+    if cls.__dictoffset__ != 0 and not cls.__flags__ & _MANAGED_DICT:
+        size += 8
+    if cls.__weakrefoffset__ > 0:
+        size += 8
+    heap = (base for base in cls.__mro__ if base.__flags__ & _HEAP_TYPE)
+    members = (member for base in heap for member in vars(base).values())
+    size += 8 * sum(isinstance(member, types.MemberDescriptorType) for member in members)
+    return cls.__basicsize__ > size or cls.__itemsize__ != 0
+
+
+#: What environments derive from, and what only wraps them.
+ENVIRONMENTS = frozenset(
+    (
+        "gymnasium.core.Env",
+        "gym.core.Env",
+        "pettingzoo.utils.env.AECEnv",
+        "pettingzoo.utils.env.ParallelEnv",
+        "dm_env._environment.Environment",
+    )
+)
+_WRAPPERS = frozenset(
+    (
+        "gymnasium.core.Wrapper",
+        "gym.core.Wrapper",
+        "pettingzoo.utils.wrappers.base.BaseWrapper",
+        "pettingzoo.utils.wrappers.base_parallel.BaseParallelWrapper",
+        "pettingzoo.utils.conversions.aec_to_parallel_wrapper",
+        "pettingzoo.utils.conversions.turn_based_aec_to_parallel_wrapper",
+        "pettingzoo.utils.conversions.parallel_to_aec_wrapper",
+    )
+)
+
+
+def is_environment(cls: type) -> bool:
+    """Whether objects of a class are environments themselves, and not what is wrapped around one."""
+    own, *names = (f"{module_of(base)}.{base.__qualname__}" for base in cls.__mro__)
+    return not ENVIRONMENTS.isdisjoint(names) and _WRAPPERS.isdisjoint((own, *names))
+
+
+def find_class(name: str, modules: Collection[str] = (), packages: Collection[str] = ()) -> type | None:
+    """The class recorded as `name`, if it was registered as one that can be made anew (or derives from such a
+    one), or if it is a plain class of one of `modules` (those of the script's own objects) or of a module in one
+    of `packages` (those of its environments, whose creatures may live in modules of their own).
+
+    That a class is found does not mean that an object of it may be made: `making` decides that.
+    Nothing is imported, and no attribute hook runs, because a file says so: only what lies in the
+    dictionaries of modules that the program has imported is looked at.
+    """
+    if (moved := renamed_class(name)) is not None:
+        return moved
+    module, _, qualname = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in qualname.split("."):
+        found = vars(found).get(part) if isinstance(found, type | types.ModuleType) else None
+    if not isinstance(found, type):
+        return None
+    about = known(found)
+    if about.rebuild or isinstance(about.entry, Handler):
+        return found
+    near = module in modules or any(module.startswith(f"{package}.") for package in packages)
+    return found if near else None

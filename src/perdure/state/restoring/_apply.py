@@ -1,0 +1,378 @@
+"""The second half of restoring: a plan carried out. What is there is filled in place, the rest is made.
+
+Objects are made or found first and filled afterwards, so that a world may hold itself and be nested as deeply
+as it likes.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+
+from perdure import tree
+from perdure.errors import RestoreError
+from perdure.state import _aliasing, _values
+from perdure.state._containers import FACTORIES, factory_name
+from perdure.state._registry import Adapter, Handler, blank, is_part_of_program, known, slots
+from perdure.state.restoring._constructible import QUOTED
+from perdure.state.restoring._plan import ABSENT, CONTAINERS, Plan
+from perdure.tree import (
+    Array,
+    Handled,
+    Items,
+    Node,
+    Object,
+    Packed,
+    Repeat,
+    Skipped,
+    Slot,
+    State,
+    Value,
+    write_path,
+)
+
+#: What is done with an object once it stands for its node. First what needs nothing, then the containers that
+#: hash what they hold, then what adapters assign, and last, innermost first, the handlers.
+_FILL, _HASH, _ASSIGN, _HANDLE = range(4)
+
+
+class Writer:
+    """Carries out a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._done: dict[int, Any] = {}
+        self._tasks = _no_tasks()
+        #: The node that is being written.
+        self._at: Node | None = None
+
+    def write(self) -> dict[str, Any]:
+        """Write every part, and return what stands for each now.
+
+        :raises RestoreError: if something could not be written; what was written before it stays.
+        """
+        try:
+            return self._write()
+        except Exception as error:
+            path = write_path(self._plan.paths.get(id(self._at)))
+            raise RestoreError(
+                f"{path}: could not be written ({type(error).__name__}: {error}). The world is half restored: do not "
+                "train on with it"
+            ) from error
+
+    def _write(self) -> dict[str, Any]:
+        root = self._plan.root
+        for node in self._plan.first:
+            if id(node) not in self._plan.bad:
+                self._complete(partial(self._resolve, node))
+        for node in self._plan.eager:
+            if id(node) not in self._plan.bad:
+                self._resolve(node)
+        written = {
+            name: self._resolve(node)
+            for name, node in root.fields.items()
+            if not self._left(root, name, node)
+        }
+        self._work()
+        for live, name in self._plan.reverted:
+            object.__getattribute__(live, "__dict__").pop(name, None)
+        return written
+
+    def _work(self) -> None:
+        while tasks := next((tasks for tasks in self._tasks if tasks), None):
+            self._at, task = tasks.pop() if tasks is self._tasks[_HANDLE] else tasks.popleft()
+            task()
+
+    def _left(self, holder: Node, slot: Slot, child: Any) -> bool:
+        plan = self._plan
+        return isinstance(child, Skipped) or id(child) in plan.bad or (id(holder), slot) in plan.left
+
+    def _resolve(self, node: Any) -> Any:
+        """The object that stands for a node; it may not be filled yet."""
+        if not isinstance(node, Node):
+            return node
+        found = self._done.get(id(node), ABSENT)
+        if found is not ABSENT:
+            return found
+        self._at = node
+        live = self._plan.pairs.get(id(node), ABSENT)
+        match node:
+            case Value():
+                return _values.read(node, self._plan.find)
+            case Object():
+                return self._object(node, live)
+            case Array():
+                return self._array(node, live)
+            case tree.Mapping():
+                return self._mapping(node, live)
+            case Items():
+                return self._items(node, live)
+            case Handled():
+                return self._handled(node, live)
+        raise RestoreError(f"a {type(node).__name__} where a value was expected")
+
+    def _stands(self, node: Node, value: Any, task: int, todo: Callable[[], None]) -> Any:
+        self._done[id(node)] = value
+        self._tasks[task].append((node, todo))
+        return value
+
+    def _class(self, node: Object | Items | tree.Mapping | Handled) -> Any:
+        return CONTAINERS.get(node.type) or self._plan.find(node.type)
+
+    # -- objects ---------------------------------------------------------------------------------------------
+
+    def _object(self, node: Object, live: Any) -> Any:
+        if live is ABSENT and node.type == QUOTED:
+            self._done[id(node)] = quoted = State(Object("perdure:World", node.fields))
+            return quoted
+        if live is ABSENT:
+            live = blank(self._class(node))
+        entry = known(type(live)).entry
+        if isinstance(entry, Adapter):
+            return self._stands(node, live, _FILL, lambda: self._fill_adapted(node, live, entry))
+        return self._stands(node, live, _FILL, lambda: self._fill_fields(node, node.fields, live))
+
+    def _fill_adapted(self, node: Object, live: Any, adapter: Adapter) -> None:
+        given = self._plan.given[id(live)]
+        for name, child in node.fields.items():
+            if self._left(node, name, child):
+                continue
+            value = self._resolve(child)
+            if value is not given.get(name, ABSENT) or name in adapter.made:
+                self._tasks[_ASSIGN].append((child, partial(adapter.assign, live, name, value)))
+
+    def _fill_fields(self, node: Node, fields: dict[str, Any], live: Any) -> None:
+        # Descriptors of the class are never asked: a property may compute, draw or recurse on a half-written
+        # object.
+        own = slots(type(live))
+        for name, child in fields.items():
+            if self._left(node, name, child):
+                continue
+            value = self._resolve(child)
+            if name in own:
+                own[name].__set__(live, value)
+            else:
+                object.__getattribute__(live, "__dict__")[name] = value
+
+    def _handled(self, node: Handled, live: Any) -> Any:
+        if live is not ABSENT:
+            entry = known(type(live)).entry
+            assert isinstance(entry, Handler)
+            self._done[id(node)] = live
+            payload = self._resolve(node.payload)
+            self._tasks[_HANDLE].append((node, partial(entry.restore, live, payload)))
+            return live
+        entry = known(self._class(node)).entry
+        assert isinstance(entry, Handler)
+        assert entry.create is not None
+        payload = self._complete(lambda: self._resolve(node.payload))
+        self._at = node
+        self._done[id(node)] = created = entry.create(payload)
+        return created
+
+    def _complete(self, make: Callable[[], Any]) -> Any:
+        """What `make` returns, with all that it led to filled before anything else is."""
+        outer, self._tasks = self._tasks, _no_tasks()
+        try:
+            made = make()
+            self._work()
+        finally:
+            self._tasks = outer
+        return made
+
+    # -- containers ------------------------------------------------------------------------------------------
+
+    def _mapping(self, node: tree.Mapping, live: Any) -> Any:
+        if live is ABSENT:
+            live = blank(self._class(node))
+            if isinstance(live, collections.defaultdict) and node.extra:
+                live.default_factory = FACTORIES[node.extra]
+        elif isinstance(live, collections.defaultdict) and node.extra != "":
+            own = live.default_factory
+            # A factory that only the script can give stays.
+            if own is None or factory_name(own):
+                live.default_factory = FACTORIES[node.extra] if node.extra else None
+        return self._stands(node, live, _FILL, lambda: self._fill_mapping(node, live))
+
+    def _fill_mapping(self, node: tree.Mapping, live: Any) -> None:
+        pairs: list[tuple[Any, Any]] = []
+        for position, (key, child) in enumerate(node.pairs):
+            if self._left(node, ("key", position), key):
+                continue
+            value = ABSENT if self._left(node, position, child) else self._resolve(child)
+            pairs.append((self._resolve(key), value))
+        if node.fields:
+            self._fill_fields(node, node.fields, live)
+        self._tasks[_HASH].append((node, lambda: self._fill_pairs(pairs, live)))
+
+    def _fill_pairs(self, pairs: list[tuple[Any, Any]], live: Any) -> None:
+        kind = collections.OrderedDict if isinstance(live, collections.OrderedDict) else dict
+        present = dict(kind.items(live))
+        content = {}
+        for key, value in pairs:
+            if value is not ABSENT:
+                content[key] = value
+            elif key in present:
+                content[key] = present[key]
+        for key, value in present.items():
+            # What the program is made of, and what is kept by it, belongs to the script and not to the
+            # checkpoint.
+            if key not in content and (is_part_of_program(key) or is_part_of_program(value)):
+                content[key] = value
+        if len(content) != len(present) or any(a is not b for a, b in zip(present, content, strict=True)):
+            kind.clear(live)
+        for key, value in content.items():
+            kind.__setitem__(live, key, value)
+
+    def _items(self, node: Items, live: Any) -> Any:
+        kind: Any = type(live) if live is not ABSENT else self._class(node)
+        if issubclass(kind, tuple | frozenset):
+            return self._immutable(node, live, kind)
+        if kind is np.ndarray:
+            if live is ABSENT:
+                live = np.empty(tuple(_shape(node)), dtype=object)
+            return self._stands(node, live, _FILL, lambda: self._fill_object_array(node, live))
+        if issubclass(kind, collections.deque):
+            if live is ABSENT or live.maxlen != node.extra:
+                live = collections.deque.__new__(kind)
+                collections.deque.__init__(live, (), node.extra)
+            return self._stands(node, live, _FILL, lambda: self._fill_deque(node, live))
+        if live is ABSENT:
+            live = blank(kind)
+        fill = self._fill_set if issubclass(kind, set) else self._fill_list
+        return self._stands(node, live, _FILL, lambda: fill(node, live))
+
+    def _fill_list(self, node: Items, live: Any) -> None:
+        list.__setitem__(live, slice(None), self._elements(node, list(list.__iter__(live))))
+        self._fill_fields(node, node.fields or {}, live)
+
+    def _fill_deque(self, node: Items, live: Any) -> None:
+        elements = self._elements(node, list(collections.deque.__iter__(live)))
+        collections.deque.clear(live)
+        collections.deque.extend(live, elements)
+        self._fill_fields(node, node.fields or {}, live)
+
+    def _fill_set(self, node: Items, live: Any) -> None:
+        elements = self._elements(node, ())
+
+        def fill() -> None:
+            set.clear(live)
+            set.update(live, elements)
+
+        self._tasks[_HASH].append((node, fill))
+        self._fill_fields(node, node.fields or {}, live)
+
+    def _fill_object_array(self, node: Items, live: Any) -> None:
+        elements = self._elements(node, live.ravel().tolist())
+        for index, value in zip(np.ndindex(live.shape), elements, strict=True):
+            live[index] = value
+
+    def _immutable(self, node: Items, live: Any, kind: Any) -> Any:
+        base = tuple if issubclass(kind, tuple) else frozenset
+        present = () if live is ABSENT else tuple(base.__iter__(live))
+        if base is frozenset:
+            elements = self._complete(lambda: self._elements(node, ()))
+            same = live is not ABSENT and set(elements) == set(present)
+        else:
+            elements = self._elements(node, present)
+            same = len(elements) == len(present) and all(
+                a is b for a, b in zip(elements, present, strict=True)
+            )
+        if live is ABSENT or not same:
+            # C code makes such tuples (what torch.max returns) and refuses tuple's way of making them.
+            live = kind(elements) if hasattr(kind, "n_sequence_fields") else base.__new__(kind, elements)
+        self._done[id(node)] = live
+        if node.fields:
+            self._fill_fields(node, node.fields, live)
+        return live
+
+    def _elements(self, node: Items, present: Sequence[Any]) -> list[Any]:
+        found: list[Any] = []
+        for position, child in enumerate(node.items):
+            match child:
+                case Packed():
+                    found.extend(self._numbers(child))
+                case Repeat():
+                    found.extend(_empties(child))
+                case _ if self._left(node, position, child):
+                    if len(found) < len(present):
+                        found.append(present[len(found)])
+                case _:
+                    found.append(self._resolve(child))
+        return found
+
+    def _numbers(self, node: Packed) -> list[Any]:
+        numbers = self._plan.content.get(id(node.array), ABSENT)
+        if numbers is ABSENT:
+            numbers = _aliasing.content(node.array)
+        return list(numbers) if node.of == "numpy" else numbers.tolist()
+
+    # -- arrays ----------------------------------------------------------------------------------------------
+
+    def _array(self, node: Array, live: Any) -> Any:
+        if node.base is not None:
+            live = self._window(node, node.base, live)
+        else:
+            live = self._own_array(node, live)
+        self._done[id(node)] = live
+        if isinstance(live, torch.Tensor) and live.is_leaf:
+            wanted = bool(node.extra.get("requires_grad"))
+            if live.requires_grad != wanted and (live.is_floating_point() or live.is_complex()):
+                live.requires_grad_(wanted)
+            grad = None if node.grad is None else self._resolve(node.grad)
+            if live.grad is not grad:
+                live.grad = grad if grad is None or grad.device == live.device else grad.to(live.device)
+        return live
+
+    def _own_array(self, node: Array, live: Any) -> Any:
+        if node.data is live:
+            return live
+        read = self._plan.content.get(id(node), ABSENT)
+        content: Any = _aliasing.content(node) if read is ABSENT else read
+        if live is not ABSENT:
+            if content is not live:
+                _aliasing.fill(node, live, content)
+        elif read is not ABSENT:
+            live = _aliasing.adopt(node, content)
+        else:
+            # The state may hold the array of another world.
+            live = _aliasing.adopt(
+                node, content.clone() if isinstance(content, torch.Tensor) else content.copy()
+            )
+        if isinstance(node.data, np.ndarray | torch.Tensor):
+            return live
+        self._plan.report.arrays.append((live, node.data))
+        return live
+
+    def _window(self, node: Array, base: Array, live: Any) -> Any:
+        whole = self._resolve(base)
+        if live is not ABSENT and _aliasing.lies_at(live, whole, node):
+            return live
+        window = _aliasing.look_onto(whole, node)
+        if live is not ABSENT and isinstance(live, torch.nn.Parameter):
+            # A parameter stays the object that optimizers know.
+            live.data = window.data
+            return live
+        return window
+
+
+def _no_tasks() -> list[collections.deque[tuple[Any, Callable[[], None]]]]:
+    return [collections.deque() for _ in range(4)]
+
+
+def _shape(node: Items) -> list[int]:
+    assert isinstance(node.extra, Value)
+    return [int(length) for length in node.extra.data]
+
+
+def _empties(node: Repeat) -> Iterator[Any]:
+    if node.item is None:
+        return itertools.repeat(None, node.count)
+    kind = CONTAINERS[node.item.type]
+    return (kind() for _ in range(node.count))

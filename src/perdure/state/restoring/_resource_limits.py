@@ -1,0 +1,136 @@
+"""What a file may ask of the machine: keys that Python can tell apart quickly, and no more memory than there is.
+
+A few bytes of a hostile file can stand for a container that takes hours to fill, or more memory than any machine has.
+It is known before anything is made. Knows no files.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from perdure import tree
+from perdure.errors import RestoreError
+from perdure.state import _values
+from perdure.state.restoring._plan import ABSENT, Plan
+from perdure.tree import Array, Items, Node, Packed, Repeat, Value
+
+MOST_ALIKE = 1_000
+"""Keys of one dict or set that may have one hash: filling it takes the square of their number."""
+MOST_PARTS = 10_000
+"""What a key may consist of, with everything in it counted as often as it is in it: that is how Python hashes it."""
+
+#: Whole numbers below it have hashes of their own.
+_MODULUS = sys.hash_info.modulus
+_POINTER = 8
+_NUMBER = 32
+
+
+def unwieldy(keys: Iterable[Any], find: Callable[[str], type | None]) -> str | None:
+    """Why a dict or a set with these keys would take too long to fill, or None."""
+    alike: dict[int, int] = {}
+    parts: dict[int, int] = {}
+    for key in keys:
+        if not (isinstance(key, Value | Items) or (type(key) is int and abs(key) >= _MODULUS)):
+            continue
+        if isinstance(key, Items) and _parts(key, parts) > MOST_PARTS:
+            return f"the checkpoint has a key that consists of more than {MOST_PARTS:,} parts"
+        try:
+            number = hash(_read(key, find))
+        except (TypeError, ValueError, _values.NotThere):
+            continue  # others say why it is no key
+        alike[number] = alike.get(number, 0) + 1
+        if alike[number] > MOST_ALIKE:
+            return (
+                f"the checkpoint has more than {MOST_ALIKE:,} keys in one place that have the same hash, which no "
+                "program has by chance"
+            )
+    return None
+
+
+def _parts(node: Items, known: dict[int, int]) -> int:
+    """How much hashing a tuple or a frozenset looks at; `known` keeps what was counted before."""
+    stack = [node]
+    while stack:
+        at = stack[-1]
+        inner = [child for child in at.items if isinstance(child, Items)]
+        waiting = [child for child in inner if id(child) not in known]
+        if waiting and len(stack) <= MOST_PARTS:
+            # One that holds itself is no key at all; it is counted as endless.
+            known[id(at)] = MOST_PARTS + 1
+            stack.extend(waiting)
+            continue
+        stack.pop()
+        known[id(at)] = len(at.items) + sum(known.get(id(child), MOST_PARTS + 1) for child in inner)
+    return known[id(node)]
+
+
+def _read(key: Any, find: Callable[[str], type | None]) -> Any:
+    match key:
+        case Items(type="tuple"):
+            return tuple(_read(item, find) for item in key.items)
+        case Items(type="frozenset"):
+            return frozenset(_read(item, find) for item in key.items)
+        case Value():
+            return _values.read(key, find)
+        case Node():
+            raise TypeError
+    return key
+
+
+def check_memory(plan: Plan, reached: Sequence[Node]) -> None:
+    """See that what is to be made fits this machine.
+
+    :param reached: every node that will be written.
+    :raises RestoreError: if it does not; nothing was changed.
+    """
+    wanted = sum(_bytes_to_make(plan, node) for node in reached)
+    if wanted > (there := memory()):
+        raise RestoreError(
+            f"the checkpoint has {wanted:,} bytes of arrays and lists that the script has not built, and this machine "
+            f"has {there:,} bytes of memory for a process; nothing was changed. Let the script build them, or use a "
+            "larger machine"
+        )
+
+
+def _bytes_to_make(plan: Plan, node: Node) -> int:
+    match node:
+        case Array() if node.base is None and plan.live(node) is ABSENT and _in_main_memory(node):
+            return tree.itemsize(node) * math.prod(node.shape)
+        case Items():
+            return sum(_elements(child) for child in node.items if isinstance(child, Repeat | Packed))
+    return 0
+
+
+def _elements(run: Repeat | Packed) -> int:
+    if isinstance(run, Packed):
+        return math.prod(run.array.shape) * (_NUMBER + _POINTER)
+    empty: Any = {"dict": {}, "list": []}.get(getattr(run.item, "type", ""))
+    return run.count * (_POINTER + (0 if empty is None else sys.getsizeof(empty)))
+
+
+def _in_main_memory(node: Array) -> bool:
+    return torch.device(node.extra.get("device", "cpu")).type == "cpu" or not torch.cuda.is_available()
+
+
+_CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def memory() -> int:
+    """Bytes of main memory that this process may use."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in _CGROUPS:
+        with suppress(OSError, ValueError):
+            limits.append(int(Path(file).read_text()))
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit != resource.RLIM_INFINITY:
+        limits.append(limit)
+    return min(limits)

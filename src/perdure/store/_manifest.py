@@ -1,0 +1,303 @@
+"""The two kinds of sealed files: ``run.json`` (what a run is) and manifests (what a checkpoint is)."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+from perdure.errors import DamagedError, FormatError
+from perdure.store._checksummed_json import from_plain, seal, to_plain, unseal
+from perdure.store._layout import CODECS, MOST_PAGES, ZERO, Chunk, Extent, Layout, Page, checked
+
+FORMAT = 1
+"""The version of the format that is written. Every version up to it is read."""
+
+RUN_FILE = "run.json"
+CHECKPOINTS = "checkpoints"
+
+_MANIFEST_FILE = re.compile(rf"{CHECKPOINTS}/(\d{{8,12}})\.json", re.ASCII)
+_CHECKSUM = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_RUN_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_LARGEST = 1 << 62
+
+
+class NewerFormatError(FormatError):
+    """The file is intact, but of a later version of the format than this Perdure reads."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run is.
+
+    :param id: 32 hexadecimal digits, drawn when the run was created.
+    :param created: when, in UTC, as ISO 8601.
+    :param versions: of Python and the libraries, at that time.
+    :param metadata: what the caller gave at that time.
+    """
+
+    id: str
+    created: str
+    versions: Mapping[str, str]
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a manifest says of its checkpoint.
+
+    :param number: counts the checkpoints of a run; a later one has a higher number.
+    :param file: the manifest, relative to the run's directory.
+    :param step: as given when it was committed.
+    :param created: when, in UTC, as ISO 8601.
+    :param bytes: size of all arrays together (not what it takes on disk, which checkpoints share).
+    :param counters: as given when it was committed.
+    :param metrics: as given when it was committed.
+    :param tags: as given when it was committed.
+    :param versions: of Python and the libraries, at that time.
+    :param damage: what is wrong with it, in words; empty if nothing is known to be. Where it is not empty,
+        everything but the number and the file is empty or 0.
+    """
+
+    number: int
+    file: str
+    step: int = 0
+    created: str = ""
+    bytes: int = 0
+    counters: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None
+    tags: Sequence[str] = ()
+    versions: Mapping[str, str] | None = None
+    damage: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All of a manifest: the run, the checkpoint, the state's document, and where its arrays lie.
+
+    :param packs: those that the checkpoint needs.
+    :param arrays: of one that has its extents in pages, the pages are empty as long as they were not read.
+    """
+
+    run: RunInfo
+    info: CheckpointInfo
+    document: Any
+    packs: Sequence[int]
+    arrays: Sequence[Layout]
+
+
+def manifest_name(number: int) -> str:
+    """The name of the manifest of checkpoint `number`."""
+    return f"{CHECKPOINTS}/{number:08d}.json"
+
+
+def checkpoint_number(name: str) -> int | None:
+    """The number of the checkpoint whose manifest has this name, or None if it is not a name of one."""
+    match = _MANIFEST_FILE.fullmatch(name)
+    number = int(match[1]) if match else 0
+    return number if manifest_name(number) == name else None
+
+
+def now() -> str:
+    """The time, in UTC, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@functools.cache
+def library_versions() -> Mapping[str, str]:
+    """The versions of Python and of the libraries that the numbers of any run depend on."""
+    versions = {"python": platform.python_version()}
+    for library in ("perdure", "torch", "numpy"):
+        try:
+            versions[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return MappingProxyType(versions)
+
+
+def write_run(run: RunInfo) -> bytes:
+    """The content of ``run.json``."""
+    return seal("run", _run_body(run))
+
+
+def read_run(data: bytes, where: str) -> RunInfo:
+    """The run that the content of a ``run.json`` tells of.
+
+    :raises DamagedError: if it is damaged.
+    """
+    return _parse_run(unseal("run", data, where), where)
+
+
+def write_manifest(manifest: Manifest) -> bytes:
+    """The content of a manifest's file."""
+    info = manifest.info
+    body = {
+        "format": FORMAT,
+        "run": _run_body(manifest.run),
+        "checkpoint": info.number,
+        "created": info.created,
+        "step": info.step,
+        "counters": to_plain(info.counters, "counters"),
+        "metrics": to_plain(info.metrics, "metrics"),
+        "tags": list(info.tags),
+        "versions": info.versions,
+        "state": manifest.document,
+        "packs": list(manifest.packs),
+        "arrays": [_dump_layout(layout) for layout in manifest.arrays],
+    }
+    return seal("manifest", body)
+
+
+def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None) -> Manifest:
+    """The manifest that is the content of the file `name`.
+
+    :param where: the file in words, for messages.
+    :param run_id: the run whose directory it lies in.
+    :raises DamagedError: if it is damaged, or not in its place.
+    :raises FormatError: if it is intact, but in a format that this version does not read.
+    """
+    body = unseal("manifest", data, where)
+    _check_format(body, where)
+    run = _parse_run(body.get("run"), where)
+    if run_id is not None and run.id != run_id:
+        raise DamagedError(
+            f"{where} belongs to another run: its run is {run.id}, the run of this directory is {run_id}. "
+            "Move it back to where it came from."
+        )
+    packs = [_whole(entry, "a pack's number", where) for entry in _typed(body, "packs", list, where)]
+    there = frozenset(packs)
+    arrays = [_parse_layout(entry, there, where) for entry in _typed(body, "arrays", list, where)]
+    number = _whole(body.get("checkpoint"), "checkpoint", where)
+    if number != checkpoint_number(name):
+        raise DamagedError(
+            f"{where} is the manifest of checkpoint {number}: it was renamed or put in another's place"
+        )
+    tags = _typed(body, "tags", list, where)
+    if not all(isinstance(tag, str) for tag in tags):
+        raise FormatError(f"{where}: expected strings as tags, found {tags!r:.200}")
+    step = body.get("step")
+    if type(step) is not int:
+        raise FormatError(f"{where}: expected an integer as step, found {step!r:.80}")
+    info = CheckpointInfo(
+        number=number,
+        file=name,
+        step=step,
+        created=_typed(body, "created", str, where),
+        bytes=sum(layout.nbytes for layout in arrays),
+        counters=from_plain(_typed(body, "counters", dict, where)),
+        metrics=from_plain(_typed(body, "metrics", dict, where)),
+        tags=tuple(tags),
+        versions=_typed(body, "versions", dict, where),
+    )
+    return Manifest(run, info, body.get("state"), packs, arrays)
+
+
+def _run_body(run: RunInfo) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "id": run.id,
+        "created": run.created,
+        "versions": to_plain(run.versions, "versions"),
+        "metadata": to_plain(run.metadata, "metadata"),
+    }
+
+
+def _parse_run(body: Any, where: str) -> RunInfo:
+    if not isinstance(body, dict):
+        raise FormatError(f"{where}: expected what run it belongs to, found {body!r:.80}")
+    _check_format(body, where)
+    run_id = _typed(body, "id", str, where)
+    if not _RUN_ID.fullmatch(run_id):
+        raise FormatError(f"{where}: expected 32 hexadecimal digits as the run's id, found {run_id!r:.80}")
+    return RunInfo(
+        run_id,
+        _typed(body, "created", str, where),
+        _typed(body, "versions", dict, where),
+        from_plain(_typed(body, "metadata", dict, where)),
+    )
+
+
+def _check_format(body: dict[str, Any], where: str) -> None:
+    version = _whole(body.get("format"), "format", where)
+    if version > FORMAT:
+        raise NewerFormatError(
+            f"{where} is in version {version} of the format, written by a newer Perdure; this one reads up "
+            f"to version {FORMAT}. Upgrade: pip install --upgrade perdure"
+        )
+    if version < 1:
+        raise FormatError(f"{where}: there is no version {version} of the format")
+
+
+def _dump_layout(layout: Layout) -> Any:
+    if any(page.kept is not None for page in layout.pages):
+        pages = [None if page.kept is None else [page.start, *page.kept] for page in layout.pages]
+        return {"nbytes": layout.nbytes, "span": layout.span, "pages": pages}
+    return [
+        [*extent.chunk] if extent.whole else [*extent.chunk, extent.skip, extent.take]
+        for extent in layout.extents()
+    ]
+
+
+def _parse_layout(entry: Any, packs: frozenset[int], where: str) -> Layout:
+    if isinstance(entry, dict):
+        nbytes, span = (_whole(entry.get(key), key, where) for key in ("nbytes", "span"))
+        pages = _typed(entry, "pages", list, where)
+        if not (0 < len(pages) <= MOST_PAGES and span and -(-nbytes // span) == len(pages)):
+            raise FormatError(f"{where}: {len(pages)} pages of {span} bytes for an array of {nbytes}")
+        return Layout(
+            nbytes, span, [_parse_page(page, n * span, packs, where) for n, page in enumerate(pages)]
+        )
+    if not isinstance(entry, list):
+        raise FormatError(f"{where}: expected the extents of an array, found {entry!r:.200}")
+    extents = [_parse_extent(item, packs, where) for item in entry]
+    return Layout.of(sum(extent.take for extent in extents), extents)
+
+
+def _parse_page(entry: Any, start: int, packs: frozenset[int], where: str) -> Page:
+    if entry is None:
+        return Page(start, ())
+    if not isinstance(entry, list) or len(entry) != 7:
+        raise FormatError(f"{where}: expected a page of extents, found {entry!r:.200}")
+    extent = _parse_extent(entry[1:], packs, where)
+    return Page(_whole(entry[0], "where a page starts", where), (), extent.chunk)
+
+
+def _parse_extent(entry: Any, packs: frozenset[int], where: str) -> Extent:
+    if not isinstance(entry, list) or len(entry) not in (6, 8) or entry[4] not in CODECS:
+        raise FormatError(
+            f"{where}: expected pack, offset, bytes stored, length, codec and checksum of a chunk, and which part "
+            f"of it, found {entry!r:.200}"
+        )
+    pack, offset, stored, length = (_whole(part, "a part of a chunk", where) for part in entry[:4])
+    chunk = Chunk(pack, offset, stored, length, entry[4], _checksum(entry[5], where))
+    skip, take = (_whole(part, "a part of a chunk", where) for part in entry[6:] or (0, length))
+    if chunk.codec != ZERO and pack not in packs:
+        raise FormatError(
+            f"{where}: a chunk is said to be in pack {pack}, which is not among those that are named"
+        )
+    return checked(Extent(chunk, skip, take), where)
+
+
+def _checksum(value: Any, where: str) -> str:
+    if not (isinstance(value, str) and _CHECKSUM.fullmatch(value)):
+        raise FormatError(f"{where}: expected a checksum of 32 hexadecimal digits, found {value!r:.80}")
+    return value
+
+
+def _whole(value: Any, what: str, where: str) -> int:
+    if type(value) is not int or not 0 <= value < _LARGEST:
+        raise FormatError(f"{where}: expected a whole number as {what}, found {value!r:.80}")
+    return value
+
+
+def _typed(body: dict[str, Any], key: str, kind: type, where: str) -> Any:
+    value = body.get(key)
+    if not isinstance(value, kind):
+        raise FormatError(f"{where}: expected a {kind.__name__} as {key!r}, found {value!r:.80}")
+    return value

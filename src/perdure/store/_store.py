@@ -1,0 +1,437 @@
+"""The store of one run: commits states durably, and reads back the newest one that is whole.
+
+What is in the directory of a run::
+
+    run.json                      what this run is
+    checkpoints/00000012.json     a manifest: a checkpoint exists if and only if this does
+    packs/00000012.safetensors    array data, written once, shared by later checkpoints
+
+The store knows bytes and files. What a state means is the business of :mod:`perdure.tree` and those above it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from perdure import tree
+from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError
+from perdure.store import _retention, _verify
+from perdure.store._checksummed_json import from_plain, to_plain
+from perdure.store._commit_plan import Known, Plan
+from perdure.store._manifest import (
+    CheckpointInfo,
+    Manifest,
+    NewerFormatError,
+    RunInfo,
+    library_versions,
+    manifest_name,
+    now,
+    write_manifest,
+)
+from perdure.store._open_run import open_run
+from perdure.store._packs import Blob, Compressor, PackWriter, pack_number
+from perdure.store._reading import Catalog, StoredArray, pack_sizes
+from perdure.store.backends import GET_LIMIT, Backend, LocalBackend, put_new
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint all of whose data was verified.
+
+    :param info: what its manifest says of it.
+    :param state: the state. Its arrays are read, and verified again, when they are wanted.
+    """
+
+    info: CheckpointInfo
+    state: tree.State
+
+
+class Store:
+    """The checkpoints of one run. Made by :meth:`open`; use it as a context manager, or :meth:`close` it.
+
+    A store opened for writing may be used from several threads. A forked child must not write through its
+    parent's.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        run: RunInfo,
+        *,
+        write: bool,
+        versions: Mapping[str, str],
+        compression: str = "auto",
+    ) -> None:
+        self._backend = backend
+        self._compress = Compressor(compression)
+        self._run = run
+        self._catalog = Catalog(backend, run.id)
+        self._versions = dict(versions)
+        self._writer = os.getpid() if write else None
+        self._mutex = threading.RLock()
+        # Begins with the first commit, and is kept: to begin one takes longer than to write a small file.
+        self._threads = ThreadPoolExecutor(2, "perdure packs")
+        #: Called while a commit goes on, with the bytes that are done and those there are to do.
+        self.progress: Callable[[int, int], None] | None = None
+        self._damaged: dict[int, str] = {}
+        # The newest checkpoint that was read, and its arrays; what of them was read is known to be whole.
+        self._newest: tuple[int, list[StoredArray]] | None = None
+        # What the next commit may refer to; None until it is wanted.
+        self._known: Known | None = None
+
+    @classmethod
+    def open(
+        cls,
+        where: str | os.PathLike[str] | Backend,
+        *,
+        write: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+        versions: Mapping[str, str] | None = None,
+        wait: float = 5.0,
+        compression: str = "auto",
+    ) -> Store:
+        """Open the run at `where`, a directory or a backend.
+
+        A reader needs no lock, and may read while another process writes. A writer takes the lock, creates
+        the run if there is none, and removes what a writer that died left behind.
+
+        :param metadata: JSON-able; kept with the run if it is created now.
+        :param versions: of the libraries in use, kept with the run and with each checkpoint; those of Python,
+            Perdure, torch and NumPy are added.
+        :param wait: for how many seconds to wait for another writer to end.
+        :param compression: of what is written: "auto" where the data is such that it pays, "zstd" wherever it
+            makes it smaller, "none".
+        :raises LockedError: if another process is writing to the run.
+        :raises FormatError: if the run was written by a newer Perdure.
+        :raises DamagedError: if ``run.json`` is damaged and there is no manifest to restore it from.
+        :raises StoreError: if there is no run to read, or the directory cannot be written to.
+        """
+        backend = LocalBackend(where) if isinstance(where, str | os.PathLike) else where
+        in_use = {**library_versions(), **(versions or {})}
+        if not write:
+            return cls(backend, open_run(backend), write=False, versions=in_use)
+        # Taken before anything is written, so that a typing error there leaves nothing behind.
+        created = RunInfo(uuid.uuid4().hex, now(), in_use, to_plain(dict(metadata or {}), "metadata"))
+        backend.lock(wait)
+        try:
+            found = open_run(backend, created)
+            store = cls(backend, found, write=True, versions=in_use, compression=compression)
+            _retention.sweep(backend, store._catalog)
+        except BaseException:
+            backend.unlock()
+            raise
+        return store
+
+    @property
+    def run(self) -> RunInfo:
+        """What this run is."""
+        return self._run
+
+    def commit(
+        self,
+        state: tree.State,
+        *,
+        step: int,
+        counters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> CheckpointInfo:
+        """Make `state` a checkpoint: after it returns, the checkpoint survives a power cut.
+
+        If the process dies before, there is no such checkpoint, and the older ones are as they were. Only
+        chunks of arrays that the previous checkpoint does not hold are written; of an array that is
+        :class:`perdure.tree.Staged`, only what was set aside is looked at. The packs of one checkpoint take at
+        most twice the bytes that it needs of them, and 4 MiB; with retention, that bounds the disk space of a run.
+
+        :param state: its arrays must not change until this returns.
+        :param step: how far the run is, in whatever unit it counts.
+        :param counters: JSON-able.
+        :param metrics: JSON-able; NaN and infinities may be in it.
+        :param tags: for finding it again.
+        :raises StoreError: if it could not be written, for instance because the disk is full. No checkpoint
+            that was there is lost, and the commit can be tried again.
+        :raises DamagedError: if what it would refer to is damaged or gone. Commit a state that is set aside as a
+            whole.
+        """
+        self._check_writer()
+        arrays = list(state.arrays) if state.complete else []
+        early = None if state.complete else tree.document(state, arrays)
+        blobs = [tree.Blob(array) for array in arrays]
+
+        def document() -> Any:
+            # If it can wait, it is made while the arrays are on their way.
+            made = tree.document(state, arrays) if early is None else early
+            if len(arrays) != len(blobs):
+                raise ValueError(f"{arrays[-1].name}: an array that a complete state does not name")
+            return made
+
+        return self._commit(document, blobs, step=step, counters=counters, metrics=metrics, tags=tags)
+
+    def _commit(
+        self,
+        document: Callable[[], Any],
+        blobs: Sequence[Blob],
+        *,
+        step: int,
+        counters: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+    ) -> CheckpointInfo:
+        if isinstance(tags, str):
+            raise TypeError(f"expected a list of tags, found the string {tags!r:.80}; give [{tags!r:.80}]")
+        with self._mutex:
+            self._check_writer()
+            if self._known is None:
+                # At the start, and after a commit that failed and may have left a pack.
+                _retention.sweep(self._backend, self._catalog)
+                self._known = self._find_known()
+            sizes = pack_sizes(self._backend)
+            # Higher than all that is there: no name is ever given twice, not even after a commit that failed.
+            number = max([0, *map(pack_number, sizes), *self._catalog.numbers()]) + 1
+            info = CheckpointInfo(
+                number=number,
+                file=manifest_name(number),
+                step=int(step),
+                created=now(),
+                bytes=sum(blob.nbytes for blob in blobs),
+                counters=from_plain(to_plain(dict(counters or {}), "counters")),
+                metrics=from_plain(to_plain(dict(metrics or {}), "metrics")),
+                tags=tuple(map(str, tags)),
+                versions=self._versions,
+            )
+            plan = Plan(blobs, self._known, sizes, self._backend, number)
+            # Until the end it is not known what the disk holds; an error leaves it so.
+            self._known = None
+            writer = PackWriter(
+                self._backend,
+                number,
+                self._run.id,
+                self._compress,
+                self._threads,
+                self._progressing(plan.size),
+            )
+            try:
+                with writer:
+                    layouts = plan.carry_out(writer)
+                    manifest = Manifest(self._run, info, document(), plan.packs, layouts)
+                    content = write_manifest(manifest)
+                    if len(content) > GET_LIMIT:
+                        raise StoreError(
+                            f"the state's structure takes {len(content)} bytes, at most {GET_LIMIT} can be "
+                            "stored: it has too many small objects; keep them in arrays"
+                        )
+                # Last, and only when the data is durable: with the manifest, the checkpoint exists.
+                put_new(self._backend, info.file, [content])
+            except StoreError:
+                # What was written of it takes space that may be what there is too little of.
+                with suppress(StoreError, FileNotFoundError):
+                    _retention.sweep(self._backend, self._catalog)
+                raise
+            self._catalog.note(manifest, content)
+            stored = [StoredArray(self._backend, layout, number, verified=True) for layout in layouts]
+            for blob, array in zip(blobs, stored, strict=True):
+                if blob.staged is not None:
+                    blob.staged.stored = array
+            self._known = Known(layouts)
+            self._newest = number, stored
+            return info
+
+    def _progressing(self, total: int) -> Callable[[int], None]:
+        done = 0
+
+        def progressed(nbytes: int) -> None:
+            nonlocal done
+            done += nbytes
+            # Asked for each time: whoever waits for the commit may have begun to since.
+            if (progress := self.progress) is not None:
+                progress(min(done, total), total)
+
+        return progressed
+
+    def checkpoints(self) -> list[CheckpointInfo]:
+        """All checkpoints, from the oldest to the newest; of damaged ones, what is wrong with them.
+
+        Only manifests are looked at; :meth:`verify` looks at everything.
+        """
+        infos = []
+        for number in self._catalog.numbers():
+            try:
+                infos.append(self._catalog.summary(number).info)
+            except FileNotFoundError:
+                continue  # deleted by the writer's retention in the meantime
+            except StoreError as error:
+                infos.append(CheckpointInfo(number, manifest_name(number), damage=str(error)))
+        return infos
+
+    def read(self, number: int, *, deep: bool = True) -> Checkpoint:
+        """Checkpoint `number`, after all of its data was read once and verified.
+
+        :param deep: otherwise only its manifest is, and whether its files are there. The data is verified
+            in any case when it is read.
+        :raises DamagedError: if anything of it is damaged or missing.
+        :raises StoreError: if there is no such checkpoint.
+        """
+        try:
+            return self._read(number, deep)
+        except FileNotFoundError:
+            there = ", ".join(map(str, self._catalog.numbers())) or "none"
+            raise StoreError(
+                f"there is no checkpoint {number} in {self._backend.locate('')}; those there are: {there}"
+            ) from None
+
+    def latest(self, *, deep: bool = True, before: int | None = None) -> Checkpoint | None:
+        """The newest checkpoint that is whole, or None if there are none at all.
+
+        For each newer one that is damaged there is a :class:`DamagedCheckpointWarning`.
+
+        :param deep: see :meth:`read`.
+        :param before: only those of a lower number.
+
+        :raises DamagedError: if there are checkpoints, but not one is whole.
+        :raises FormatError: if a newer one than that is of a newer Perdure, whose progress must not be lost
+            silently.
+        """
+        while True:
+            damaged: dict[int, str] = {}
+            found: Checkpoint | None = None
+            vanished = False
+            for number in reversed(self._catalog.numbers()):
+                if before is not None and number >= before:
+                    continue
+                try:
+                    found = self._read(number, deep)
+                    break
+                except NewerFormatError:
+                    raise
+                except FileNotFoundError:
+                    vanished = True
+                except DamagedError as error:
+                    damaged[number] = str(error)
+            # Retention of a writer elsewhere may have taken a checkpoint away while it was being read here.
+            left = set(self._catalog.numbers()) if damaged else set()
+            vanished = vanished or not left.issuperset(damaged)
+            damaged = {number: problem for number, problem in damaged.items() if number in left}
+            if found is not None or not vanished:
+                break
+        if found is None and damaged:
+            listed = "\n".join(f"  checkpoint {number}: {problem}" for number, problem in damaged.items())
+            raise DamagedError(f"none of the checkpoints in {self._backend.locate('')} is whole:\n{listed}")
+        for number, problem in damaged.items():
+            assert found is not None
+            warnings.warn(
+                f"checkpoint {number} is damaged, and checkpoint {found.info.number} (step "
+                f"{found.info.step}) is used instead. What is wrong with {manifest_name(number)}: {problem}",
+                DamagedCheckpointWarning,
+                stacklevel=2,
+            )
+        return found
+
+    def verify(self) -> list[_verify.Problem]:
+        """Everything that is wrong with the files of the run; reads every byte of them."""
+        return _verify.check(self._backend, self._catalog, self._run.id)
+
+    def retain(self, keep: _retention.Keep) -> list[int]:
+        """Delete the checkpoints that are not to be kept, and the data that only they needed.
+
+        The newest good one is always kept. Damaged ones are not counted as good; one is deleted, with a
+        :class:`DamagedCheckpointWarning`, when two good ones are newer: until then, no pack can be deleted,
+            because
+        which ones it needs is not known.
+
+        :param keep: the numbers to keep; or a function that is given the good checkpoints, from the oldest to
+            the newest, and returns these numbers.
+        :return: the numbers of the checkpoints that were deleted.
+        """
+        with self._mutex:
+            self._check_writer()
+            return _retention.retain(self._backend, self._catalog, keep, self._damaged)
+
+    def close(self) -> None:
+        """Let another process write. Checkpoints that were read stay readable."""
+        if self._writer != os.getpid():
+            # A forked child has the parent's mutex as it was at that moment, and maybe nobody to give it back.
+            self._writer = None
+            return
+        with self._mutex:
+            self._threads.shutdown()
+            self._backend.unlock()
+            self._writer = None
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Store of run {self._run.id} in {self._backend.locate('')}>"
+
+    def _read(self, number: int, deep: bool = True) -> Checkpoint:
+        try:
+            manifest = self._catalog.load(number)
+            if deep:
+                self._catalog.verify(manifest)
+            else:
+                self._catalog.look(manifest)
+            sources = self._catalog.sources(manifest)
+            state = tree.decode(manifest.document, sources)
+        except NewerFormatError:
+            raise
+        except DamagedError as error:
+            self._damaged[number] = str(error)
+            raise
+        for source in sources:
+            source.verified = deep
+        if deep:
+            self._damaged.pop(number, None)
+        if self._newest is None or self._newest[0] <= number:
+            self._newest = number, sources
+        return Checkpoint(manifest.info, state)
+
+    def give_up(self, number: int, problem: str) -> None:
+        """Take note that a checkpoint is damaged, as was found out when its arrays were read."""
+        self._damaged[number] = problem
+        if self._newest is not None and self._newest[0] == number:
+            self._newest = None
+
+    def _find_known(self) -> Known:
+        # Only of a checkpoint whose data was verified: otherwise a damaged chunk would be handed on from
+        # checkpoint to checkpoint, and the run would go on without a single good one.
+        for number in reversed(self._catalog.numbers()):
+            try:
+                if self._newest is None or self._newest[0] != number:
+                    if number in self._damaged:
+                        continue
+                    self._read(number, deep=False)
+                assert self._newest is not None
+                arrays = self._newest[1]
+                unread = {e.chunk for each in arrays if not each.verified for e in each.layout.extents()}
+                self._catalog.verify_chunks(unread, number)
+            except DamagedError as error:
+                self.give_up(number, str(error))
+                continue
+            except FileNotFoundError:
+                continue
+            return Known([each.layout for each in arrays])
+        return Known([])
+
+    def _check_writer(self) -> None:
+        if self._writer == os.getpid():
+            return
+        if self._writer is None:
+            raise StoreError(f"{self!r} is not open for writing: use Store.open(..., write=True)")
+        raise StoreError(
+            f"{self!r} was opened by process {self._writer}; this is a child of it (process {os.getpid()}), "
+            "which must not write to the run"
+        )

@@ -1,0 +1,397 @@
+"""The `State` tree: the one type in which live objects and durable bytes meet.
+
+`perdure.state` makes it from live objects and writes it back into them; `perdure.store` makes it durable.
+This module knows neither. `nodes` defines what a tree consists of, `arrays` the bytes of its arrays, and this
+module the JSON document that stands for a tree.
+
+None, bool, int, float and str are their own nodes. Everything else is a `Node`. What is shared in the world
+is the same `Node` instance here, so identity and cycles need no notation of their own.
+
+The document is a flat table of nodes that refer to each other by index. Sharing and cycles are indices too,
+and neither writing nor reading recurses, however deep a world is nested (or a hostile file claims it is).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from perdure.errors import FormatError
+from perdure.tree._arrays import (
+    Blob,
+    brief,
+    itemsize,
+    numpy_dtype,
+)
+from perdure.tree._nodes import (
+    Array,
+    Handled,
+    Items,
+    Mapping,
+    Node,
+    Object,
+    Packed,
+    Repeat,
+    Skipped,
+    Source,
+    State,
+    Value,
+    edges,
+)
+
+_LIMIT = 1 << 62
+_MOST_REPEATED = 1 << 28
+_PLAIN_READERS: dict[str, Callable[[str], Any]] = {
+    "int": lambda text: int(text, 16),
+    "float": float.fromhex,
+    "str": lambda text: bytes.fromhex(text).decode("utf-8", "surrogatepass"),
+}
+_PLAIN_JSON = (str, bool, int, type(None))
+
+
+def encode(state: State) -> tuple[dict[str, Any], list[Blob]]:
+    """The JSON-able document that stands for `state`, and its arrays in the order in which the document
+    counts them."""
+    arrays: list[Array] = []
+    written = document(state, arrays)
+    return written, [Blob(array) for array in arrays]
+
+
+def document(state: State, arrays: list[Array]) -> dict[str, Any]:
+    """The JSON-able document that stands for `state`.
+
+    :param arrays: those with bytes of their own, in the order in which it is to count them; those that are not in it
+        are added to it.
+    """
+    numbers = {id(array): number for number, array in enumerate(arrays)}
+    index: dict[int, int] = {}
+    queue: list[Node] = []
+
+    def ref(node: Any) -> Any:
+        kind = type(node)
+        if kind is bool or node is None or (kind is str and is_text(node)):
+            return node
+        if kind is int:
+            if -_LIMIT < node < _LIMIT:
+                return node
+            node = Value("int", hex(node))
+        elif kind is float:
+            if math.isfinite(node):
+                return node
+            node = Value("float", node.hex())
+        elif kind is str:
+            node = Value("str", node.encode("utf-8", "surrogatepass").hex())
+        number = index.get(id(node))
+        if number is None:
+            number = index[id(node)] = len(queue)
+            queue.append(node)  # keeps the node alive, and with it the id
+        return [number]
+
+    root = ref(state.root)
+    table: list[Any] = []
+    for node in queue:  # grows while it is walked
+        match node:
+            case Object():
+                table.append(["o", node.type, {name: ref(child) for name, child in node.fields.items()}])
+            case Array():
+                entry: dict[str, Any] = {
+                    "lib": node.framework,
+                    "dtype": node.dtype,
+                    "shape": list(node.shape),
+                }
+                if node.order != tuple(range(len(node.shape))):
+                    entry["order"] = list(node.order)
+                if node.extra:
+                    entry["extra"] = node.extra
+                if node.grad is not None:
+                    entry["grad"] = ref(node.grad)
+                if node.base is not None:
+                    entry |= {"base": ref(node.base), "offset": node.offset, "strides": list(node.strides)}
+                else:
+                    number = numbers.get(id(node))
+                    if number is None:
+                        number = len(arrays)
+                        arrays.append(node)
+                    entry["blob"] = number
+                table.append(["a", entry])
+            case Mapping():
+                extra = [ref(node.extra)] if node.extra is not None or node.fields else []
+                if node.fields:
+                    extra.append({name: ref(child) for name, child in node.fields.items()})
+                if all(type(key) is str and is_text(key) for key, _ in node.pairs):
+                    table.append(["d", node.type, {key: ref(child) for key, child in node.pairs}, *extra])
+                else:
+                    table.append(
+                        ["m", node.type, [[ref(key), ref(child)] for key, child in node.pairs], *extra]
+                    )
+            case Items():
+                extra = [ref(node.extra)] if node.extra is not None or node.fields else []
+                if node.fields:
+                    extra.append({name: ref(child) for name, child in node.fields.items()})
+                table.append(["i", node.type, [ref(child) for child in node.items], *extra])
+            case Value():
+                table.append(["v", node.kind, node.data])
+            case Skipped():
+                table.append(["x", node.reason])
+            case Handled():
+                table.append(["h", node.type, ref(node.payload)])
+            case Repeat():
+                table.append(["r", ref(node.item), node.count])
+            case Packed():
+                table.append(["p", node.of, ref(node.array)])
+            case _:
+                raise TypeError(f"no notation for a node of type {type(node).__name__}")
+    return {"root": root, "nodes": table}
+
+
+def is_text(value: str) -> bool:
+    """Whether JSON can hold a text as it is."""
+    # JSON joins two halves of a surrogate pair that Python keeps apart.
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+
+
+def decode(document: Any, sources: Sequence[Source]) -> State:
+    """The tree that `document` stands for; its arrays read from `sources` when they are wanted.
+
+    :raises FormatError: if the document is not one that `encode` could have made.
+    """
+    try:
+        return _Decoder(document, sources).state()
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        OverflowError,
+        RuntimeError,
+    ) as error:
+        raise FormatError(
+            f"the state's document is malformed: {type(error).__name__}: {error!s:.300}"
+        ) from error
+
+
+def _expect(condition: bool, what: str, found: Any) -> None:
+    if not condition:
+        raise FormatError(f"the state's document is malformed: expected {what}, found {brief(found)}")
+
+
+def _count(element: Any) -> int:
+    match element:
+        case Repeat():
+            return element.count
+        case Packed():
+            return math.prod(element.array.shape)
+    return 1
+
+
+class _Decoder:
+    def __init__(self, document: Any, sources: Sequence[Source]) -> None:
+        _expect(isinstance(document, dict), "an object with `root` and `nodes`", document)
+        self.table = document["nodes"]
+        _expect(isinstance(self.table, list), "a list of nodes", self.table)
+        self.root = document["root"]
+        self.sources = sources
+        self.used: set[int] = set()
+
+    def state(self) -> State:
+        self.nodes = [self.shell(entry) for entry in self.table]
+        for node, entry in zip(self.nodes, self.table, strict=True):
+            self.fill(node, entry)
+        for node in self.nodes:
+            self.check(node)
+        root = self.ref(self.root)
+        _expect(isinstance(root, Object), "an object at the root", self.root)
+        return State(root)
+
+    def shell(self, entry: Any) -> Node:
+        _expect(isinstance(entry, list) and len(entry) >= 2 and isinstance(entry[0], str), "a node", entry)
+        match entry[0]:
+            case "o":
+                return Object(self.text(entry[1]), {})
+            case "a":
+                return Array("", "", (), (), None)
+            case "d" | "m":
+                return Mapping(self.text(entry[1]), [])
+            case "i":
+                return Items(self.text(entry[1]), [])
+            case "v":
+                return Value(self.text(entry[1]), entry[2])
+            case "x":
+                return Skipped(self.text(entry[1]))
+            case "h":
+                return Handled(self.text(entry[1]), None)
+            case "r":
+                return Repeat(None, 0)
+            case "p":
+                return Packed(self.text(entry[1]), Array("", "", (), (), None))
+        raise FormatError(f"the state's document has a node of unknown kind {brief(entry[0])}")
+
+    def fill(self, node: Node, entry: list[Any]) -> None:
+        match node:
+            case Object():
+                node.fields = self.named(entry[2])
+            case Array():
+                self.fill_array(node, entry[1])
+            case Mapping():
+                if entry[0] == "d":
+                    node.pairs = [(key, self.ref(child)) for key, child in self.named_raw(entry[2]).items()]
+                else:
+                    _expect(isinstance(entry[2], list), "pairs of keys and values", entry[2])
+                    node.pairs = [(self.ref(key), self.ref(child)) for key, child in entry[2]]
+                self.fill_extra(node, entry)
+            case Items():
+                _expect(isinstance(entry[2], list), "a list of elements", entry[2])
+                node.items = [self.ref(child, element=True) for child in entry[2]]
+                self.fill_extra(node, entry)
+            case Handled():
+                node.payload = self.ref(entry[2])
+            case Repeat():
+                node.item = self.ref(entry[1])
+                node.count = self.size(entry[2])
+                # An element is small; this many of them fill no memory that a real world would not fill.
+                _expect(node.count <= _MOST_REPEATED, f"at most {_MOST_REPEATED} repetitions", node.count)
+            case Packed():
+                _expect(node.of in ("int", "float", "bool", "numpy"), "int, float, bool or numpy", node.of)
+                array = self.ref(entry[2])
+                _expect(isinstance(array, Array), "an array", entry[2])
+                node.array = array
+
+    def fill_extra(self, node: Items | Mapping, entry: list[Any]) -> None:
+        if len(entry) > 3:
+            node.extra = self.ref(entry[3])
+        if len(entry) > 4:
+            node.fields = self.named(entry[4])
+
+    def fill_array(self, node: Array, entry: Any) -> None:
+        _expect(isinstance(entry, dict) and entry.get("lib") in ("numpy", "torch"), "an array", entry)
+        node.framework = entry["lib"]
+        node.dtype = entry["dtype"]
+        _expect(isinstance(entry["shape"], list) and len(entry["shape"]) <= 64, "a shape", entry["shape"])
+        node.shape = tuple(self.size(extent) for extent in entry["shape"])
+        node.order = tuple(entry.get("order", range(len(node.shape))))
+        _expect(
+            sorted(node.order) == list(range(len(node.shape))), "an order of the axes", entry.get("order")
+        )
+        node.extra = self.extra(entry.get("extra", {}))
+        size = itemsize(node)
+        # Also of an empty array: its other axes must be such that an array can have them.
+        _expect(
+            max(size, 1) * math.prod(n for n in node.shape if n) < _LIMIT,
+            "a shape that fits memory",
+            entry["shape"],
+        )
+        if "grad" in entry:
+            grad = self.ref(entry["grad"])
+            _expect(isinstance(grad, Array), "an array as gradient", entry["grad"])
+            node.grad = grad
+        if "base" in entry:
+            base = self.ref(entry["base"])
+            _expect(isinstance(base, Array) and base is not node, "an array to look onto", entry["base"])
+            node.base = base
+            node.offset = self.size(entry["offset"])
+            node.strides = tuple(entry["strides"])
+            _expect(
+                len(node.strides) == len(node.shape) and all(type(s) is int for s in node.strides),
+                "a stride for each axis",
+                entry["strides"],
+            )
+        else:
+            blob = self.size(entry["blob"])
+            _expect(blob not in self.used, "each array's bytes to be used once", blob)
+            self.used.add(blob)
+            source = self.sources[blob]
+            nbytes = size * math.prod(node.shape)
+            _expect(source.nbytes == nbytes, f"{nbytes} bytes for array {blob}", source.nbytes)
+            node.data = source
+
+    def extra(self, value: Any) -> dict[str, Any]:
+        _expect(isinstance(value, dict), "a dict", value)
+        _expect(value.keys() <= {"device", "parameter", "requires_grad"}, "what belongs to a tensor", value)
+        _expect(all(value[key] is True for key in value if key != "device"), "true", value)
+        if "device" in value:
+            device = torch.device(self.text(value["device"]))
+            _expect(device.type != "meta", "a device that has memory", value["device"])
+        return dict(value)
+
+    def check(self, node: Node) -> None:
+        """What can be said about a node only once all are filled."""
+        match node:
+            case Array():
+                if node.base is not None:
+                    self.check_window(node, node.base)
+                if (grad := node.grad) is not None:
+                    alike = (grad.framework, grad.dtype, grad.shape) == ("torch", node.dtype, node.shape)
+                    _expect(alike and node.framework == "torch", "a gradient like its tensor", grad.shape)
+            case Repeat():
+                kind = getattr(node.item, "type", None)
+                empty = isinstance(node.item, Items | Mapping) and not any(True for _ in edges(node.item))
+                _expect(node.item is None or (empty and kind in ("dict", "list")), "an empty element", kind)
+            case Packed():
+                array = node.array
+                _expect(
+                    array.framework == "numpy" and len(array.shape) == 1 and array.base is None,
+                    "numbers",
+                    array.shape,
+                )
+                dtype = numpy_dtype(array.dtype)
+                fitting = {"int": dtype == np.int64, "float": dtype == np.float64, "bool": dtype == np.bool_}
+                _expect(
+                    fitting.get(node.of, dtype.kind in "biufc"), f"numbers of type {node.of}", array.dtype
+                )
+            case Items() if node.type == "ndarray":
+                shape: Any = node.extra.data if isinstance(node.extra, Value) else None
+                _expect(isinstance(shape, list) and len(shape) <= 32, "the shape of an object array", shape)
+                count = sum(_count(child) for child in node.items)
+                _expect(math.prod(map(self.size, shape)) == count, f"a shape of {count} elements", shape)
+            case Items() if node.type == "deque" and node.extra is not None:
+                _expect(
+                    sum(_count(child) for child in node.items) <= self.size(node.extra), "a deque", node.extra
+                )
+
+    def check_window(self, node: Array, base: Array) -> None:
+        _expect(
+            base.base is None, "a window onto an array that has bytes of its own", "a window onto a window"
+        )
+        _expect(0 not in node.shape, "a window that shows something", list(node.shape))
+        size, total = itemsize(node), itemsize(base) * math.prod(base.shape)
+        reach = [stride * (n - 1) for stride, n in zip(node.strides, node.shape, strict=True)]
+        low = node.offset + sum(min(0, way) for way in reach)
+        high = node.offset + size + sum(max(0, way) for way in reach)
+        _expect(low >= 0 and high <= total, f"a window within {total} bytes", f"{low} to {high}")
+        if node.framework == "torch":
+            aligned = node.offset % size == 0 and all(s >= 0 and s % size == 0 for s in node.strides)
+            _expect(aligned, "strides that a tensor can have", node.offset)
+
+    def ref(self, value: Any, element: bool = False) -> Any:
+        if isinstance(value, _PLAIN_JSON):
+            return value
+        if isinstance(value, float):
+            _expect(math.isfinite(value), "a finite number", value)
+            return value
+        _expect(isinstance(value, list) and len(value) == 1 and type(value[0]) is int, "a reference", value)
+        _expect(0 <= value[0] < len(self.nodes), f"a reference below {len(self.nodes)}", value[0])
+        node = self.nodes[value[0]]
+        _expect(element or not isinstance(node, Repeat | Packed), "a value", "a run of elements")
+        if isinstance(node, Value) and node.kind in _PLAIN_READERS:
+            return _PLAIN_READERS[node.kind](self.text(node.data))
+        return node
+
+    def text(self, value: Any) -> str:
+        _expect(isinstance(value, str), "a name", value)
+        return str(value)
+
+    def size(self, value: Any) -> int:
+        _expect(type(value) is int and 0 <= value < _LIMIT, "a size", value)
+        return int(value)
+
+    def named_raw(self, value: Any) -> dict[str, Any]:
+        _expect(isinstance(value, dict), "an object of names", value)
+        return dict(value)
+
+    def named(self, value: Any) -> dict[str, Any]:
+        return {name: self.ref(child) for name, child in self.named_raw(value).items()}

@@ -1,0 +1,409 @@
+"""The nodes of a `State` tree, and how their paths are written. Knows neither live objects nor files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import torch
+
+Plain: TypeAlias = bool | int | float | str | None
+PLAIN_TYPES = frozenset({type(None), bool, int, float, str})
+
+
+class Source(Protocol):
+    """Where the bytes of an array lie until they are wanted.
+
+    One that can be read by several threads at once also has a method `parts(buffer)`: calls that do not depend on
+    each other and together fill the buffer, each with the number of bytes it reads.
+    """
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes."""
+        ...
+
+    def read_into(self, buffer: memoryview) -> None:
+        """Fill `buffer` (flat, writable, exactly `nbytes` long), verifying what is read."""
+        ...
+
+
+class Staged:
+    """The bytes of an array as they were at one moment, set aside while the program goes on.
+
+    :param nbytes: of the array.
+    :param pieces: where each stretch that was set aside begins, and its bytes (flat); sorted, none
+        overlapping, none empty.
+    :param base: holds all other bytes; None where there are no others.
+    :param lasting: whether what is set aside is likely to be needed for as long as rows of a replay buffer are.
+    :param whole: instead of pieces, some memory, and where in it all bytes lie one after the other.
+    """
+
+    __slots__ = ("_pieces", "_whole", "base", "lasting", "nbytes", "stored")
+
+    def __init__(
+        self,
+        nbytes: int,
+        pieces: Sequence[tuple[int, memoryview]] = (),
+        base: Source | None = None,
+        *,
+        lasting: bool = False,
+        whole: tuple[memoryview, int] | None = None,
+    ) -> None:
+        self.nbytes = nbytes
+        self._pieces = pieces
+        self._whole = whole
+        self.base = base
+        self.lasting = lasting
+        #: Where all of it lies, once it is committed.
+        self.stored: Source | None = None
+
+    @property
+    def pieces(self) -> Sequence[tuple[int, memoryview]]:
+        """Where each stretch begins, and its bytes."""
+        if self._whole is None or not self.nbytes:
+            return self._pieces
+        # Cut out only here: that is for the thread that writes.
+        memory, at = self._whole
+        return ((0, memory[at : at + self.nbytes]),)
+
+    def release(self) -> None:
+        """Let go of the memory of what was set aside: it is stored now."""
+        self._pieces, self._whole = (), None
+
+    def read_into(self, buffer: memoryview) -> None:
+        """Fill `buffer`; see :class:`Source`."""
+        if self.base is not None:
+            self.base.read_into(buffer)
+        for start, piece in self.pieces:
+            buffer[start : start + piece.nbytes] = piece
+
+
+class Node:
+    """Anything in a tree that is not a plain value."""
+
+    __slots__ = ()
+
+
+class Value(Node):
+    """An immutable value that JSON has no notation for: `kind` says which, `data` is JSON-able."""
+
+    __slots__ = ("data", "kind")
+
+    def __init__(self, kind: str, data: Any) -> None:
+        self.kind = kind
+        self.data = data
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Value) and (self.kind, self.data) == (other.kind, other.data)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, repr(self.data)))
+
+
+#: The place of an array that nobody has looked for.
+NOWHERE = (0, -1)
+
+
+class Array(Node):
+    """A NumPy array or a torch tensor.
+
+    :param framework: "numpy" or "torch".
+    :param dtype: the library's own notation ("<f4", "float32"; a structured NumPy dtype as a list of fields).
+    :param shape: in elements.
+    :param order: the axes from the slowest to the fastest in memory; the bytes are in memory order.
+    :param data: the live array (taken by reference), or the source its bytes are read from, or None where
+        `base` is given: then this array is a window onto the bytes of another.
+    :param extra: what else belongs to it: `device`, `requires_grad`, `parameter` for torch.
+    :param name: its path, for people; or the steps of it, because paths are seldom wanted.
+    """
+
+    __slots__ = (
+        "_name",
+        "base",
+        "data",
+        "dtype",
+        "extra",
+        "flat",
+        "framework",
+        "grad",
+        "offset",
+        "order",
+        "place",
+        "rows",
+        "shape",
+        "strides",
+    )
+
+    def __init__(
+        self,
+        framework: str,
+        dtype: Any,
+        shape: tuple[int, ...],
+        order: tuple[int, ...],
+        data: np.ndarray[Any, Any] | torch.Tensor | Source | Staged | None,
+        extra: dict[str, Any] | None = None,
+        name: str | Path = "",
+    ) -> None:
+        self.framework = framework
+        self.dtype = dtype
+        self.shape = shape
+        self.order = order
+        self.data = data
+        self.extra = extra or {}
+        self._name = name
+        #: Where a live array begins in memory, and how many bytes it has: what stays the same when a view of it is
+        #: made anew.
+        self.place = NOWHERE
+        #: Whether the bytes of a live array lie as they are stored, one row after another.
+        self.flat = False
+        #: How the rows of a live array are written, where that is known (`perdure.state.buffers`).
+        self.rows: Any = None
+        self.grad: Array | None = None
+        self.base: Array | None = None
+        self.offset = 0
+        self.strides: tuple[int, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Its path, for people."""
+        if not isinstance(self._name, str):
+            self._name = write_path(self._name)
+        return self._name
+
+    @name.setter
+    def name(self, name: str | Path) -> None:
+        self._name = name
+
+
+class Items(Node):
+    """A list, tuple, set, frozenset, deque, named tuple, object array, or a subclass of one (`type` says
+    which)."""
+
+    __slots__ = ("extra", "fields", "items", "type")
+
+    def __init__(self, type_: str, items: list[Any], extra: Any = None) -> None:
+        self.type = type_
+        self.items = items
+        self.extra = extra
+        self.fields: dict[str, Any] | None = None
+
+
+class Repeat(Node):
+    """Inside `Items.items`: `count` separate but equal elements, None or empty dicts or lists."""
+
+    __slots__ = ("count", "item")
+
+    def __init__(self, item: Any, count: int) -> None:
+        self.item = item
+        self.count = count
+
+
+class Packed(Node):
+    """Inside `Items.items`: a run of numbers of one type ("int", "float", "bool", or "numpy" scalars), kept
+    as one array."""
+
+    __slots__ = ("array", "of")
+
+    def __init__(self, of: str, array: Array) -> None:
+        self.of = of
+        self.array = array
+
+
+class Mapping(Node):
+    """A dict, OrderedDict, defaultdict or a subclass of one, with keys of any kind, in order."""
+
+    __slots__ = ("extra", "fields", "pairs", "type")
+
+    def __init__(self, type_: str, pairs: list[tuple[Any, Any]], extra: Any = None) -> None:
+        self.type = type_
+        self.pairs = pairs
+        self.extra = extra
+        self.fields: dict[str, Any] | None = None
+
+
+class Object(Node):
+    """An instance of a Python class: its attributes by name."""
+
+    __slots__ = ("fields", "type")
+
+    def __init__(self, type_: str, fields: dict[str, Any]) -> None:
+        self.type = type_
+        self.fields = fields
+
+
+class Handled(Node):
+    """What a registered handler returned for an object of class `type`."""
+
+    __slots__ = ("payload", "type")
+
+    def __init__(self, type_: str, payload: Any) -> None:
+        self.type = type_
+        self.payload = payload
+
+
+class Skipped(Node):
+    """Left out on purpose."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class State:
+    """A captured world.
+
+    :param root: an `Object` whose fields are the parts, by name.
+    :param arrays: its arrays with bytes of their own, where they are live; in no order.
+    :param complete: whether it has no other arrays with bytes of their own.
+    """
+
+    __slots__ = ("arrays", "complete", "root")
+
+    def __init__(self, root: Object, arrays: Sequence[Array] = (), *, complete: bool = False) -> None:
+        self.root = root
+        self.arrays = arrays
+        self.complete = complete
+
+    def leaves(self) -> Iterator[tuple[str, Any]]:
+        """Every leaf with its path: plain values, `Value`, `Array`, `Packed`, `Repeat`, `Skipped`, empty
+        containers.
+
+        A node that several paths lead to is listed once, under the first.
+        """
+        seen: set[int] = set()
+        stack: list[tuple[str, Any]] = [("", self.root)]
+        while stack:
+            path, node = stack.pop()
+            if not isinstance(node, Node):
+                yield path, node
+                continue
+            if isinstance(node, Value | Skipped):
+                yield path, node
+                continue
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            below = list(children(node, path))
+            if not below or isinstance(node, Array):
+                yield path, node
+            stack.extend(reversed(below))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.leaves())
+
+
+_LONGEST_PATH = 2_000
+_MOST_STEPS = 40
+
+#: A place inside a node: an attribute's name, an element's position, a key's position, or what the kind of
+#: node has.
+Slot: TypeAlias = "str | int | tuple[str, int]"
+#: The path of a node while it is walked: the parent's path, and the step from there (see `step_path`). Written
+#: out only where it is needed.
+Path: TypeAlias = "tuple[Path, str, Any] | None"
+
+
+def field_path(path: str, name: str) -> str:
+    """The path of attribute `name` of the object at `path`."""
+    return f"{_bounded(path)}.{name}" if path else name
+
+
+def key_path(path: str, key: Any) -> str:
+    """The path of the element of the container at `path` that a key node or an index stands for."""
+    if isinstance(key, Value):
+        key = key.data
+    elif isinstance(key, Node):
+        key = type(key).__name__
+    return f"{_bounded(path)}[{shown(key)}]"
+
+
+def step_path(path: str, kind: str, name: Any) -> str:
+    """The path one step below `path`, as `edges` describes the step."""
+    match kind:
+        case ".":
+            return field_path(path, name)
+        case "[":
+            return key_path(path, name)
+        case ":":
+            return f"{_bounded(path)}[{name[0]}:{name[1]}]"
+        case "key":
+            return f"{_bounded(path)}.key({name})"
+    return path
+
+
+def write_path(path: Path) -> str:
+    """The path as text; of a very long one only its end."""
+    steps: list[tuple[str, Any]] = []
+    while path is not None and len(steps) < _MOST_STEPS:
+        path, kind, name = path
+        steps.append((kind, name))
+    text = "" if path is None else "\N{HORIZONTAL ELLIPSIS}"
+    for kind, name in reversed(steps):
+        text = step_path(text, kind, name)
+    return text
+
+
+def shown(value: Any) -> str:
+    """A plain value for people; Python refuses to write very long integers as decimals."""
+    return hex(value) if type(value) is int and value.bit_length() > 4_000 else repr(value)
+
+
+def _bounded(path: str) -> str:
+    # A chain of a million objects must not have paths of a million names.
+    return (
+        path
+        if len(path) <= _LONGEST_PATH
+        else f"{path[:200]}\N{HORIZONTAL ELLIPSIS}{path[300 - _LONGEST_PATH :]}"
+    )
+
+
+def edges(node: Node) -> Iterator[tuple[Slot, Any, str, Any]]:
+    """What lies directly below `node`: the place in it, the node or plain value there, and the step in a
+    path."""
+    match node:
+        case Object():
+            for name, child in node.fields.items():
+                yield name, child, ".", name
+        case Items():
+            index = 0
+            for position, child in enumerate(node.items):
+                if isinstance(child, Repeat | Packed):
+                    count = child.count if isinstance(child, Repeat) else math.prod(child.array.shape)
+                    yield position, child, ":", (index, index + count)
+                    index += count
+                else:
+                    yield position, child, "[", index
+                    index += 1
+        case Mapping():
+            for position, (key, child) in enumerate(node.pairs):
+                plain = not isinstance(key, Node) or isinstance(key, Value)
+                if isinstance(key, Node):
+                    yield ("key", position), key, "key", position
+                yield position, child, "[", key if plain else position
+        case Repeat():
+            yield "item", node.item, "", None
+        case Packed():
+            yield "array", node.array, "", None
+        case Handled():
+            yield "payload", node.payload, "", None
+        case Array():
+            if node.base is not None:
+                yield "base", node.base, "base", None
+            if node.grad is not None:
+                yield "grad", node.grad, ".", "grad"
+    if isinstance(node, Items | Mapping) and node.fields:
+        for name, child in node.fields.items():
+            yield name, child, ".", name
+
+
+def children(node: Node, path: str) -> Iterator[tuple[str, Any]]:
+    """The nodes directly below `node`, each with its path."""
+    if isinstance(node, Packed | Repeat):
+        return
+    for _, child, kind, name in edges(node):
+        if kind != "base" and not (kind == "key" and isinstance(child, Value)):
+            yield step_path(path, kind, name), child

@@ -20,6 +20,8 @@ demo: $(VENV)/.installed
 	$(BIN)/perdure demo
 
 test: $(VENV)/.installed
+# A wheel of TorchRL holds its C++ part for one torch only: once in a venv it is built for the pinned one.
+	$(BIN)/python tools/build_torchrl_extension.py
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 check: $(VENV)/.installed

@@ -7,12 +7,14 @@ CASES = [
     *(("sb3_cases", name) for name in ("dqn", "ppo", "a2c", "td3", "sac", "sac_monitored")),
     *(("tianshou_cases", name) for name in ("dqn", "ppo", "sac", "offline", "experiment")),
     *(("loop_cases", name) for name in ("dqn", "ppo")),
-    *(("torchrl_cases", name) for name in ("tensor", "memmap")),
+    *(("torchrl_cases", name) for name in ("tensor", "memmap", "prioritized")),
 ]
 
 
 @pytest.mark.parametrize(("script", "name"), CASES, ids=lambda part: part.removesuffix("_cases"))
 def test_killed_and_resumed_ends_as_uninterrupted(script, name, tmp_path):
+    if name == "prioritized":
+        pytest.importorskip("torchrl._torchrl", exc_type=ImportError)
     steps = uninterrupted(script, name, tmp_path / "whole")
     killed(script, name, tmp_path / "killed", steps)
     ignore = UNSEEDED if script in ("loop_cases", "torchrl_cases") else differences.__kwdefaults__["ignore"]

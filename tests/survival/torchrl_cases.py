@@ -10,7 +10,7 @@ from fuse import make
 from tensordict import TensorDict
 from torch import nn
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, TensorDictReplayBuffer
-from torchrl.data.replay_buffers.samplers import RandomSampler, SamplerWithoutReplacement
+from torchrl.data.replay_buffers.samplers import PrioritizedSampler, RandomSampler, SamplerWithoutReplacement
 
 import perdure
 
@@ -18,6 +18,7 @@ logging.disable(logging.INFO)
 BUFFERS = {
     "tensor": lambda: (LazyTensorStorage(150), RandomSampler()),
     "memmap": lambda: (LazyMemmapStorage(150), SamplerWithoutReplacement()),
+    "prioritized": lambda: (LazyTensorStorage(150), PrioritizedSampler(150, 0.7, 0.5)),
 }
 
 
@@ -57,7 +58,10 @@ def dqn(steps, buffer):
             with torch.no_grad():
                 best = q(batch["next", "obs"]).max(1).values
                 goal = batch["next", "reward"] + 0.99 * best * (1 - batch["next", "done"])
-            loss = nn.functional.mse_loss(goal, q(batch["obs"]).gather(1, batch["action"][:, None])[:, 0])
+            error = q(batch["obs"]).gather(1, batch["action"][:, None])[:, 0] - goal
+            if buffer == "prioritized":
+                world.buffer.update_priority(batch["index"], error.detach().abs())
+            loss = error.square().mean()
             world.optimizer.zero_grad()
             loss.backward()
             world.optimizer.step()

@@ -97,7 +97,7 @@ def main() -> None:
 
             if envs.return_queue:  # the last 100 returns: the wrapper's, and so in the checkpoints as well
                 mean = float(np.mean(envs.return_queue))
-                is_best = run.best(mean, world, policy=actor)  # runs/own_loop_ppo/policy.pt
+                is_best = run.report_score(mean, world, policy=actor)  # runs/own_loop_ppo/policy.pt
                 print(
                     f"iteration {iteration}: mean return {mean:.1f}{', the best so far' if is_best else ''}"
                 )

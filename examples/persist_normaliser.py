@@ -75,7 +75,7 @@ def train(steps: int) -> None:
                 scores.append(mean_return(world))
             weight.copy_(start + 0.3 * noise * np.sign(scores[0] - scores[1]))
             score = mean_return(world)
-            if run.best(score, world):
+            if run.report_score(score, world):
                 print(f"step {step}: mean return {score:.1f}, the best so far: persisted with its statistics")
 
 

@@ -31,13 +31,13 @@ class Perdure(Peer):
         self.world = perdure.World(**workload.parts)
         self.run: perdure.Run | None = perdure.Run(directory / "run", compression=self._compression)
         # As the script does it, before anything is trained.
-        self.run.peek(perdure.World(**workload.fresh()))
+        self.run.find_checkpoint(perdure.World(**workload.fresh()))
         self._resumed: perdure.Run | None = None
 
     def tick(self) -> None:
         """As `run.steps` and the callbacks of the integrations do: no checkpoint is due."""
         if self.run is not None:
-            self.run.tick(self.world, self.saves, every=sys.maxsize)
+            self.run.maybe_checkpoint(self.world, self.saves, every=sys.maxsize)
 
     def next(self) -> None:
         self.saves += 1

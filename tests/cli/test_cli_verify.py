@@ -99,7 +99,7 @@ def test_a_flipped_byte_of_the_best_policy_is_found(tmp_path, file):
     run = make_run(tmp_path / "run")
     with perdure.Run(run) as opened:
         # Better than any that the run has.
-        opened.published.offer(1e9, 1, perdure.World(policy=torch.nn.Linear(2, 1)))
+        opened.best_policy.offer(1e9, 1, perdure.World(policy=torch.nn.Linear(2, 1)))
     path = run / "best" / file
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

@@ -472,8 +472,8 @@ def put(state, path, value):
     node = state.root.fields["env"].payload
     *way, last = path
     for key in way:
-        node = node.items[key] if isinstance(node, tree.Items) else dict(node.pairs)[key]
-    if isinstance(node, tree.Items):
+        node = node.items[key] if isinstance(node, tree.SequenceNode) else dict(node.pairs)[key]
+    if isinstance(node, tree.SequenceNode):
         node.items[last] = value
     else:
         node.pairs[[key for key, _ in node.pairs].index(last)] = (last, value)
@@ -494,7 +494,7 @@ HOSTILE = {
     "another kind": (("actions", "kinds", 0, 0), "object"),
     "a kind of objects": (("actions", "kinds", 0, 1), "|O"),
     "a kind that no array has": (("actions", "kinds", 0, 1), "nonsense"),
-    "a huge shape": (("actions", "kinds", 0, 2), tree.Items("list", [1 << 40])),
+    "a huge shape": (("actions", "kinds", 0, 2), tree.SequenceNode("list", [1 << 40])),
     "kinds that are not there": (("actions", "which"), array([1] * 30, np.uint8)),
     "kinds of another type": (("actions", "which"), array([0] * 30, np.float64)),
     "more steps": (("actions", "which"), array([0] * 31, np.uint8)),
@@ -504,7 +504,7 @@ HOSTILE = {
     "no state": (("now",), None),
     "a state of another kind": (("before",), 3),
     "no first observation": (("first",), None),
-    "no actions": (("actions",), tree.Items("list", [])),
+    "no actions": (("actions",), tree.SequenceNode("list", [])),
 }
 
 

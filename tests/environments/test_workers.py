@@ -328,23 +328,23 @@ def world():
 
 def test_a_packed_state_is_the_state():
     state = capture(world())
-    assert diff(state, message.unpack(message.received(message.pack(state))), ignore=()) == []
+    assert diff(state, message.decode(message.from_bytes(message.encode(state))), ignore=()) == []
 
 
 def test_bytes_that_are_no_packed_state_are_refused():
-    content = message.pack(capture(world()))
+    content = message.encode(capture(world()))
     for cut in (0, 3, 20, len(content) // 2, len(content) - 1):
         with pytest.raises(FormatError):
-            message.unpack(message.received(content[:cut]))
+            message.decode(message.from_bytes(content[:cut]))
     with pytest.raises(FormatError):
-        message.received(content + b"more")
+        message.from_bytes(content + b"more")
     rng = np.random.default_rng(1)
     refused = 0
     for _ in range(300):
         damaged = bytearray(content)
         damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
         try:
-            message.unpack(message.received(bytes(damaged)))
+            message.decode(message.from_bytes(bytes(damaged)))
         except FormatError:
             refused += 1
     assert refused > 20

@@ -75,7 +75,7 @@ class Scenario:
             self.act(buffer, feed)
             self.step += 1
             if self.ticks and self.draw.random() < 0.7:
-                run.tick(world, self.step, every=10**9, seconds=10**9)
+                run.maybe_checkpoint(world, self.step, every=10**9, seconds=10**9)
         self.expected = frozen(buffer)
         self.step += 1
         run.checkpoint(world, self.step, wait=False)

@@ -109,7 +109,7 @@ def test_a_checkpoint_writes_the_rows_that_were_written(storage, ticks, tmp_path
             # Over the end of the buffer and on from its start.
             buffer.extend(rows(1000, step))
             if ticks:
-                run.tick(world, step, every=10**9, seconds=10**9)
+                run.maybe_checkpoint(world, step, every=10**9, seconds=10**9)
             run.checkpoint(world, step)
             assert size_of(tmp_path) - before < 1.2 * 1000 * row
     # Also the first checkpoint of the next process.
@@ -146,7 +146,7 @@ def test_a_row_written_beside_the_cursor_is_not_hidden_by_rows_written_in_one_ca
             beside(buffer)
             buffer.extend(rows(3, step))
             if ticks:
-                run.tick(world, step, every=10**9, seconds=10**9)
+                run.maybe_checkpoint(world, step, every=10**9, seconds=10**9)
             run.checkpoint(world, step)
             assert unlike(frozen(buffer), committed(tmp_path).state) == []
 

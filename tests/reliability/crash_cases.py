@@ -635,7 +635,7 @@ def train(root: Path, until: int = TOTAL, announce: Callable[[int], None] = lamb
             world.optimizer.step()
             world.trace.append(loss.item())
             if step in (1, 3):
-                run.best(float(step), world)
+                run.report_score(float(step), world)
                 announce(RETAINED + step)
     return list(world.trace)
 

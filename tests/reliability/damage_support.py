@@ -79,7 +79,7 @@ def small_run(directory: Path, checkpoints: int = 3) -> Path:
         for number in range(checkpoints):
             train(world, number)
             if number == checkpoints - 2:
-                run.best(1.5, world)
+                run.report_score(1.5, world)
             run.checkpoint(world, number + 1)
     return directory
 

@@ -94,7 +94,7 @@ def train(directory: Path, announce: int | None = None) -> None:
             world.total += loss.item()
             world.done = step + 1
             if step % 15 == 14:
-                run.best(step - loss.item(), world)
+                run.report_score(step - loss.item(), world)
 
 
 def read(directory: Path, reads: int, seconds: float, report: Callable[[str], None]) -> None:

@@ -108,7 +108,7 @@ with open_run() as run, run.guard():
             print("going", flush=True)
         time.sleep(0.001)
         work(step)
-        run.tick(world, step + 1, every=1000)
+        run.maybe_checkpoint(world, step + 1, every=1000)
 """
 
 
@@ -339,7 +339,7 @@ def test_an_exception_in_a_handler_leaves_the_best_policy_before_it(launch: Laun
             for step in run.steps(world, 100, every=2):
                 work(step)
                 if step in (1, 3):
-                    run.best(float(step), world, policy=model)
+                    run.report_score(float(step), world, policy=model)
         """)
     assert process.wait() == 1
     assert "ValueError: the handler's mistake" in process.errors

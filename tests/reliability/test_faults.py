@@ -65,7 +65,7 @@ def _leftovers(root: Path) -> list[Path]:
 def _step(run: perdure.Run, world: perdure.World, number: int) -> None:
     """One step of a training: a better policy, and a checkpoint."""
     train(world, number)
-    run.best(10.0 + number, world)
+    run.report_score(10.0 + number, world)
     run.checkpoint(world, number + 1)
 
 
@@ -243,10 +243,10 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
             (disk / "filler").write_bytes(bytes(max(0, os.statvfs(disk).f_bfree * 4096)))
             policy = torch.nn.Linear(100, 100)
             with pytest.raises((StoreError, OSError, RuntimeError)):
-                run.published.offer(99.0, 9, perdure.World(policy=policy))
+                run.best_policy.offer(99.0, 9, perdure.World(policy=policy))
             assert run.best_score == 1.5
             (disk / "filler").unlink()
-            assert run.published.offer(99.0, 9, perdure.World(policy=policy))
+            assert run.best_policy.offer(99.0, 9, perdure.World(policy=policy))
             run.checkpoint(world, 9)
         assert _leftovers(root) == []
         assert Store.open(root).verify() == check_policies(str(root)) == []

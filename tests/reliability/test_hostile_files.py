@@ -262,9 +262,9 @@ def test_pickles_sealed_and_inside_the_state(root: Path, tmp_path: Path) -> None
 
 
 def world_with_run(world: Any) -> dict[str, Any]:
-    from perdure.run._run import Progress
+    from perdure.run._run import RunRecord
 
-    progress = Progress()
+    progress = RunRecord()
     progress.blueprint = np.zeros(0, np.uint8)
     return {**world.parts(), "run": progress}
 

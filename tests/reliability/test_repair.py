@@ -284,7 +284,7 @@ def test_a_damaged_policy_goes_and_the_links_to_it(root: Path) -> None:
     assert command("verify", root).exit_code == 0
     with perdure.Run(root) as run:
         assert run.best_score is None
-        assert run.best(0.5, perdure.World(policy=torch.nn.Linear(1, 1)))
+        assert run.report_score(0.5, perdure.World(policy=torch.nn.Linear(1, 1)))
     assert (root / "policy.pt").is_file()
 
 
@@ -301,7 +301,7 @@ def test_the_next_best_is_linked(root: Path) -> None:
     first = os.readlink(root / "best")
     shutil.copytree(root / first, root / "kept", symlinks=True)
     with perdure.Run(root) as run:
-        run.published.offer(9.0, 9, perdure.World(policy=torch.nn.Linear(1, 1)))
+        run.best_policy.offer(9.0, 9, perdure.World(policy=torch.nn.Linear(1, 1)))
     (root / "kept").rename(root / first)
     assert os.readlink(root / "best") != first
     for name in ("policy.pt", "best.json"):

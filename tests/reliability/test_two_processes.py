@@ -264,7 +264,7 @@ def test_readers_never_fail_during_commits_retention_and_publication(tmp_path: P
             world.done = step
             run.checkpoint(world, step)
             if step % 3 == 0:
-                run.best(float(step), world, policy=policy)
+                run.report_score(float(step), world, policy=policy)
             if tally.problems or (step > 30 and time.monotonic() - began > 5):
                 break
     print(tally)

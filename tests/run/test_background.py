@@ -114,10 +114,10 @@ def test_what_is_trained_during_the_write_is_not_in_the_checkpoint(
     """Weights, moments and rows go on changing while the writer has not written a byte yet (pytorch#144657)."""
     world, rng = make_world(rows), np.random.default_rng(0)
     with perdure.Run(tmp_path / "run") as run:
-        run.peek(world)
+        run.find_checkpoint(world)
         for step in range(1, 8):
             train(world, 13, rng)
-            run.tick(world, step, every=1000)
+            run.maybe_checkpoint(world, step, every=1000)
             gate.open.clear()
             gate.reached.clear()
             run.checkpoint(world, step, wait=False)
@@ -224,7 +224,7 @@ def test_an_error_surfaces_in_the_training(tmp_path: Path, gate: Gate) -> None:
         while run._checkpointer.busy:
             pass
         with pytest.raises(StoreError, match="no space is left"):
-            run.tick(world, 4, every=1000)
+            run.maybe_checkpoint(world, 4, every=1000)
         gate.fail = lambda: None
         assert run.last is not None
         assert run.last.step == 1
@@ -259,7 +259,7 @@ def test_what_a_failed_checkpoint_would_have_marked_as_best_is_marked_by_the_nex
     world = make_world()
     gate.open.set()
     with perdure.Run(tmp_path / "run") as run:
-        run.best(1.0, world)
+        run.report_score(1.0, world)
 
         def fail() -> None:
             raise StoreError("no space")
@@ -429,7 +429,7 @@ def test_retention(tmp_path: Path) -> None:
         for step in range(1, 36):
             world.data[0] = step
             if step in (3, 5, 8):
-                run.best(float(step), world, torch.nn.Linear(1, 1))
+                run.report_score(float(step), world, torch.nn.Linear(1, 1))
             run.checkpoint(world, step, pin=step == 2)
     with Store.open(tmp_path / "run") as store:
         assert [info.step for info in store.checkpoints()] == [2, 5, 8, 10, 20, 30, 34, 35]
@@ -455,7 +455,7 @@ def test_a_flush_does_not_wait_for_what_is_deleted(tmp_path: Path, monkeypatch: 
         assert run.last is not None
         assert run.last.step == 2
         assert deleting.wait(60)
-        run.tick(world, 3, every=1000)
+        run.maybe_checkpoint(world, 3, every=1000)
         go_on.set()
         with pytest.raises(StoreError, match="no permission"):
             run.close()

@@ -38,7 +38,7 @@ def walk(directory, total, stop=None, score=None, **cadence):
                 raise Stop
             world.trace.append((step, float(np.random.rand())))
             if score is not None:
-                run.best(score(step), world)
+                run.report_score(score(step), world)
     return world, run
 
 
@@ -132,7 +132,8 @@ def test_what_a_killed_process_saw_after_its_checkpoint_does_not_count_but_its_f
     world = perdure.World(trace=[], model=torch.nn.Linear(2, 1))
     with perdure.Run(tmp_path / "run") as run:
         answers = [
-            (step, run.best([5.0, 4.0, 6.0][step - 3], world)) for step in run.steps(world, 6, every=3)
+            (step, run.report_score([5.0, 4.0, 6.0][step - 3], world))
+            for step in run.steps(world, 6, every=3)
         ]
     # As the uninterrupted training would have been answered: better than the 3 at its checkpoint, or not.
     assert answers == [(3, True), (4, False), (5, True)]
@@ -143,19 +144,19 @@ def test_what_a_killed_process_saw_after_its_checkpoint_does_not_count_but_its_f
 def test_nan_is_never_the_best(tmp_path):
     world = perdure.World(model=torch.nn.Linear(2, 1))
     with perdure.Run(tmp_path / "run") as run:
-        assert not run.best(float("nan"), world)
-        assert run.best(-5, world)
-        assert not run.best(float("nan"), world)
+        assert not run.report_score(float("nan"), world)
+        assert run.report_score(-5, world)
+        assert not run.report_score(float("nan"), world)
         assert run.best_score == -5
 
 
 def test_a_policy_that_cannot_be_pickled_is_found_out_and_the_best_before_it_stays(tmp_path):
     world = perdure.World(policy=torch.nn.Linear(2, 1))
     with perdure.Run(tmp_path / "run") as run:
-        run.best(1.0, world)
+        run.report_score(1.0, world)
         world.policy.head = lambda x: x
         with pytest.raises(NotPicklableError, match="head"):
-            run.best(2.0, world)
+            run.report_score(2.0, world)
         assert run.best_score == 1.0
     assert perdure.load_policy(tmp_path / "run", trust=[torch.nn]) is not None
 
@@ -164,8 +165,8 @@ def test_which_part_is_the_policy_must_be_clear(tmp_path):
     world = perdure.World(actor=torch.nn.Linear(2, 1), critic=torch.nn.Linear(2, 1))
     with perdure.Run(tmp_path / "run") as run:
         with pytest.raises(PerdureError, match=r"policy=\.\.\."):
-            run.best(1.0, world)
-        assert run.best(1.0, world, policy=world.actor)
+            run.report_score(1.0, world)
+        assert run.report_score(1.0, world, policy=world.actor)
 
 
 def test_what_cannot_be_captured_is_said_before_the_first_step(tmp_path):
@@ -234,7 +235,7 @@ def test_loops_of_another_form_use_resume_tick_and_checkpoint(tmp_path):
             run.resume(world)
             while world.done < rounds:
                 world.done += 1
-                run.tick(world, world.done, every=2, counters={"round": world.done})
+                run.maybe_checkpoint(world, world.done, every=2, counters={"round": world.done})
             run.checkpoint(world, world.done)
             return run.last
 

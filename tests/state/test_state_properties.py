@@ -154,4 +154,4 @@ def test_what_has_one_outline_has_one_form(values):
         assert _forms.setdefault(outline, form) == form
         # Also where its form is known already.
         for _ in range(2):
-            assert diff(state, message.unpack(message.received(message.pack(state))), ignore=()) == []
+            assert diff(state, message.decode(message.from_bytes(message.encode(state))), ignore=()) == []

@@ -187,7 +187,7 @@ def main() -> None:
         return
     every = {"dqn": 60, "asynchronous": 60, "ppo": 4}[name]
     for score, world in globals()[name](lambda world, total: run.steps(world, total, every=every)):
-        run.best(score, world)
+        run.report_score(score, world)
 
 
 if __name__ == "__main__":

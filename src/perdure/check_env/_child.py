@@ -276,9 +276,9 @@ def _inventory(state: Any) -> dict[str, Any]:
             continue
         seen.add(id(node))
         name = getattr(node, "type", "")
-        if isinstance(node, tree.Handled) and not name.startswith(_GENERAL):
+        if isinstance(node, tree.Custom) and not name.startswith(_GENERAL):
             handled[name] = None
-        elif isinstance(node, tree.Skipped):
+        elif isinstance(node, tree.Omitted):
             left[node.reason] = left.get(node.reason, 0) + 1
         elif isinstance(node, tree.Object):
             names[name] = None

@@ -63,7 +63,7 @@ def changed(before: Places, after: Places) -> list[str]:
 def _fingerprint(value: Any, inside: Mapping[int, Any]) -> int | None:
     """What a value holds beside the environment's own objects; None if it cannot be told."""
     walker = Walker()
-    walker.memo.update({key: tree.Skipped("of the environment") for key in inside})
+    walker.memo.update({key: tree.Omitted("of the environment") for key in inside})
     try:
         root = walker.parts({"value": value})
         walker.finish()

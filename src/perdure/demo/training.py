@@ -125,7 +125,7 @@ def train(run: perdure.Run, total: int, every: int, seed: int, report: Callable[
 
         mean = float(np.mean(world.returns)) if world.returns else 0.0
         if len(world.returns) == world.returns.maxlen and step % 100 == 0:
-            run.best(mean, world)  # (4) policy.pt is the best one so far
+            run.report_score(mean, world)  # (4) policy.pt is the best one so far
         if step % REPORT_EVERY == 0:
             report(step, mean)
     envs.close()

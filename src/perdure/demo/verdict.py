@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from perdure.errors import StoreError
 from perdure.state import Difference, State, diff
 from perdure.store import Store
-from perdure.tree import Array, Packed, Skipped
+from perdure.tree import Array, NumberRun, Omitted
 
 #: What a person would ask for, and the parts of the world that it consists of.
 QUESTIONS = {
@@ -77,12 +77,12 @@ def judge(first: str, second: str) -> Verdict:
     answers = {question: Answer(question) for question in (*QUESTIONS, _OTHER)}
     left_out = 0
     for path, leaf in a.leaves():
-        if isinstance(leaf, Skipped):
+        if isinstance(leaf, Omitted):
             left_out += 1
             continue
         answer = answers[_question(path)]
         answer.paths += 1
-        array = leaf.array if isinstance(leaf, Packed) else leaf
+        array = leaf.array if isinstance(leaf, NumberRun) else leaf
         if isinstance(array, Array) and array.data is not None:
             answer.nbytes += array.data.nbytes
     # Nothing is left out: there is no clock in this world.

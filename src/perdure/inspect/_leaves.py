@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from perdure.tree import Array, Handled, Items, Mapping, Object, Packed, Repeat, Skipped, State, Value
+from perdure.tree import (
+    Array,
+    Custom,
+    MappingNode,
+    NumberRun,
+    Object,
+    Omitted,
+    RepeatRun,
+    SequenceNode,
+    State,
+    Value,
+)
 
 _LONGEST = 200
 
@@ -52,18 +63,18 @@ def _leaf(path: str, part: str, node: Any) -> Leaf:
             nbytes = node.data.nbytes if node.data is not None else 0
             window = " (part of another array)" if node.base is not None else ""
             return Leaf(path, part, f"{node.framework} {_dtype(node)}{window}", "", node.shape, nbytes)
-        case Packed():
+        case NumberRun():
             nbytes = node.array.data.nbytes if node.array.data is not None else 0
             return Leaf(path, part, f"{node.of}s", "", node.array.shape, nbytes)
-        case Skipped():
+        case Omitted():
             return Leaf(path, part, "left out", node.reason[:_LONGEST], left_out=True)
         case Value():
             return Leaf(path, part, node.kind, _value(node))
-        case Repeat():
+        case RepeatRun():
             return Leaf(path, part, "equal values", f"{node.count:,} times")
-        case Mapping() | Items():
+        case MappingNode() | SequenceNode():
             return Leaf(path, part, _class(node.type), "empty")
-        case Object() | Handled():
+        case Object() | Custom():
             return Leaf(path, part, _class(node.type), "nothing to keep")
     return Leaf(path, part, type(node).__name__, repr(node)[:_LONGEST], plain=True)
 

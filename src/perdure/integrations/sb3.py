@@ -100,7 +100,7 @@ class PersistenceCallback(BaseCallback):
             self._root = self.locals.get("callback", self)
             self.world = World(model=self.model, callbacks=_remembering(self._root))
             if not self._resumed:
-                found = run.peek(self.world)
+                found = run.find_checkpoint(self.world)
                 self._resume = found is not None
                 if found is not None and (
                     found.step >= self._total or (found.counters or {}).get("at") == _END
@@ -124,7 +124,7 @@ class PersistenceCallback(BaseCallback):
         if self._resume:
             self._go_on()
             return
-        self.run.tick(
+        self.run.maybe_checkpoint(
             self.world,
             self.model.num_timesteps,
             every=self.every,

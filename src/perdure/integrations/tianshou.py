@@ -121,7 +121,7 @@ class _Session:
         trainer._training_step = lambda: self.training_step(training_step)
         try:
             with self.opened.guard():
-                found = self.opened.peek(self.world)
+                found = self.opened.find_checkpoint(self.world)
                 if found is None:
                     reset()
                 else:
@@ -138,7 +138,9 @@ class _Session:
                     self.done, self.carried = self.carried, self.carried
                     trainer.execute_epoch()
                     if trainer._epoch < params.max_epochs and not trainer._stop_fn_flag:
-                        self.opened.tick(self.world, self.step, **self.cadence, counters={"at": _EPOCH})
+                        self.opened.maybe_checkpoint(
+                            self.world, self.step, **self.cadence, counters={"at": _EPOCH}
+                        )
                 last = self.opened.last
                 if last is None or last.step < self.step or (last.counters or {}).get("at") != _EPOCH:
                     self.opened.checkpoint(self.world, self.step, counters={"at": _EPOCH})
@@ -149,7 +151,7 @@ class _Session:
 
     def training_step(self, original: Callable[[], Any]) -> Any:
         step = self.step - (1 if isinstance(self.trainer, OfflineTrainer) else 0)
-        self.opened.tick(
+        self.opened.maybe_checkpoint(
             self.world, step, **self.cadence, counters={"at": _STEP, "steps_in_epoch": self.done}
         )
         result = original()
@@ -164,7 +166,7 @@ class _Session:
 
     def save_best(self, algorithm: Any, original: Callable[[Any], None] | None) -> None:
         score = float(self.trainer._best_score)
-        published = self.opened.published
+        published = self.opened.best_policy
         if not published.beaten_by(score):
             return
         if original is not None:
@@ -231,11 +233,13 @@ class _Experiment:
         group = PersistenceGroup(*made.envs.persistence, enabled=config.persistence_enabled)
         if self.choose:
             mode = PolicyPersistence.Mode(config.policy_persistence_mode.value)
-            self.opened.published.persistence = PolicyPersistence(group, config.persistence_enabled, mode)
+            self.opened.best_policy.persistence = PolicyPersistence(group, config.persistence_enabled, mode)
         # The experiment's own function writes in place; the run's publishes the same files all at once.
         trainer.params.save_best_fn = None
         if trainer.params.save_checkpoint_fn is not None:
-            trainer.params.save_checkpoint_fn = self.opened.published.persistence.get_save_checkpoint_fn(made)
+            trainer.params.save_checkpoint_fn = self.opened.best_policy.persistence.get_save_checkpoint_fn(
+                made
+            )
         session = _Session(
             trainer,
             self.opened,

@@ -31,7 +31,7 @@ from perdure.state import (
     tensor_like,
 )
 from perdure.state.buffers import declare_rows, leaves
-from perdure.tree import Array, Items, Node, Object, Value
+from perdure.tree import Array, Node, Object, SequenceNode, Value
 
 _BUFFERS = "torchrl.data.replay_buffers.replay_buffers"
 _STORAGES = "torchrl.data.replay_buffers.storages"
@@ -115,14 +115,14 @@ def _template(node: Any) -> Any:
             return torch.empty((), dtype=tree.TORCH_DTYPES[node.dtype]).expand(node.shape)
         case Object(type="tensordict._td:TensorDict"):
             size, content = node.fields.get("_batch_size"), node.fields.get("_tensordict")
-            if not isinstance(size, Value) or not isinstance(content, tree.Mapping):
+            if not isinstance(size, Value) or not isinstance(content, tree.MappingNode):
                 return None
             made = _all({key: _template(child) for key, child in content.pairs})
             tensordict: Any = sys.modules["tensordict"]
             return None if made is None else tensordict.TensorDict(made, batch_size=torch.Size(size.data))
-        case tree.Mapping(type="dict"):
+        case tree.MappingNode(type="dict"):
             return _all({key: _template(child) for key, child in node.pairs})
-        case Items(type="tuple"):
+        case SequenceNode(type="tuple"):
             made = _all(dict(enumerate(map(_template, node.items))))
             return None if made is None else tuple(made.values())
     return None

@@ -94,5 +94,5 @@ def policy_of(world: Any) -> torch.nn.Module:
         return named[0] if named else next(iter(modules.values()))
     raise PerdureError(
         f"which of the world's parts is the policy? Expected one torch module, or a part named {', '.join(_PARTS)}; "
-        f"found the modules {', '.join(modules) or '(none)'}. Say it: run.best(score, world, policy=...)"
+        f"found the modules {', '.join(modules) or '(none)'}. Say it: run.report_score(score, world, policy=...)"
     )

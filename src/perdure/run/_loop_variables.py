@@ -20,7 +20,7 @@ import xxhash
 from perdure import tree
 from perdure.errors import PerdureError
 from perdure.state import Walker
-from perdure.tree import Skipped, State
+from perdure.tree import Omitted, State
 
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -69,7 +69,7 @@ class Watch:
     def _print(self, value: Any) -> int | None:
         """A fingerprint of an object's state without what the world holds of it; None if there is none."""
         walker = Walker()
-        walker.memo.update(dict.fromkeys(self._held, Skipped("in the world")))
+        walker.memo.update(dict.fromkeys(self._held, Omitted("in the world")))
         try:
             root = walker.parts({"value": value})
             walker.finish()

@@ -41,7 +41,7 @@ PART = "run"
 _DEFAULT_SECONDS = 600.0
 
 
-class Progress:
+class RunRecord:
     """What a run itself carries from one process to the next, checkpointed with the world."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Run:
     :param persistence: how the best policy is persisted, and what with it; by default the whole policy.
     :param strict: whether it is an error if a checkpoint does not fit the script in every path.
     :param skip: paths of the world to leave out of the checkpoints, with `*` and `?` as wildcards.
-    :param background: whether the checkpoints that `steps` and `tick` take are written by a thread, while the
+    :param background: whether the checkpoints that `steps` and `maybe_checkpoint` take are written by a thread, while the
         training goes on. It waits only until what changed is copied.
     :param when_busy: what if a checkpoint is due while the one before it is still being written: "wait" for it, or
         "skip" the new one and say so.
@@ -94,7 +94,7 @@ class Run:
         self.background = background
         self.strict = strict
         self.skip = tuple(skip)
-        self.progress = Progress()
+        self.progress = RunRecord()
         #: What became of every path at the last resume; None before one.
         self.report: Report | None = None
         self.interrupts = Interrupts()
@@ -108,7 +108,7 @@ class Run:
             self._store.close()
             raise
         #: The published best policy.
-        self.published = BestPolicy(self.directory, persistence or PolicyPersistence())
+        self.best_policy = BestPolicy(self.directory, persistence or PolicyPersistence())
         self._last_time = time.monotonic()
         self._closed = False
         self._best_untagged = False
@@ -124,7 +124,7 @@ class Run:
 
     # -- going on -----------------------------------------------------------------------------------------------------
 
-    def peek(self, world: Any) -> CheckpointInfo | None:
+    def find_checkpoint(self, world: Any) -> CheckpointInfo | None:
         """Which checkpoint `resume` would go on from; None where the run starts at the beginning.
 
         Called with the world as the script built it, before the world is used; nothing in it is changed.
@@ -148,7 +148,7 @@ class Run:
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
         if self._pending is None:
-            self.peek(world)
+            self.find_checkpoint(world)
         checkpoint, self._pending = self._pending, None
         while checkpoint is not None:
             number = checkpoint.info.number
@@ -199,7 +199,7 @@ class Run:
         node = part.fields.get("blueprint") if isinstance(part, Object) else None
         if not isinstance(node, Array):
             return
-        kept = Progress()
+        kept = RunRecord()
         alone = State(Object("", {PART: Object(part.type, {"blueprint": node})}))  # type: ignore[union-attr]
         try:
             restore(alone, {PART: kept}, strict=False)
@@ -288,7 +288,7 @@ class Run:
             return True
         return seconds is not None and step > self._asked and time.monotonic() - self._last_time >= seconds
 
-    def tick(
+    def maybe_checkpoint(
         self,
         world: Any,
         step: int,
@@ -315,7 +315,7 @@ class Run:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """While entered, SIGTERM, SIGHUP and Ctrl-C wait for the next `tick`; a second signal does not."""
+        """While entered, SIGTERM, SIGHUP and Ctrl-C wait for the next `maybe_checkpoint`; a second signal does not."""
         with self.interrupts:
             yield
 
@@ -354,7 +354,7 @@ class Run:
                     watching = False
                     self._warn_of_variables(watch.lost(sys._getframe(1)))
                 if done < total:
-                    self.tick(world, done, every=every, seconds=seconds)
+                    self.maybe_checkpoint(world, done, every=every, seconds=seconds)
             if start < total:
                 self.checkpoint(world, total)
 
@@ -383,7 +383,7 @@ class Run:
 
     # -- the best policy ----------------------------------------------------------------------------------
 
-    def best(self, score: float, world: Any, policy: torch.nn.Module | None = None) -> bool:
+    def report_score(self, score: float, world: Any, policy: torch.nn.Module | None = None) -> bool:
         """Keep the policy if its score is the best so far; greater is better.
 
         The answer is that of the uninterrupted run: what a process that was killed saw after its last checkpoint
@@ -398,7 +398,7 @@ class Run:
         before = self.progress.best_score
         if math.isnan(score) or (before is not None and score <= before):
             return False
-        self.published.offer(score, self._at, world, policy)
+        self.best_policy.offer(score, self._at, world, policy)
         self.progress.best_score = score
         self.progress.best_step = self._at
         self._best_untagged = True
@@ -407,7 +407,7 @@ class Run:
     @property
     def best_score(self) -> float | None:
         """The score of the published best policy, whichever process reached it; None if there is none."""
-        return self.published.score
+        return self.best_policy.score
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -479,9 +479,9 @@ class _With:
     """A world with the run's progress beside its parts, for restoring."""
 
     _world: Any
-    _progress: Progress
+    _progress: RunRecord
 
-    def __init__(self, world: Any, progress: Progress) -> None:
+    def __init__(self, world: Any, progress: RunRecord) -> None:
         vars(self).update(_world=world, _progress=progress)
 
     def parts(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from perdure.state import rng
-from perdure.tree import Array, Handled, Node, Packed, State, children, message
+from perdure.tree import Array, Custom, Node, NumberRun, State, children, message
 
 _LONGEST = 60
 
@@ -28,12 +28,12 @@ def blueprint(state: State) -> dict[str, str]:
         if isinstance(node, Node):
             # What a handler returns is state through and through: of random generators, for the most part. So is that
             # of another process.
-            if id(node) in seen or isinstance(node, Handled) or getattr(node, "type", None) == message.TYPE:
+            if id(node) in seen or isinstance(node, Custom) or getattr(node, "type", None) == message.TYPE:
                 continue
             seen.add(id(node))
         if isinstance(node, Array):
             found[path] = f"{node.dtype}{list(node.shape)}"
-        elif isinstance(node, Packed):
+        elif isinstance(node, NumberRun):
             found[path] = f"{node.of}{list(node.array.shape)}"
         elif (
             isinstance(node, bool | int | float | str) and "seed" not in path and len(repr(node)) <= _LONGEST

@@ -23,14 +23,14 @@ from perdure.state._registry import Adapter, Handler, Refuse, Skip, known, on_ch
 from perdure.state.buffers import Rows, writer_of
 from perdure.tree import (
     Array,
-    Handled,
-    Items,
+    Custom,
     Node,
+    NumberRun,
     Object,
-    Packed,
+    Omitted,
     Path,
-    Repeat,
-    Skipped,
+    RepeatRun,
+    SequenceNode,
     State,
     Value,
     write_path,
@@ -61,7 +61,7 @@ def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
     walker = Walker(skip)
     try:
         parts = parts_of(world)
-        root = walker.parts({**parts, rng.name_beside(parts): rng.Process(generators)})
+        root = walker.parts({**parts, rng.name_beside(parts): rng.Generators(generators)})
         walker.finish()
     finally:
         # Nothing of Perdure's own draws, and to set them takes as long as many objects.
@@ -146,7 +146,7 @@ class Walker:
         """The node that stands for a value; what it holds is filled in later."""
         cls = type(value)
         if self.skip and matches(write_path(path), self.skip):
-            return Skipped(LEFT_OUT)
+            return Omitted(LEFT_OUT)
         if cls in tree.PLAIN_TYPES:
             return value
         found = self.memo.get(id(value))
@@ -172,10 +172,10 @@ class Walker:
         above = path if self._covered else None
         while above is not None:
             if id(above) in self._covered:
-                return Skipped("what the state that its environment tells stands for")
+                return Omitted("what the state that its environment tells stands for")
             above = above[0]
         self._refused.append((write_path(path), f"{type(value).__qualname__}: {reason}"))
-        return Skipped(reason)
+        return Omitted(reason)
 
     def _class_name(self, cls: type) -> str:
         name = class_name(cls)
@@ -223,7 +223,7 @@ class Walker:
             if type(name) is not str:
                 self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
-                fields[name] = Skipped(left_out[name])
+                fields[name] = Omitted(left_out[name])
             elif type(child) in plain:
                 # As `node` would do: most attributes are such.
                 fields[name] = child
@@ -231,9 +231,9 @@ class Walker:
                 fields[name] = self.node(child, (path, ".", name))
 
     def _handled(self, value: Any, path: Path) -> Node:
-        return self._later(Walker._fill_handled, value, Handled(self._class_name(type(value)), None), path)
+        return self._later(Walker._fill_handled, value, Custom(self._class_name(type(value)), None), path)
 
-    def _fill_handled(self, value: Any, node: Handled, path: Path) -> None:
+    def _fill_handled(self, value: Any, node: Custom, path: Path) -> None:
         handler: Any = known(type(value)).entry
         if getattr(handler.capture, "__module__", None) not in _CALM:
             self.foreign = True
@@ -263,15 +263,15 @@ class Walker:
     def _mapping(self, value: dict[Any, Any], path: Path) -> Node:
         cls = type(value)
         if cls is dict:
-            node = tree.Mapping("dict", [])
+            node = tree.MappingNode("dict", [])
             if value:
                 return self._later(Walker._fill_dict, value, node, path)
             self._remember(value, node)
             return node
-        node = tree.Mapping(BUILTIN.get(cls) or self._class_name(cls), [])
+        node = tree.MappingNode(BUILTIN.get(cls) or self._class_name(cls), [])
         return self._later(Walker._fill_mapping, value, node, path)
 
-    def _fill_dict(self, value: dict[Any, Any], node: tree.Mapping, path: Path) -> None:
+    def _fill_dict(self, value: dict[Any, Any], node: tree.MappingNode, path: Path) -> None:
         as_it_is = _NONE if self.skip else tree.PLAIN_TYPES
         for position, (key, child) in enumerate(dict.items(value)):
             if type(key) is str:
@@ -281,12 +281,12 @@ class Walker:
             key_node = self.node(key, (path, "key", position))
             plain = not isinstance(key_node, Node) or isinstance(key_node, Value)
             step = key_node if plain else position
-            if isinstance(key_node, Skipped):
-                node.pairs.append((key_node, Skipped(f"its key is {key_node.reason}")))
+            if isinstance(key_node, Omitted):
+                node.pairs.append((key_node, Omitted(f"its key is {key_node.reason}")))
             else:
                 node.pairs.append((key_node, self.node(child, (path, "[", step))))
 
-    def _fill_mapping(self, value: dict[Any, Any], node: tree.Mapping, path: Path) -> None:
+    def _fill_mapping(self, value: dict[Any, Any], node: tree.MappingNode, path: Path) -> None:
         # As the container itself knows its content and its order, whatever a subclass makes of it.
         kind = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
         self._fill_dict(dict(kind.items(value)), node, path)
@@ -300,13 +300,13 @@ class Walker:
 
     def _items(self, value: Any, path: Path) -> Node:
         cls = type(value)
-        node = Items(BUILTIN.get(cls) or self._class_name(cls), [])
+        node = SequenceNode(BUILTIN.get(cls) or self._class_name(cls), [])
         if value or cls not in _FIXED:
             return self._later(Walker._fill_items, value, node, path)
         self._remember(value, node)
         return node
 
-    def _fill_items(self, value: Any, node: Items, path: Path) -> None:
+    def _fill_items(self, value: Any, node: SequenceNode, path: Path) -> None:
         cls = type(value)
         if cls in BUILTIN:
             if value:
@@ -320,12 +320,12 @@ class Walker:
             node.extra = value.maxlen
         self._fill_subclass(value, node, path)
 
-    def _fill_subclass(self, value: Any, node: Items | tree.Mapping, path: Path) -> None:
+    def _fill_subclass(self, value: Any, node: SequenceNode | tree.MappingNode, path: Path) -> None:
         fields: dict[str, Any] = {}
         self._fields(attributes_of(value), known(type(value)).left_out, fields, path)
         node.fields = fields or None
 
-    def _object_array(self, value: np.ndarray[Any, Any], node: Items, path: Path) -> None:
+    def _object_array(self, value: np.ndarray[Any, Any], node: SequenceNode, path: Path) -> None:
         node.items = self._elements(value.ravel().tolist(), path, 2)
 
     def _elements(self, value: Any, path: Path, holders: int) -> list[Any]:
@@ -345,7 +345,7 @@ class Walker:
             return [self.node(child, (path, "[", index)) for index, child in enumerate(value)]
         return list(self._runs(value, path, holders))
 
-    def _packed(self, value: Iterable[Any], kinds: set[type], path: Path) -> Packed | None:
+    def _packed(self, value: Iterable[Any], kinds: set[type], path: Path) -> NumberRun | None:
         """One leaf for many numbers of one type; each test runs at the speed of C."""
         if len(kinds) != 1:
             return None
@@ -363,7 +363,7 @@ class Walker:
             return None
         if kind is int and not (array.min() > -_LARGEST and array.max() < _LARGEST):
             return None
-        return Packed(kind.__name__ if kind in (float, bool, int) else "numpy", self._array(array, path))
+        return NumberRun(kind.__name__ if kind in (float, bool, int) else "numpy", self._array(array, path))
 
     def _runs(self, value: Any, path: Path, holders: int) -> Iterator[Any]:
         """One leaf for each run of empty elements that nothing else in the program refers to."""
@@ -383,8 +383,8 @@ class Walker:
                 for index, child in members:
                     yield self.node(child, (path, "[", index))
             else:
-                made = {dict: tree.Mapping("dict", []), list: Items("list", []), type(None): None}
-                yield Repeat(made[cls], len(members))
+                made = {dict: tree.MappingNode("dict", []), list: SequenceNode("list", []), type(None): None}
+                yield RepeatRun(made[cls], len(members))
 
     # -- arrays ----------------------------------------------------------------------------------------------
 
@@ -398,7 +398,7 @@ class Walker:
 
     def _numpy_array(self, value: np.ndarray[Any, Any], path: Path) -> Node:
         if value.dtype == object:
-            items = Items("ndarray", [], Value("shape", list(value.shape)))
+            items = SequenceNode("ndarray", [], Value("shape", list(value.shape)))
             return self._later(Walker._object_array, value, items, path)
         try:
             return self._array(value, path)
@@ -449,7 +449,7 @@ def _taker(cls: type) -> Taker:
     entry = known(cls).entry
     match entry:
         case Skip():
-            skipped = Skipped(entry.reason)
+            skipped = Omitted(entry.reason)
             return lambda walker, value, path: skipped
         case Handler():
             return Walker._handled

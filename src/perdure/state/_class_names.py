@@ -15,9 +15,9 @@ from types import ModuleType
 OWN_CLASSES = {
     "perdure:World": "perdure.world:World",  # the root of every checkpoint
     "perdure:State": "perdure.tree._nodes:State",
-    "perdure:RunRecord": "perdure.run._run:Progress",
-    "perdure:Generators": "perdure.state.rng:Process",
-    "perdure:WorkerState": "perdure.tree.message:Parcel",
+    "perdure:RunRecord": "perdure.run._run:RunRecord",
+    "perdure:Generators": "perdure.state.rng:Generators",
+    "perdure:WorkerState": "perdure.tree.message:EncodedState",
     "perdure:Resumable": "perdure.environments.subprocess._worker_side:Resumable",
     "perdure:EpisodeReplay": "perdure.environments.replay._gymnasium:EpisodeReplay",
     "perdure:PoolReplay": "perdure.environments.replay._pools:PoolReplay",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.tree import Array, Handled, Items, Node, Object, Skipped, Value
+from perdure.tree import Array, Custom, Node, Object, Omitted, SequenceNode, Value
 
 
 def short(name: str) -> str:
@@ -21,11 +21,11 @@ def describe(value: Any) -> str:
     match value:
         case Array():
             return f"{_article(value)} {value.dtype}{list(value.shape)}"
-        case Object() | Handled() | Items() | tree.Mapping():
+        case Object() | Custom() | SequenceNode() | tree.MappingNode():
             return f"a {short(value.type)}"
         case Value():
             return f"a {value.kind}"
-        case Skipped():
+        case Omitted():
             return f"what was left out ({value.reason})"
         case Node():
             return f"a {type(value).__name__}"

@@ -13,7 +13,19 @@ from perdure import tree
 from perdure.state import _aliasing
 from perdure.state._describe import describe
 from perdure.state._patterns import matches
-from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, State, Value, message
+from perdure.tree import (
+    Array,
+    Custom,
+    Node,
+    NumberRun,
+    Object,
+    Omitted,
+    RepeatRun,
+    SequenceNode,
+    State,
+    Value,
+    message,
+)
 
 #: What measures the time that passed rather than what was learnt: it differs between any two runs.
 CLOCKS = (
@@ -77,9 +89,9 @@ class _Comparison:
             if not _same_plain(a, b):
                 self._differ(path, f"{describe(a)} and {describe(b)}")
             return
-        if isinstance(a, Value | Skipped) or isinstance(b, Value | Skipped):
+        if isinstance(a, Value | Omitted) or isinstance(b, Value | Omitted):
             # What is left out in one of them cannot differ.
-            if not isinstance(a, Skipped) and not isinstance(b, Skipped) and a != b:
+            if not isinstance(a, Omitted) and not isinstance(b, Omitted) and a != b:
                 self._differ(path, f"{_shown(a)} and {_shown(b)}")
             return
         before, behind = self._pairs.get(id(a)), self._back.get(id(b))
@@ -91,9 +103,9 @@ class _Comparison:
         if type(a) is not type(b) or getattr(a, "type", None) != getattr(b, "type", None):
             self._differ(path, f"{describe(a)} and {describe(b)}")
             return
-        if isinstance(a, tree.Mapping) and a.type == message.TYPE:
+        if isinstance(a, tree.MappingNode) and a.type == message.TYPE:
             # The state of another process: what is in it is compared, not how it is packed.
-            opened = [message.unpack(message.of_node(each)).root for each in (a, b)]
+            opened = [message.decode(message.from_node(each)).root for each in (a, b)]
             self._alive += opened
             self._fields(opened[0].fields, opened[1].fields, path)
             return
@@ -102,11 +114,11 @@ class _Comparison:
                 self._arrays(a, b, path)
             case Object(), Object():
                 self._fields(a.fields, b.fields, path)
-            case tree.Mapping(), tree.Mapping():
+            case tree.MappingNode(), tree.MappingNode():
                 self._mappings(a, b, path)
-            case Items(), Items():
+            case SequenceNode(), SequenceNode():
                 self._items(a, b, path)
-            case Handled(), Handled():
+            case Custom(), Custom():
                 self._todo.append((a.payload, b.payload, path))
 
     def _fields(self, a: dict[str, Any], b: dict[str, Any], path: str) -> None:
@@ -114,10 +126,10 @@ class _Comparison:
             where = tree.field_path(path, name)
             if name in a and name in b:
                 self._todo.append((a[name], b[name], where))
-            elif not isinstance(a.get(name, b.get(name)), Skipped):
+            elif not isinstance(a.get(name, b.get(name)), Omitted):
                 self._differ(where, f"only in the {'first' if name in a else 'second'}")
 
-    def _mappings(self, a: tree.Mapping, b: tree.Mapping, path: str) -> None:
+    def _mappings(self, a: tree.MappingNode, b: tree.MappingNode, path: str) -> None:
         ours, theirs = _entries(a), _entries(b)
         if len(ours) != len(theirs):
             self._differ(path, f"{len(ours)} and {len(theirs)} entries")
@@ -133,7 +145,7 @@ class _Comparison:
             self._todo.append((child_a, child_b, tree.key_path(path, key_a if plain else position)))
         self._fields(a.fields or {}, b.fields or {}, path)
 
-    def _items(self, a: Items, b: Items, path: str) -> None:
+    def _items(self, a: SequenceNode, b: SequenceNode, path: str) -> None:
         self._fields(a.fields or {}, b.fields or {}, path)
         if a.extra != b.extra:
             self._differ(path, f"of length {_shown(a.extra)} and {_shown(b.extra)}")
@@ -147,7 +159,7 @@ class _Comparison:
             for (_, child_a, kind, name), (_, child_b, _, _) in zip(
                 tree.edges(a), tree.edges(b), strict=False
             ):
-                if isinstance(child_a, Packed):
+                if isinstance(child_a, NumberRun):
                     self._todo.append((child_a.array, child_b.array, tree.step_path(path, kind, name)))
                 elif kind == "[":
                     self._todo.append((child_a, child_b, tree.step_path(path, kind, name)))
@@ -180,9 +192,9 @@ class _Comparison:
                 self._differ(path, f"{describe(a)}: {_how(ours, theirs)}")
 
 
-def _entries(node: tree.Mapping) -> list[tuple[Any, Any]]:
+def _entries(node: tree.MappingNode) -> list[tuple[Any, Any]]:
     # The script's own functions are none of a state's, nor are the names it keeps them by.
-    return [(key, child) for key, child in node.pairs if not isinstance(child, Skipped)]
+    return [(key, child) for key, child in node.pairs if not isinstance(child, Omitted)]
 
 
 def _same_plain(a: Any, b: Any) -> bool:
@@ -198,15 +210,15 @@ def _shown(value: Any) -> str:
     return describe(value)
 
 
-def _elements(node: Items) -> Iterator[Any]:
+def _elements(node: SequenceNode) -> Iterator[Any]:
     for child in node.items:
         match child:
-            case Repeat():
+            case RepeatRun():
                 for _ in range(child.count):
                     item = child.item
                     # Each repetition is an object of its own.
                     yield item if item is None else type(item)(item.type, [])
-            case Packed():
+            case NumberRun():
                 numbers = _aliasing.content(child.array)
                 if child.of == "numpy":
                     yield from (Value("numpy", [one.dtype.str, one.tobytes().hex()]) for one in numbers)
@@ -216,14 +228,14 @@ def _elements(node: Items) -> Iterator[Any]:
                 yield child
 
 
-def _runs(node: Items) -> list[tuple[str, int]]:
+def _runs(node: SequenceNode) -> list[tuple[str, int]]:
     """How a container's elements are recorded: which are runs, and how long."""
     found: list[tuple[str, int]] = []
     for child in node.items:
         match child:
-            case Repeat():
+            case RepeatRun():
                 found.append((f"repeat {describe(child.item)}", child.count))
-            case Packed():
+            case NumberRun():
                 found.append((f"packed {child.of} {child.array.dtype}", child.array.shape[0]))
             case _:
                 found.append(("single", 1))
@@ -235,7 +247,7 @@ def _canonical(node: Any) -> str:
     match node:
         case Value():
             return f"{node.kind} {node.data!r}"
-        case Items():
+        case SequenceNode():
             inner = [_canonical(child) for child in _elements(node)]
             return f"{node.type} {sorted(inner) if node.type == 'frozenset' else inner}"
         case Node():

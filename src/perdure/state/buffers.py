@@ -265,7 +265,7 @@ def register_rows(
     :param rows: the attribute that says how many rows there are.
     :param position: the attribute that says which row is written next.
     :param written: the attribute that counts all rows ever written, if there is one. Without it a buffer must not
-        be written round more than once between two calls of `run.tick` or two steps of `run.steps`.
+        be written round more than once between two calls of `run.maybe_checkpoint` or two steps of `run.steps`.
     """
 
     def cursor(buffer: Any) -> Cursor:

@@ -22,7 +22,7 @@ from perdure.tree import Object
 PART = "rng"
 
 
-class Process:
+class Generators:
     """The process's generators, as attributes: `python`, `numpy`, `torch` and `cuda` (one per device)."""
 
     def __init__(self, state: dict[str, Any]) -> None:
@@ -39,7 +39,7 @@ def name_beside(parts: Mapping[str, Any]) -> str:
 
 def is_process(node: Any) -> bool:
     """Whether a part of a state is that of the process's generators."""
-    return isinstance(node, Object) and node.type == class_name(Process)
+    return isinstance(node, Object) and node.type == class_name(Generators)
 
 
 def get_state() -> dict[str, Any]:

@@ -29,14 +29,14 @@ from perdure.tree._arrays import (
 )
 from perdure.tree._nodes import (
     Array,
-    Handled,
-    Items,
-    Mapping,
+    Custom,
+    MappingNode,
     Node,
+    NumberRun,
     Object,
-    Packed,
-    Repeat,
-    Skipped,
+    Omitted,
+    RepeatRun,
+    SequenceNode,
     Source,
     State,
     Value,
@@ -118,7 +118,7 @@ def document(state: State, arrays: list[Array]) -> dict[str, Any]:
                         arrays.append(node)
                     entry["blob"] = number
                 table.append(["a", entry])
-            case Mapping():
+            case MappingNode():
                 extra = [ref(node.extra)] if node.extra is not None or node.fields else []
                 if node.fields:
                     extra.append({name: ref(child) for name, child in node.fields.items()})
@@ -128,20 +128,20 @@ def document(state: State, arrays: list[Array]) -> dict[str, Any]:
                     table.append(
                         ["m", node.type, [[ref(key), ref(child)] for key, child in node.pairs], *extra]
                     )
-            case Items():
+            case SequenceNode():
                 extra = [ref(node.extra)] if node.extra is not None or node.fields else []
                 if node.fields:
                     extra.append({name: ref(child) for name, child in node.fields.items()})
                 table.append(["i", node.type, [ref(child) for child in node.items], *extra])
             case Value():
                 table.append(["v", node.kind, node.data])
-            case Skipped():
+            case Omitted():
                 table.append(["x", node.reason])
-            case Handled():
+            case Custom():
                 table.append(["h", node.type, ref(node.payload)])
-            case Repeat():
+            case RepeatRun():
                 table.append(["r", ref(node.item), node.count])
-            case Packed():
+            case NumberRun():
                 table.append(["p", node.of, ref(node.array)])
             case _:
                 raise TypeError(f"no notation for a node of type {type(node).__name__}")
@@ -182,9 +182,9 @@ def _expect(condition: bool, what: str, found: Any) -> None:
 
 def _count(element: Any) -> int:
     match element:
-        case Repeat():
+        case RepeatRun():
             return element.count
-        case Packed():
+        case NumberRun():
             return math.prod(element.array.shape)
     return 1
 
@@ -216,19 +216,19 @@ class _Decoder:
             case "a":
                 return Array("", "", (), (), None)
             case "d" | "m":
-                return Mapping(self.text(entry[1]), [])
+                return MappingNode(self.text(entry[1]), [])
             case "i":
-                return Items(self.text(entry[1]), [])
+                return SequenceNode(self.text(entry[1]), [])
             case "v":
                 return Value(self.text(entry[1]), entry[2])
             case "x":
-                return Skipped(self.text(entry[1]))
+                return Omitted(self.text(entry[1]))
             case "h":
-                return Handled(self.text(entry[1]), None)
+                return Custom(self.text(entry[1]), None)
             case "r":
-                return Repeat(None, 0)
+                return RepeatRun(None, 0)
             case "p":
-                return Packed(self.text(entry[1]), Array("", "", (), (), None))
+                return NumberRun(self.text(entry[1]), Array("", "", (), (), None))
         raise FormatError(f"the state's document has a node of unknown kind {brief(entry[0])}")
 
     def fill(self, node: Node, entry: list[Any]) -> None:
@@ -237,31 +237,31 @@ class _Decoder:
                 node.fields = self.named(entry[2])
             case Array():
                 self.fill_array(node, entry[1])
-            case Mapping():
+            case MappingNode():
                 if entry[0] == "d":
                     node.pairs = [(key, self.ref(child)) for key, child in self.named_raw(entry[2]).items()]
                 else:
                     _expect(isinstance(entry[2], list), "pairs of keys and values", entry[2])
                     node.pairs = [(self.ref(key), self.ref(child)) for key, child in entry[2]]
                 self.fill_extra(node, entry)
-            case Items():
+            case SequenceNode():
                 _expect(isinstance(entry[2], list), "a list of elements", entry[2])
                 node.items = [self.ref(child, element=True) for child in entry[2]]
                 self.fill_extra(node, entry)
-            case Handled():
+            case Custom():
                 node.payload = self.ref(entry[2])
-            case Repeat():
+            case RepeatRun():
                 node.item = self.ref(entry[1])
                 node.count = self.size(entry[2])
                 # An element is small; this many of them fill no memory that a real world would not fill.
                 _expect(node.count <= _MOST_REPEATED, f"at most {_MOST_REPEATED} repetitions", node.count)
-            case Packed():
+            case NumberRun():
                 _expect(node.of in ("int", "float", "bool", "numpy"), "int, float, bool or numpy", node.of)
                 array = self.ref(entry[2])
                 _expect(isinstance(array, Array), "an array", entry[2])
                 node.array = array
 
-    def fill_extra(self, node: Items | Mapping, entry: list[Any]) -> None:
+    def fill_extra(self, node: SequenceNode | MappingNode, entry: list[Any]) -> None:
         if len(entry) > 3:
             node.extra = self.ref(entry[3])
         if len(entry) > 4:
@@ -327,11 +327,13 @@ class _Decoder:
                 if (grad := node.grad) is not None:
                     alike = (grad.framework, grad.dtype, grad.shape) == ("torch", node.dtype, node.shape)
                     _expect(alike and node.framework == "torch", "a gradient like its tensor", grad.shape)
-            case Repeat():
+            case RepeatRun():
                 kind = getattr(node.item, "type", None)
-                empty = isinstance(node.item, Items | Mapping) and not any(True for _ in edges(node.item))
+                empty = isinstance(node.item, SequenceNode | MappingNode) and not any(
+                    True for _ in edges(node.item)
+                )
                 _expect(node.item is None or (empty and kind in ("dict", "list")), "an empty element", kind)
-            case Packed():
+            case NumberRun():
                 array = node.array
                 _expect(
                     array.framework == "numpy" and len(array.shape) == 1 and array.base is None,
@@ -343,12 +345,12 @@ class _Decoder:
                 _expect(
                     fitting.get(node.of, dtype.kind in "biufc"), f"numbers of type {node.of}", array.dtype
                 )
-            case Items() if node.type == "ndarray":
+            case SequenceNode() if node.type == "ndarray":
                 shape: Any = node.extra.data if isinstance(node.extra, Value) else None
                 _expect(isinstance(shape, list) and len(shape) <= 32, "the shape of an object array", shape)
                 count = sum(_count(child) for child in node.items)
                 _expect(math.prod(map(self.size, shape)) == count, f"a shape of {count} elements", shape)
-            case Items() if node.type == "deque" and node.extra is not None:
+            case SequenceNode() if node.type == "deque" and node.extra is not None:
                 _expect(
                     sum(_count(child) for child in node.items) <= self.size(node.extra), "a deque", node.extra
                 )
@@ -376,7 +378,7 @@ class _Decoder:
         _expect(isinstance(value, list) and len(value) == 1 and type(value[0]) is int, "a reference", value)
         _expect(0 <= value[0] < len(self.nodes), f"a reference below {len(self.nodes)}", value[0])
         node = self.nodes[value[0]]
-        _expect(element or not isinstance(node, Repeat | Packed), "a value", "a run of elements")
+        _expect(element or not isinstance(node, RepeatRun | NumberRun), "a value", "a run of elements")
         if isinstance(node, Value) and node.kind in _PLAIN_READERS:
             return _PLAIN_READERS[node.kind](self.text(node.data))
         return node

@@ -178,7 +178,7 @@ class Array(Node):
         self._name = name
 
 
-class Items(Node):
+class SequenceNode(Node):
     """A list, tuple, set, frozenset, deque, named tuple, object array, or a subclass of one (`type` says
     which)."""
 
@@ -191,8 +191,8 @@ class Items(Node):
         self.fields: dict[str, Any] | None = None
 
 
-class Repeat(Node):
-    """Inside `Items.items`: `count` separate but equal elements, None or empty dicts or lists."""
+class RepeatRun(Node):
+    """Inside `SequenceNode.items`: `count` separate but equal elements, None or empty dicts or lists."""
 
     __slots__ = ("count", "item")
 
@@ -201,8 +201,8 @@ class Repeat(Node):
         self.count = count
 
 
-class Packed(Node):
-    """Inside `Items.items`: a run of numbers of one type ("int", "float", "bool", or "numpy" scalars), kept
+class NumberRun(Node):
+    """Inside `SequenceNode.items`: a run of numbers of one type ("int", "float", "bool", or "numpy" scalars), kept
     as one array."""
 
     __slots__ = ("array", "of")
@@ -212,7 +212,7 @@ class Packed(Node):
         self.array = array
 
 
-class Mapping(Node):
+class MappingNode(Node):
     """A dict, OrderedDict, defaultdict or a subclass of one, with keys of any kind, in order."""
 
     __slots__ = ("extra", "fields", "pairs", "type")
@@ -234,7 +234,7 @@ class Object(Node):
         self.fields = fields
 
 
-class Handled(Node):
+class Custom(Node):
     """What a registered handler returned for an object of class `type`."""
 
     __slots__ = ("payload", "type")
@@ -244,7 +244,7 @@ class Handled(Node):
         self.payload = payload
 
 
-class Skipped(Node):
+class Omitted(Node):
     """Left out on purpose."""
 
     __slots__ = ("reason",)
@@ -269,7 +269,7 @@ class State:
         self.complete = complete
 
     def leaves(self) -> Iterator[tuple[str, Any]]:
-        """Every leaf with its path: plain values, `Value`, `Array`, `Packed`, `Repeat`, `Skipped`, empty
+        """Every leaf with its path: plain values, `Value`, `Array`, `NumberRun`, `RepeatRun`, `Omitted`, empty
         containers.
 
         A node that several paths lead to is listed once, under the first.
@@ -281,7 +281,7 @@ class State:
             if not isinstance(node, Node):
                 yield path, node
                 continue
-            if isinstance(node, Value | Skipped):
+            if isinstance(node, Value | Omitted):
                 yield path, node
                 continue
             if id(node) in seen:
@@ -368,41 +368,41 @@ def edges(node: Node) -> Iterator[tuple[Slot, Any, str, Any]]:
         case Object():
             for name, child in node.fields.items():
                 yield name, child, ".", name
-        case Items():
+        case SequenceNode():
             index = 0
             for position, child in enumerate(node.items):
-                if isinstance(child, Repeat | Packed):
-                    count = child.count if isinstance(child, Repeat) else math.prod(child.array.shape)
+                if isinstance(child, RepeatRun | NumberRun):
+                    count = child.count if isinstance(child, RepeatRun) else math.prod(child.array.shape)
                     yield position, child, ":", (index, index + count)
                     index += count
                 else:
                     yield position, child, "[", index
                     index += 1
-        case Mapping():
+        case MappingNode():
             for position, (key, child) in enumerate(node.pairs):
                 plain = not isinstance(key, Node) or isinstance(key, Value)
                 if isinstance(key, Node):
                     yield ("key", position), key, "key", position
                 yield position, child, "[", key if plain else position
-        case Repeat():
+        case RepeatRun():
             yield "item", node.item, "", None
-        case Packed():
+        case NumberRun():
             yield "array", node.array, "", None
-        case Handled():
+        case Custom():
             yield "payload", node.payload, "", None
         case Array():
             if node.base is not None:
                 yield "base", node.base, "base", None
             if node.grad is not None:
                 yield "grad", node.grad, ".", "grad"
-    if isinstance(node, Items | Mapping) and node.fields:
+    if isinstance(node, SequenceNode | MappingNode) and node.fields:
         for name, child in node.fields.items():
             yield name, child, ".", name
 
 
 def children(node: Node, path: str) -> Iterator[tuple[str, Any]]:
     """The nodes directly below `node`, each with its path."""
-    if isinstance(node, Packed | Repeat):
+    if isinstance(node, NumberRun | RepeatRun):
         return
     for _, child, kind, name in edges(node):
         if kind != "base" and not (kind == "key" and isinstance(child, Value)):

@@ -12,14 +12,14 @@ from typing import Any
 from perdure.tree import _codec
 from perdure.tree._nodes import (
     Array,
-    Handled,
-    Items,
-    Mapping,
+    Custom,
+    MappingNode,
     Node,
+    NumberRun,
     Object,
-    Packed,
-    Repeat,
-    Skipped,
+    Omitted,
+    RepeatRun,
+    SequenceNode,
     State,
     Value,
 )
@@ -74,11 +74,11 @@ class _Outline:
         self.parts += (Object, node.type, *node.fields, len(node.fields))
         self.children(node.fields.values())
 
-    def mapping(self, node: Mapping) -> None:
+    def mapping(self, node: MappingNode) -> None:
         if node.extra is not None or node.fields:
             self.beside(node)
         named = all(type(key) is str and _codec.is_text(key) for key, _ in node.pairs)
-        self.parts += (Mapping, node.type, named, len(node.pairs))
+        self.parts += (MappingNode, node.type, named, len(node.pairs))
         if named:
             self.parts += [key for key, _ in node.pairs]
             self.children([value for _, value in node.pairs])
@@ -86,21 +86,21 @@ class _Outline:
             self.children([part for pair in node.pairs for part in pair])
         self.fields(node)
 
-    def items(self, node: Items) -> None:
+    def items(self, node: SequenceNode) -> None:
         if node.extra is not None or node.fields:
             self.beside(node)
-        self.parts += (Items, node.type, len(node.items))
+        self.parts += (SequenceNode, node.type, len(node.items))
         self.children(node.items)
         self.fields(node)
 
-    def beside(self, node: Items | Mapping) -> None:
+    def beside(self, node: SequenceNode | MappingNode) -> None:
         """What an extra and fields refer to is counted first, as in a document, where the extra stays what it is."""
         extra: list[Any] = []
         self.parts.append((self.child(node.extra, extra), *((type(each), each) for each in extra)))
         for value in (node.fields or {}).values():
             self.child(value, [])
 
-    def fields(self, node: Items | Mapping) -> None:
+    def fields(self, node: SequenceNode | MappingNode) -> None:
         if node.fields:
             self.parts += (dict, *node.fields, len(node.fields))
             self.children(node.fields.values())
@@ -124,29 +124,29 @@ class _Outline:
         else:
             self.parts += (Value, node.kind, repr(node.data))
 
-    def handled(self, node: Handled) -> None:
-        self.parts += (Handled, node.type, self.child(node.payload, self.taken))
+    def handled(self, node: Custom) -> None:
+        self.parts += (Custom, node.type, self.child(node.payload, self.taken))
 
-    def repeat(self, node: Repeat) -> None:
-        self.parts += (Repeat, self.child(node.item, []), node.count)
+    def repeat(self, node: RepeatRun) -> None:
+        self.parts += (RepeatRun, self.child(node.item, []), node.count)
 
-    def packed(self, node: Packed) -> None:
-        self.parts += (Packed, node.of, self.child(node.array, []))
+    def packed(self, node: NumberRun) -> None:
+        self.parts += (NumberRun, node.of, self.child(node.array, []))
 
-    def skipped(self, node: Skipped) -> None:
-        self.parts += (Skipped, node.reason)
+    def skipped(self, node: Omitted) -> None:
+        self.parts += (Omitted, node.reason)
 
 
 _OF: dict[type, Any] = {
     Object: _Outline.object,
-    Mapping: _Outline.mapping,
-    Items: _Outline.items,
+    MappingNode: _Outline.mapping,
+    SequenceNode: _Outline.items,
     Array: _Outline.array,
     Value: _Outline.value,
-    Handled: _Outline.handled,
-    Repeat: _Outline.repeat,
-    Packed: _Outline.packed,
-    Skipped: _Outline.skipped,
+    Custom: _Outline.handled,
+    RepeatRun: _Outline.repeat,
+    NumberRun: _Outline.packed,
+    Omitted: _Outline.skipped,
 }
 
 

@@ -20,10 +20,10 @@ import xxhash
 from perdure.errors import FormatError
 from perdure.tree import _codec, _structure
 from perdure.tree._arrays import Blob, flat
-from perdure.tree._nodes import Array, Items, Mapping, State
+from perdure.tree._nodes import Array, MappingNode, SequenceNode, State
 from perdure.tree._structure import CHANGING
 
-#: The name under which parcels are recorded.
+#: The name under which encoded states are recorded.
 TYPE = "perdure:WorkerState"
 
 _PARTS = ("form", "values", "large")
@@ -37,7 +37,7 @@ _LENGTH = struct.Struct("<Q")
 _MOST = 1 << 20
 
 
-class Parcel(dict[str, Any]):
+class EncodedState(dict[str, Any]):
     """A state, packed: `form` and `values` (uint8), and `large` (a list of uint8 arrays)."""
 
 
@@ -52,8 +52,8 @@ class _Source:
         buffer[:] = self.content
 
 
-def pack(state: State, known: bytes = b"") -> bytes:
-    """A state as bytes, for another process: what `received` makes a parcel of.
+def encode(state: State, known: bytes = b"") -> bytes:
+    """A state as bytes, for another process: what `from_bytes` makes an encoded state of.
 
     A process is asked again and again, and each time its state has the form that it had before: then nothing is done
     but to take the numbers and the arrays out.
@@ -65,7 +65,7 @@ def pack(state: State, known: bytes = b"") -> bytes:
         form = _form(state)[0]
         if len(_forms) >= _MOST_FORMS:
             _forms.clear()  # what changes all the time is not worth remembering
-        mine = _forms[outline] = form, digest(form)
+        mine = _forms[outline] = form, structure_digest(form)
     form = b"" if mine[1] == known else mine[0]
     buffers = [_bytes(array) for array in arrays]
     # Nothing that JSON writes holds a zero byte.
@@ -77,7 +77,7 @@ _forms: dict[Any, tuple[bytes, bytes]] = {}
 _MOST_FORMS = 8
 
 
-def digest(form: Any) -> bytes:
+def structure_digest(form: Any) -> bytes:
     """By which two processes know a form."""
     return xxhash.xxh3_128_digest(form)
 
@@ -105,12 +105,12 @@ def _view(part: Any) -> memoryview:
     return memoryview(part)
 
 
-def received(content: bytes, known: np.ndarray[Any, Any] | None = None) -> Parcel:
-    """The parcel that stands in bytes that `pack` made; its arrays look onto them.
+def from_bytes(content: bytes, known: np.ndarray[Any, Any] | None = None) -> EncodedState:
+    """The encoded state that stands in bytes that `encode` made; its arrays look onto them.
 
-    :param known: the form whose digest `pack` was given.
+    :param known: the form whose digest `encode` was given.
 
-    :raises FormatError: if they are none that `pack` could have made.
+    :raises FormatError: if they are none that `encode` could have made.
     """
     view = memoryview(content)
     if len(view) < _COUNT.size:
@@ -129,33 +129,33 @@ def received(content: bytes, known: np.ndarray[Any, Any] | None = None) -> Parce
     if at != len(view):
         raise FormatError(f"a packed state of {at} bytes has {len(view) - at} more")
     form = known if known is not None and not parts[0].size else parts[0]
-    return Parcel(form=form, values=parts[1], large=parts[2:])
+    return EncodedState(form=form, values=parts[1], large=parts[2:])
 
 
-def sent(parcel: Any) -> bytes:
-    """The bytes of a parcel, as `pack` made them.
+def to_bytes(encoded: Any) -> bytes:
+    """The bytes of an encoded state, as `encode` made them.
 
-    :raises FormatError: if it is no whole parcel.
+    :raises FormatError: if it is no whole encoded state.
     """
-    if not isinstance(parcel, Parcel) or any(name not in parcel for name in _PARTS):
-        raise FormatError(f"expected the packed state of a process, found a {type(parcel).__name__}")
-    large = parcel["large"]
-    parts = [parcel["form"], parcel["values"], *(large if isinstance(large, list) else [large])]
+    if not isinstance(encoded, EncodedState) or any(name not in encoded for name in _PARTS):
+        raise FormatError(f"expected the packed state of a process, found a {type(encoded).__name__}")
+    large = encoded["large"]
+    parts = [encoded["form"], encoded["values"], *(large if isinstance(large, list) else [large])]
     if any(not isinstance(part, np.ndarray) or part.dtype != np.uint8 or part.ndim != 1 for part in parts):
         raise FormatError("expected the packed state of a process to consist of arrays of uint8")
     return _sealed([_view(np.ascontiguousarray(part)) for part in parts])
 
 
-def of_node(node: Any) -> Parcel:
-    """The parcel that a state holds at a node, its arrays read.
+def from_node(node: Any) -> EncodedState:
+    """The encoded state that a state holds at a node, its arrays read.
 
     :raises FormatError: if there is none.
     """
-    if isinstance(node, Mapping) and node.type == TYPE:
+    if isinstance(node, MappingNode) and node.type == TYPE:
         content = dict(node.pairs)
         large = content.get("large")
-        if content.keys() == set(_PARTS) and isinstance(large, Items):
-            return Parcel(
+        if content.keys() == set(_PARTS) and isinstance(large, SequenceNode):
+            return EncodedState(
                 form=_read(content["form"]),
                 values=_read(content["values"]),
                 large=[_read(each) for each in large.items],
@@ -174,18 +174,18 @@ def _read(node: Any) -> np.ndarray[Any, Any]:
     return found
 
 
-def unpack(parcel: Parcel) -> State:
+def decode(encoded: EncodedState) -> State:
     """The state that was packed.
 
-    :raises FormatError: if the parcel is none that `pack` could have made.
+    :raises FormatError: if it is none that `encode` could have made.
     """
     # A whole one: what it consists of is checked on the way.
-    parcel = received(sent(parcel))
-    text, _, small = bytes(parcel["values"]).partition(b"\0")
+    encoded = from_bytes(to_bytes(encoded))
+    text, _, small = bytes(encoded["values"]).partition(b"\0")
     try:
-        form, taken = json.loads(bytes(parcel["form"])), iter(json.loads(text))
+        form, taken = json.loads(bytes(encoded["form"])), iter(json.loads(text))
         table = [_filled(entry, taken) for entry in form["nodes"]]
-        sources = list(_sources(form["blobs"], memoryview(small), parcel["large"]))
+        sources = list(_sources(form["blobs"], memoryview(small), encoded["large"]))
         if next(taken, _HOLE) is not _HOLE:
             raise ValueError("there are more values than places for them")
         document = {"root": form["root"], "nodes": table}
@@ -204,16 +204,16 @@ def _sources(sizes: Any, small: memoryview, large: Sequence[np.ndarray[Any, Any]
             at += size
 
 
-def share(parcels: Sequence[Parcel]) -> None:
-    """Let parcels that have equal parts have the same ones: alike processes differ in their numbers alone."""
+def share_parts(states: Sequence[EncodedState]) -> None:
+    """Let encoded states that have equal parts have the same ones: alike processes differ in their numbers alone."""
     known: dict[bytes, np.ndarray[Any, Any]] = {}
 
     def one(part: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        return known.setdefault(digest(_view(part)), part)
+        return known.setdefault(structure_digest(_view(part)), part)
 
-    for parcel in parcels:
-        parcel["form"] = one(parcel["form"])
-        parcel["large"] = [one(part) for part in parcel["large"]]
+    for encoded in states:
+        encoded["form"] = one(encoded["form"])
+        encoded["large"] = [one(part) for part in encoded["large"]]
 
 
 def _json(value: Any) -> bytes:

@@ -16,9 +16,9 @@ import torch
 
 from perdure import tree
 from perdure.state import Handler, Report, Walker, content, known, restore, rng
-from perdure.tree import Array, Items, Node, Object, Path, Skipped, State
+from perdure.tree import Array, Node, Object, Omitted, Path, SequenceNode, State
 
-_NATIVE = Skipped("native code")
+_NATIVE = Omitted("native code")
 
 
 class _PythonSide(Walker):
@@ -46,7 +46,7 @@ def take(
     """
     with _uncollected():
         walker = _PythonSide(skip)
-        process = {rng.PART: rng.Process(rng.get_state())} if generators else {}
+        process = {rng.PART: rng.Generators(rng.get_state())} if generators else {}
         state = State(walker.parts({**parts, **process}))
         walker.finish()
         for node in arrays(state):
@@ -140,9 +140,13 @@ def _misfits(saved: State, live: State) -> list[tuple[Any, Any, Any]]:
         seen.add(id(node))
         for holder, slot, child, across in _slots(node, other):
             inner = child[1] if isinstance(child, tuple) else child
-            if isinstance(inner, Items | tree.Mapping) and not _fits(inner, across) and _is_native(inner):
+            if (
+                isinstance(inner, SequenceNode | tree.MappingNode)
+                and not _fits(inner, across)
+                and _is_native(inner)
+            ):
                 found.append((holder, slot, child))
-            elif isinstance(inner, Items | tree.Mapping | Object):
+            elif isinstance(inner, SequenceNode | tree.MappingNode | Object):
                 todo.append((inner, across))
     return found
 
@@ -153,11 +157,11 @@ def _slots(node: Any, other: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
         fields = other.fields if isinstance(other, Object) else {}
         for name, child in node.fields.items():
             yield node.fields, name, child, fields.get(name)
-    elif isinstance(node, Items):
-        items = other.items if isinstance(other, Items) else []
+    elif isinstance(node, SequenceNode):
+        items = other.items if isinstance(other, SequenceNode) else []
         for position, child in enumerate(node.items):
             yield node.items, position, child, items[position] if position < len(items) else None
-    elif isinstance(node, tree.Mapping):
+    elif isinstance(node, tree.MappingNode):
         pairs = {key: child for key, child in other.pairs if not _is_node(key)} if _is_mapping(other) else {}
         for position, (key, child) in enumerate(node.pairs):
             yield node.pairs, position, (key, child), None if _is_node(key) else pairs.get(key)
@@ -168,13 +172,13 @@ def _is_node(key: Any) -> bool:
 
 
 def _is_mapping(node: Any) -> bool:
-    return isinstance(node, tree.Mapping)
+    return isinstance(node, tree.MappingNode)
 
 
 def _fits(node: Any, other: Any) -> bool:
     if type(other) is not type(node) or other.type != node.type or node.type in ("set", "frozenset"):
         return False
-    if isinstance(node, Items):
+    if isinstance(node, SequenceNode):
         return len(node.items) == len(other.items)
     keys = [key for key, _ in node.pairs]
     return not any(map(_is_node, keys)) and keys == [key for key, _ in other.pairs]
@@ -183,12 +187,12 @@ def _fits(node: Any, other: Any) -> bool:
 def _is_native(node: Any) -> bool:
     """Whether a node holds something that was left out, itself or in containers."""
     match node:
-        case Skipped():
+        case Omitted():
             return True
         case Object():
-            return any(isinstance(child, Skipped) for child in node.fields.values())
-        case Items():
+            return any(isinstance(child, Omitted) for child in node.fields.values())
+        case SequenceNode():
             return any(map(_is_native, node.items))
-        case tree.Mapping():
+        case tree.MappingNode():
             return any(_is_native(key) or _is_native(child) for key, child in node.pairs)
     return False

@@ -18,8 +18,8 @@ from typing import Any
 
 from perdure.errors import CaptureError, PerdureError, RestoreError
 from perdure.state import Adapter, attributes_of, register_adapter, structural
-from perdure.tree import Items, message
-from perdure.tree.message import Parcel
+from perdure.tree import SequenceNode, message
+from perdure.tree.message import EncodedState
 
 #: How long a worker may take to answer, in seconds, before it counts as hung; restoring may replay an episode.
 PATIENCE = 120.0
@@ -187,7 +187,7 @@ def _indented(text: str) -> str:
     return text.replace("\n", "\n    ")
 
 
-def states(env: Any, workers: Workers) -> list[Parcel]:
+def states(env: Any, workers: Workers) -> list[EncodedState]:
     """The states of all workers' environments.
 
     :raises CaptureError: if one cannot be had; it says which and why.
@@ -195,19 +195,20 @@ def states(env: Any, workers: Workers) -> list[Parcel]:
     known = _forms.get(env)
     question: dict[str, Any] = {"request": "capture", "variables": workers.variables}
     if known is not None:
-        question["known"] = message.digest(known)
+        question["known"] = message.structure_digest(known)
     answers = _questions(env, workers, PATIENCE, CaptureError, [question] * len(workers.pipes))
-    found = [message.received(content, known) for content in answers]
-    message.share(found)
+    found = [message.from_bytes(content, known) for content in answers]
+    message.share_parts(found)
     if found:
         _forms[env] = found[0]["form"]
     return found
 
 
-def misfits(env: Any, workers: Workers, saved: Sequence[Parcel]) -> list[tuple[str, str]]:
+def misfits(env: Any, workers: Workers, saved: Sequence[EncodedState]) -> list[tuple[str, str]]:
     """What of saved states does not fit the workers' environments, as paths below the vector's and details."""
     questions = [
-        {"request": "check", "variables": workers.variables, "content": message.sent(each)} for each in saved
+        {"request": "check", "variables": workers.variables, "content": message.to_bytes(each)}
+        for each in saved
     ]
     answers = _questions(env, workers, PATIENCE, RestoreError, questions)
     return [
@@ -217,7 +218,7 @@ def misfits(env: Any, workers: Workers, saved: Sequence[Parcel]) -> list[tuple[s
     ]
 
 
-def restore(env: Any, workers: Workers, saved: Sequence[Parcel]) -> None:
+def restore(env: Any, workers: Workers, saved: Sequence[EncodedState]) -> None:
     """Write saved states into the workers' environments, and bring the loops of the workers to where they were.
 
     :raises RestoreError: if a worker could not; the others are restored.
@@ -231,7 +232,7 @@ def restore(env: Any, workers: Workers, saved: Sequence[Parcel]) -> None:
         {
             "request": "restore",
             "variables": workers.variables,
-            "content": message.sent(each),
+            "content": message.to_bytes(each),
             "last": last[index],
             "calls": len(workers.settling),
         }
@@ -421,18 +422,18 @@ def _adapter(
 
     def check(env: Any, nodes: Mapping[str, Any]) -> list[tuple[str, str]]:
         node = nodes.get(PROCESSES)
-        if not elsewhere(env) or not isinstance(node, Items) or not node.items:
+        if not elsewhere(env) or not isinstance(node, SequenceNode) or not node.items:
             return []
         workers = reach(env)
         # Another number of them is an error by itself.
         if len(node.items) != len(workers.pipes):
             return []
-        return misfits(env, workers, [message.of_node(each) for each in node.items])
+        return misfits(env, workers, [message.from_node(each) for each in node.items])
 
     return Adapter(fields, assign, frozenset({PROCESSES, "workers"}), check=check)
 
 
-structural(Parcel)
+structural(EncodedState)
 register_adapter(
     "gymnasium.vector.async_vector_env.AsyncVectorEnv",
     _adapter(_gymnasium, ("parent_pipes", "processes", "error_queue")),

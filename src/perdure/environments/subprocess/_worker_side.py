@@ -84,7 +84,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         :param request: "capture" (the answer is a packed state), "check" or "restore" (the answer lists what does
             not fit, as pairs of path and detail).
         :param content: the packed state to check or restore.
-        :param known: the digest of a form (see `parcel`) that the training process has.
+        :param known: the digest of a form (see `perdure.tree.message`) that the training process has.
         :param variables: what the worker's loop keeps in variables of its own.
         :param last: the last observation, where the loop has it no longer.
         :param calls: how many steps or resets after this one serve to set the loop's variables.
@@ -98,8 +98,8 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
             loop = self._variables_of_loop(variables)
             world = {"env": self, "loop": loop}
             if request == "capture":
-                return DONE, message.pack(state.capture(world), known)
-            saved = message.unpack(message.received(content))
+                return DONE, message.encode(state.capture(world), known)
+            saved = message.decode(message.from_bytes(content))
             if request == "check":
                 return DONE, _problems(state.check(saved, world))
             # What does not fit has been said when it was checked.

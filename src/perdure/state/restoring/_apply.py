@@ -24,13 +24,13 @@ from perdure.state.restoring._constructible import QUOTED
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, Plan
 from perdure.tree import (
     Array,
-    Handled,
-    Items,
+    Custom,
     Node,
+    NumberRun,
     Object,
-    Packed,
-    Repeat,
-    Skipped,
+    Omitted,
+    RepeatRun,
+    SequenceNode,
     Slot,
     State,
     Value,
@@ -91,7 +91,7 @@ class Writer:
 
     def _left(self, holder: Node, slot: Slot, child: Any) -> bool:
         plan = self._plan
-        return isinstance(child, Skipped) or id(child) in plan.bad or (id(holder), slot) in plan.left
+        return isinstance(child, Omitted) or id(child) in plan.bad or (id(holder), slot) in plan.left
 
     def _resolve(self, node: Any) -> Any:
         """The object that stands for a node; it may not be filled yet."""
@@ -109,11 +109,11 @@ class Writer:
                 return self._object(node, live)
             case Array():
                 return self._array(node, live)
-            case tree.Mapping():
+            case tree.MappingNode():
                 return self._mapping(node, live)
-            case Items():
+            case SequenceNode():
                 return self._items(node, live)
-            case Handled():
+            case Custom():
                 return self._handled(node, live)
         raise RestoreError(f"a {type(node).__name__} where a value was expected")
 
@@ -122,7 +122,7 @@ class Writer:
         self._tasks[task].append((node, todo))
         return value
 
-    def _class(self, node: Object | Items | tree.Mapping | Handled) -> Any:
+    def _class(self, node: Object | SequenceNode | tree.MappingNode | Custom) -> Any:
         return CONTAINERS.get(node.type) or self._plan.find(node.type)
 
     # -- objects ---------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Writer:
             else:
                 object.__getattribute__(live, "__dict__")[name] = value
 
-    def _handled(self, node: Handled, live: Any) -> Any:
+    def _handled(self, node: Custom, live: Any) -> Any:
         if live is not ABSENT:
             entry = known(type(live)).entry
             assert isinstance(entry, Handler)
@@ -188,7 +188,7 @@ class Writer:
 
     # -- containers ------------------------------------------------------------------------------------------
 
-    def _mapping(self, node: tree.Mapping, live: Any) -> Any:
+    def _mapping(self, node: tree.MappingNode, live: Any) -> Any:
         if live is ABSENT:
             live = blank(self._class(node))
             if isinstance(live, collections.defaultdict) and node.extra:
@@ -200,7 +200,7 @@ class Writer:
                 live.default_factory = FACTORIES[node.extra] if node.extra else None
         return self._stands(node, live, _FILL, lambda: self._fill_mapping(node, live))
 
-    def _fill_mapping(self, node: tree.Mapping, live: Any) -> None:
+    def _fill_mapping(self, node: tree.MappingNode, live: Any) -> None:
         pairs: list[tuple[Any, Any]] = []
         for position, (key, child) in enumerate(node.pairs):
             if self._left(node, ("key", position), key):
@@ -230,7 +230,7 @@ class Writer:
         for key, value in content.items():
             kind.__setitem__(live, key, value)
 
-    def _items(self, node: Items, live: Any) -> Any:
+    def _items(self, node: SequenceNode, live: Any) -> Any:
         kind: Any = type(live) if live is not ABSENT else self._class(node)
         if issubclass(kind, tuple | frozenset):
             return self._immutable(node, live, kind)
@@ -248,17 +248,17 @@ class Writer:
         fill = self._fill_set if issubclass(kind, set) else self._fill_list
         return self._stands(node, live, _FILL, lambda: fill(node, live))
 
-    def _fill_list(self, node: Items, live: Any) -> None:
+    def _fill_list(self, node: SequenceNode, live: Any) -> None:
         list.__setitem__(live, slice(None), self._elements(node, list(list.__iter__(live))))
         self._fill_fields(node, node.fields or {}, live)
 
-    def _fill_deque(self, node: Items, live: Any) -> None:
+    def _fill_deque(self, node: SequenceNode, live: Any) -> None:
         elements = self._elements(node, list(collections.deque.__iter__(live)))
         collections.deque.clear(live)
         collections.deque.extend(live, elements)
         self._fill_fields(node, node.fields or {}, live)
 
-    def _fill_set(self, node: Items, live: Any) -> None:
+    def _fill_set(self, node: SequenceNode, live: Any) -> None:
         elements = self._elements(node, ())
 
         def fill() -> None:
@@ -268,12 +268,12 @@ class Writer:
         self._tasks[_HASH].append((node, fill))
         self._fill_fields(node, node.fields or {}, live)
 
-    def _fill_object_array(self, node: Items, live: Any) -> None:
+    def _fill_object_array(self, node: SequenceNode, live: Any) -> None:
         elements = self._elements(node, live.ravel().tolist())
         for index, value in zip(np.ndindex(live.shape), elements, strict=True):
             live[index] = value
 
-    def _immutable(self, node: Items, live: Any, kind: Any) -> Any:
+    def _immutable(self, node: SequenceNode, live: Any, kind: Any) -> Any:
         base = tuple if issubclass(kind, tuple) else frozenset
         present = () if live is ABSENT else tuple(base.__iter__(live))
         if base is frozenset:
@@ -292,13 +292,13 @@ class Writer:
             self._fill_fields(node, node.fields, live)
         return live
 
-    def _elements(self, node: Items, present: Sequence[Any]) -> list[Any]:
+    def _elements(self, node: SequenceNode, present: Sequence[Any]) -> list[Any]:
         found: list[Any] = []
         for position, child in enumerate(node.items):
             match child:
-                case Packed():
+                case NumberRun():
                     found.extend(self._numbers(child))
-                case Repeat():
+                case RepeatRun():
                     found.extend(_empties(child))
                 case _ if self._left(node, position, child):
                     if len(found) < len(present):
@@ -307,7 +307,7 @@ class Writer:
                     found.append(self._resolve(child))
         return found
 
-    def _numbers(self, node: Packed) -> list[Any]:
+    def _numbers(self, node: NumberRun) -> list[Any]:
         numbers = self._plan.content.get(id(node.array), ABSENT)
         if numbers is ABSENT:
             numbers = _aliasing.content(node.array)
@@ -366,12 +366,12 @@ def _no_tasks() -> list[collections.deque[tuple[Any, Callable[[], None]]]]:
     return [collections.deque() for _ in range(4)]
 
 
-def _shape(node: Items) -> list[int]:
+def _shape(node: SequenceNode) -> list[int]:
     assert isinstance(node.extra, Value)
     return [int(length) for length in node.extra.data]
 
 
-def _empties(node: Repeat) -> Iterator[Any]:
+def _empties(node: RepeatRun) -> Iterator[Any]:
     if node.item is None:
         return itertools.repeat(None, node.count)
     kind = CONTAINERS[node.item.type]

@@ -17,7 +17,18 @@ from perdure.state._describe import describe, short
 from perdure.state._registry import Handler, cannot_make, known, slots
 from perdure.state.restoring._plan import CONTAINERS, Plan
 from perdure.state.restoring._resource_limits import unwieldy
-from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, State, Value
+from perdure.tree import (
+    Array,
+    Custom,
+    Node,
+    NumberRun,
+    Object,
+    Omitted,
+    RepeatRun,
+    SequenceNode,
+    State,
+    Value,
+)
 
 #: A state inside a state is data; nothing is made for what is in it.
 QUOTED = class_name(State)
@@ -75,9 +86,9 @@ def unmakeable(plan: Plan, node: Node) -> str | None:
                     f"the checkpoint has a {short(node.type)} and the script has none; {reason}. Let the script "
                     f"build it, or perdure.register({short(node.type)}, capture=..., restore=..., create=...)"
                 )
-            names = (name for name, child in node.fields.items() if not isinstance(child, Skipped))
+            names = (name for name, child in node.fields.items() if not isinstance(child, Omitted))
             return next((reason for name in names if (reason := unassignable(cls, name, ()))), None)
-        case Handled():
+        case Custom():
             cls = plan.find(node.type)
             entry = None if cls is None else known(cls).entry
             if not isinstance(entry, Handler) or entry.create is None:
@@ -85,15 +96,15 @@ def unmakeable(plan: Plan, node: Node) -> str | None:
                     f"the checkpoint has a {short(node.type)}, the script has none, and no handler can create one. "
                     "Let the script build it, or register a handler with create=..."
                 )
-        case Items() | tree.Mapping():
+        case SequenceNode() | tree.MappingNode():
             return _unmakeable_container(plan, node)
     return None
 
 
-def _unmakeable_container(plan: Plan, node: Items | tree.Mapping) -> str | None:
+def _unmakeable_container(plan: Plan, node: SequenceNode | tree.MappingNode) -> str | None:
     if node.type not in CONTAINERS:
         cls = plan.find(node.type)
-        kinds = (dict,) if isinstance(node, tree.Mapping) else ITEMS
+        kinds = (dict,) if isinstance(node, tree.MappingNode) else ITEMS
         if cls is None or not issubclass(cls, kinds):
             return (
                 f"the checkpoint has a {short(node.type)} that was created while running, and the script has "
@@ -102,9 +113,9 @@ def _unmakeable_container(plan: Plan, node: Items | tree.Mapping) -> str | None:
             )
         if (reason := cannot_make(cls)) is not None:
             return f"the checkpoint has a {short(node.type)} and the script has none; {reason}"
-        names = (name for name, child in (node.fields or {}).items() if not isinstance(child, Skipped))
+        names = (name for name, child in (node.fields or {}).items() if not isinstance(child, Omitted))
         return next((reason for name in names if (reason := unassignable(cls, name, ()))), None)
-    if isinstance(node, tree.Mapping) != issubclass(CONTAINERS[node.type], dict):
+    if isinstance(node, tree.MappingNode) != issubclass(CONTAINERS[node.type], dict):
         return f"the checkpoint has a malformed {node.type}"
     if node.type == "defaultdict" and node.extra == "":
         return "the checkpoint has a defaultdict whose factory only the script knows, and it has none"
@@ -113,7 +124,7 @@ def _unmakeable_container(plan: Plan, node: Items | tree.Mapping) -> str | None:
 
 def unhashable(plan: Plan, node: Node) -> str | None:
     """What in a dict or a set cannot be a key."""
-    kind = plan.class_of(node) if isinstance(node, Items) else None
+    kind = plan.class_of(node) if isinstance(node, SequenceNode) else None
     keys = hashed(node, kind)
     if (reason := unwieldy(keys, plan.find)) is not None:
         return reason
@@ -125,16 +136,16 @@ def unhashable(plan: Plan, node: Node) -> str | None:
             continue
         seen.add(id(key))
         match key:
-            case Items() if issubclass(plan.class_of(key) or list, tuple):
+            case SequenceNode() if issubclass(plan.class_of(key) or list, tuple):
                 keys.extend(key.items)
-            case Items():
+            case SequenceNode():
                 hashable = issubclass(plan.class_of(key) or list, frozenset)
-            case Object() | Handled():
+            case Object() | Custom():
                 hashable = getattr(plan.class_of(key), "__hash__", None) is not None
             case Array():
                 hashable = key.framework == "torch"
             case _:
-                hashable = not isinstance(key, tree.Mapping | Repeat)
+                hashable = not isinstance(key, tree.MappingNode | RepeatRun)
         if not hashable:
             return f"the checkpoint has {describe(key)} as a key, which cannot be one"
     return None
@@ -142,10 +153,10 @@ def unhashable(plan: Plan, node: Node) -> str | None:
 
 def hashed(node: Node, kind: type | None) -> list[Any]:
     """What of a container's content Python hashes."""
-    if isinstance(node, tree.Mapping):
+    if isinstance(node, tree.MappingNode):
         return [key for key, _ in node.pairs]
-    if isinstance(node, Items) and issubclass(kind or list, set | frozenset):
-        return [child for child in node.items if not isinstance(child, Packed)]
+    if isinstance(node, SequenceNode) and issubclass(kind or list, set | frozenset):
+        return [child for child in node.items if not isinstance(child, NumberRun)]
     return []
 
 

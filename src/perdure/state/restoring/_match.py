@@ -34,7 +34,7 @@ from perdure.state.restoring._constructible import (
 from perdure.state.restoring._order import settle
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, Edge, Plan
 from perdure.state.restoring._resource_limits import unwieldy
-from perdure.tree import Array, Handled, Items, Node, Object, Path, Skipped, Value, write_path
+from perdure.tree import Array, Custom, Node, Object, Omitted, Path, SequenceNode, Value, write_path
 
 _UNMET: Any = object()
 _MOST_FORBIDDEN = 1_000
@@ -111,7 +111,7 @@ class _Matcher:
                 self._plan.report.missing.append(name)
         for name, node in self._plan.root.fields.items():
             edge = Edge(node, self._live.get(name, ABSENT), (None, ".", name), self._plan.root, name)
-            if name in self._live or isinstance(node, Skipped) or self._grows:
+            if name in self._live or isinstance(node, Omitted) or self._grows:
                 self._met.append(edge)
             else:
                 self._plan.reject(edge, "the checkpoint has this part, the script's world has not")
@@ -146,7 +146,7 @@ class _Matcher:
                 self._replace(edge)
         elif not isinstance(node, Node):
             self._replace(edge)
-        elif not isinstance(node, Skipped):
+        elif not isinstance(node, Omitted):
             self._meet_node(edge, node, live)
 
     def _meet_node(self, edge: Edge, node: Node, live: Any) -> None:
@@ -207,11 +207,11 @@ class _Matcher:
         match node:
             case Object() if node.type == QUOTED:
                 return False
-            case Object() | Handled():
+            case Object() | Custom():
                 if not same_class(node.type, cls):
                     return False
                 if isinstance(entry, Handler):
-                    alike = isinstance(node, Handled)
+                    alike = isinstance(node, Custom)
                     if alike and entry.form is not None and _form(node) != (form := entry.form(live)):
                         other = (
                             f"a {short(node.type)} of another form ({_form(node):.100}; expected {form:.100})"
@@ -229,7 +229,7 @@ class _Matcher:
                 parameter = "parameter" in node.extra and isinstance(live, torch.Tensor)
                 firm = rigid or parameter or isinstance(live, torch.nn.Parameter)
                 return describe(node) if firm else False
-            case Items() | tree.Mapping():
+            case SequenceNode() | tree.MappingNode():
                 if node.type == "ndarray":
                     return (
                         cls is np.ndarray
@@ -240,7 +240,7 @@ class _Matcher:
                 expected = CONTAINERS.get(node.type)
                 if expected is not None:
                     return cls is expected
-                kinds = (dict,) if isinstance(node, tree.Mapping) else ITEMS
+                kinds = (dict,) if isinstance(node, tree.MappingNode) else ITEMS
                 by_content = not isinstance(entry, Handler | Skip | Adapter)
                 return same_class(node.type, cls) and issubclass(cls, kinds) and by_content
         return False
@@ -258,10 +258,10 @@ class _Matcher:
         match node:
             case Object():
                 self._below_fields(node, node.fields, live, path)
-            case tree.Mapping():
+            case tree.MappingNode():
                 self._below_mapping(node, live, path)
                 self._below_fields(node, node.fields or {}, live, path)
-            case Items():
+            case SequenceNode():
                 self._below_items(node, live, path)
                 if node.type != "ndarray":
                     self._below_fields(node, node.fields or {}, live, path)
@@ -290,7 +290,7 @@ class _Matcher:
                 found = self._missing(about.entry, live, name, child, found)
             rigid = module and (isinstance(found, torch.Tensor) or name in live._parameters)
             edge = Edge(child, found, (path, ".", name), node, name, rigid)
-            if isinstance(child, Skipped):
+            if isinstance(child, Omitted):
                 continue
             if name in about.left_out:
                 self._spare(edge, about.left_out[name])
@@ -321,7 +321,7 @@ class _Matcher:
         self._plan.keep.append(made)
         return made
 
-    def _below_mapping(self, node: tree.Mapping, live: dict[Any, Any], path: Path) -> None:
+    def _below_mapping(self, node: tree.MappingNode, live: dict[Any, Any], path: Path) -> None:
         matched = set()
         wieldy = unwieldy((key for key, _ in node.pairs), self._plan.find) is None
         for position, (key, child) in enumerate(node.pairs):
@@ -350,7 +350,7 @@ class _Matcher:
                 )
 
     def _key(self, key: Any) -> Any:
-        if isinstance(key, Items) and key.type == "tuple":
+        if isinstance(key, SequenceNode) and key.type == "tuple":
             return tuple(self._key(item) for item in key.items)
         if isinstance(key, Node) and not isinstance(key, Value):
             raise TypeError
@@ -359,7 +359,7 @@ class _Matcher:
     def _from_factory(self, live: dict[Any, Any], child: Any) -> Any:
         """What a defaultdict of the script would have made for a new key: it knows classes that nothing else
         shows."""
-        if not isinstance(live, collections.defaultdict) or not isinstance(child, Object | Handled):
+        if not isinstance(live, collections.defaultdict) or not isinstance(child, Object | Custom):
             return ABSENT
         if live.default_factory is None or factory_name(live.default_factory):
             return ABSENT
@@ -370,7 +370,7 @@ class _Matcher:
         self._plan.keep.append(made)
         return made
 
-    def _below_items(self, node: Items, live: Any, path: Path) -> None:
+    def _below_items(self, node: SequenceNode, live: Any, path: Path) -> None:
         if node.type == "ndarray":
             present = live.ravel().tolist()
         elif isinstance(live, list | tuple | collections.deque):
@@ -385,7 +385,7 @@ class _Matcher:
                 continue
             found = present[count] if kind == "[" and count < len(present) else ABSENT
             edge = Edge(child, found, (path, kind, name), node, slot)
-            if isinstance(child, Skipped) and found is ABSENT and isinstance(live, ITEMS):
+            if isinstance(child, Omitted) and found is ABSENT and isinstance(live, ITEMS):
                 self._plan.reject(
                     edge, f"the checkpoint left out {child.reason} here, and the script has nothing"
                 )
@@ -446,13 +446,13 @@ class _Matcher:
 
 def _if_renamed(node: Any, live: Any) -> str:
     """What to do if the class of a saved object is the live one's under another name; nothing where they are alike."""
-    if not isinstance(node, Object | Handled) or live is ABSENT or same_class(node.type, type(live)):
+    if not isinstance(node, Object | Custom) or live is ABSENT or same_class(node.type, type(live)):
         return ""
     return f". {remedy_if_renamed(node.type, type(live).__qualname__)}"
 
 
 def _form(node: Any) -> str:
-    pairs = node.payload.pairs if isinstance(node.payload, tree.Mapping) else ()
+    pairs = node.payload.pairs if isinstance(node.payload, tree.MappingNode) else ()
     return next((str(child) for key, child in pairs if key == "form"), "none")
 
 

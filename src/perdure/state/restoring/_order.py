@@ -13,7 +13,19 @@ from perdure.state._registry import known
 from perdure.state.restoring._constructible import QUOTED, unhashable, unmakeable
 from perdure.state.restoring._plan import ABSENT, Edge, Plan
 from perdure.state.restoring._resource_limits import check_memory
-from perdure.tree import Array, Handled, Items, Node, Object, Packed, Repeat, Skipped, Slot, Value, write_path
+from perdure.tree import (
+    Array,
+    Custom,
+    Node,
+    NumberRun,
+    Object,
+    Omitted,
+    RepeatRun,
+    SequenceNode,
+    Slot,
+    Value,
+    write_path,
+)
 
 _DEEPEST = 1_000
 
@@ -56,11 +68,11 @@ def _reached(plan: Plan) -> list[Node]:
         node = edge.node
         if edge.place in plan.left:
             continue
-        if isinstance(node, Skipped):
+        if isinstance(node, Omitted):
             _settle_skipped(plan, edge, node)
             continue
         if not isinstance(node, Node) or isinstance(node, Value):
-            if not (isinstance(edge.slot, tuple) or isinstance(edge.holder, Repeat)):
+            if not (isinstance(edge.slot, tuple) or isinstance(edge.holder, RepeatRun)):
                 plan.report.restored.append(write_path(edge.path))
             continue
         if id(node) in seen or id(node) in plan.bad:
@@ -73,12 +85,12 @@ def _reached(plan: Plan) -> list[Node]:
             _settle_bad(plan, edge, node, reason)
             continue
         reached.append(node)
-        if isinstance(node, Handled) and getattr(known(type(plan.live(node))).entry, "first", False):
+        if isinstance(node, Custom) and getattr(known(type(plan.live(node))).entry, "first", False):
             plan.first.append(node)
         quoted = isinstance(node, Object) and node.type == QUOTED
         below = [] if quoted else list(tree.edges(node))
-        leaf = isinstance(node, Array | Packed) or not below
-        if leaf and not isinstance(edge.holder, Packed) and edge.slot != "base":
+        leaf = isinstance(node, Array | NumberRun) or not below
+        if leaf and not isinstance(edge.holder, NumberRun) and edge.slot != "base":
             plan.report.restored.append(write_path(edge.path))
         for slot, child, kind, name in below:
             queue.append(Edge(child, None, (edge.path, kind, name), node, slot))
@@ -95,7 +107,7 @@ def _settle_bad(plan: Plan, edge: Edge, node: Node, reason: str) -> None:
     plan.bad.add(id(node))
 
 
-def _settle_skipped(plan: Plan, edge: Edge, node: Skipped) -> None:
+def _settle_skipped(plan: Plan, edge: Edge, node: Omitted) -> None:
     holder = edge.holder
     if plan.pairs.get(id(holder)) is not ABSENT or node.reason == LEFT_OUT:
         plan.report.skipped.append((write_path(edge.path), node.reason))
@@ -145,6 +157,6 @@ def _order(plan: Plan, reached: Sequence[Node]) -> None:
 
 
 def _is_eager(plan: Plan, node: Node) -> bool:
-    if isinstance(node, Handled):
+    if isinstance(node, Custom):
         return plan.live(node) is ABSENT
-    return isinstance(node, Items) and issubclass(plan.class_of(node) or list, tuple | frozenset)
+    return isinstance(node, SequenceNode) and issubclass(plan.class_of(node) or list, tuple | frozenset)

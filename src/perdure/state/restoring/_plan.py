@@ -13,8 +13,7 @@ from perdure.state._class_names import module_of, same_class
 from perdure.state._containers import BUILTIN
 from perdure.state._registry import find_class, is_environment
 from perdure.state._report import Report
-from perdure.tree import Handled, Items, Node, Object, Path, Slot, write_path
-from perdure.tree import Mapping as MappingNode
+from perdure.tree import Custom, MappingNode, Node, Object, Path, SequenceNode, Slot, write_path
 
 
 class _Absent:
@@ -96,7 +95,7 @@ class Plan:
         packages = {module.rpartition(".")[0] for module in environments} - {""}
         return found or find_class(name, modules, packages)
 
-    def class_of(self, node: Object | Handled | Items | MappingNode) -> type | None:
+    def class_of(self, node: Object | Custom | SequenceNode | MappingNode) -> type | None:
         """The class of the object that stands for a node."""
         live = self.live(node)
         return type(live) if live is not ABSENT else CONTAINERS.get(node.type) or self.find(node.type)

@@ -20,7 +20,7 @@ from perdure import tree
 from perdure.errors import RestoreError
 from perdure.state import _aliasing
 from perdure.state.restoring._plan import Plan
-from perdure.tree import Array, Node, Skipped
+from perdure.tree import Array, Node, Omitted
 
 #: Less than this is read faster than threads are started.
 _WORTH_THREADS = 8 << 20
@@ -89,7 +89,7 @@ def _needed(plan: Plan) -> list[Array]:
             found.append(node)
         for slot, child, _, _ in tree.edges(node):
             left = id(child) in plan.bad or (id(node), slot) in plan.left
-            if isinstance(child, Node) and not isinstance(child, Skipped) and not left:
+            if isinstance(child, Node) and not isinstance(child, Omitted) and not left:
                 pending.append(child)
     return found
 

@@ -21,7 +21,7 @@ from perdure import tree
 from perdure.errors import RestoreError
 from perdure.state import _values
 from perdure.state.restoring._plan import ABSENT, Plan
-from perdure.tree import Array, Items, Node, Packed, Repeat, Value
+from perdure.tree import Array, Node, NumberRun, RepeatRun, SequenceNode, Value
 
 MOST_ALIKE = 1_000
 """Keys of one dict or set that may have one hash: filling it takes the square of their number."""
@@ -39,9 +39,9 @@ def unwieldy(keys: Iterable[Any], find: Callable[[str], type | None]) -> str | N
     alike: dict[int, int] = {}
     parts: dict[int, int] = {}
     for key in keys:
-        if not (isinstance(key, Value | Items) or (type(key) is int and abs(key) >= _MODULUS)):
+        if not (isinstance(key, Value | SequenceNode) or (type(key) is int and abs(key) >= _MODULUS)):
             continue
-        if isinstance(key, Items) and _parts(key, parts) > MOST_PARTS:
+        if isinstance(key, SequenceNode) and _parts(key, parts) > MOST_PARTS:
             return f"the checkpoint has a key that consists of more than {MOST_PARTS:,} parts"
         try:
             number = hash(_read(key, find))
@@ -56,12 +56,12 @@ def unwieldy(keys: Iterable[Any], find: Callable[[str], type | None]) -> str | N
     return None
 
 
-def _parts(node: Items, known: dict[int, int]) -> int:
+def _parts(node: SequenceNode, known: dict[int, int]) -> int:
     """How much hashing a tuple or a frozenset looks at; `known` keeps what was counted before."""
     stack = [node]
     while stack:
         at = stack[-1]
-        inner = [child for child in at.items if isinstance(child, Items)]
+        inner = [child for child in at.items if isinstance(child, SequenceNode)]
         waiting = [child for child in inner if id(child) not in known]
         if waiting and len(stack) <= MOST_PARTS:
             # One that holds itself is no key at all; it is counted as endless.
@@ -75,9 +75,9 @@ def _parts(node: Items, known: dict[int, int]) -> int:
 
 def _read(key: Any, find: Callable[[str], type | None]) -> Any:
     match key:
-        case Items(type="tuple"):
+        case SequenceNode(type="tuple"):
             return tuple(_read(item, find) for item in key.items)
-        case Items(type="frozenset"):
+        case SequenceNode(type="frozenset"):
             return frozenset(_read(item, find) for item in key.items)
         case Value():
             return _values.read(key, find)
@@ -105,13 +105,13 @@ def _bytes_to_make(plan: Plan, node: Node) -> int:
     match node:
         case Array() if node.base is None and plan.live(node) is ABSENT and _in_main_memory(node):
             return tree.itemsize(node) * math.prod(node.shape)
-        case Items():
-            return sum(_elements(child) for child in node.items if isinstance(child, Repeat | Packed))
+        case SequenceNode():
+            return sum(_elements(child) for child in node.items if isinstance(child, RepeatRun | NumberRun))
     return 0
 
 
-def _elements(run: Repeat | Packed) -> int:
-    if isinstance(run, Packed):
+def _elements(run: RepeatRun | NumberRun) -> int:
+    if isinstance(run, NumberRun):
         return math.prod(run.array.shape) * (_NUMBER + _POINTER)
     empty: Any = {"dict": {}, "list": []}.get(getattr(run.item, "type", ""))
     return run.count * (_POINTER + (0 if empty is None else sys.getsizeof(empty)))

@@ -17,7 +17,7 @@ from perdure.state.restoring._apply import Writer
 from perdure.state.restoring._match import make_plan
 from perdure.state.restoring._plan import ABSENT, Plan
 from perdure.state.restoring._read_arrays import fill
-from perdure.tree import Node, Object, Skipped, State
+from perdure.tree import Node, Object, Omitted, State
 
 
 def restore(
@@ -103,7 +103,7 @@ def _check_places(plan: Plan, world: Any, live: dict[str, Any]) -> None:
         return
     for name, node in plan.root.fields.items():
         in_place = isinstance(node, Node) and plan.pairs.get(id(node), ABSENT) is live.get(name)
-        if isinstance(node, Skipped) or (in_place and not isinstance(live[name], tuple | frozenset)):
+        if isinstance(node, Omitted) or (in_place and not isinstance(live[name], tuple | frozenset)):
             continue
         if (id(plan.root), name) not in plan.left and id(node) not in plan.bad:
             plan.report.mismatched.append(
@@ -115,7 +115,7 @@ def _check_places(plan: Plan, world: Any, live: dict[str, Any]) -> None:
 
 def _generators(name: str, node: Node, report: Report, skip: Sequence[str]) -> dict[str, Any] | None:
     """The saved state of the process's generators, tried out; None if it is not to be had."""
-    process = rng.Process(rng.get_state())
+    process = rng.Generators(rng.get_state())
     plan = make_plan(Object("", {name: node}), {name: process}, skip)
     report.restored += plan.report.restored
     report.skipped += plan.report.skipped

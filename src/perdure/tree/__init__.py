@@ -44,12 +44,14 @@ from perdure.tree._nodes import (
     Staged,
     State,
     Value,
+    all_children,
     children,
     edges,
     field_path,
     key_path,
     shown,
     step_path,
+    walk,
     write_path,
 )
 
@@ -74,6 +76,7 @@ __all__ = [
     "Staged",
     "State",
     "Value",
+    "all_children",
     "children",
     "decode",
     "document",
@@ -91,5 +94,6 @@ __all__ = [
     "numpy_notation",
     "shown",
     "step_path",
+    "walk",
     "write_path",
 ]

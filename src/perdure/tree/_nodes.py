@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -274,23 +274,9 @@ class State:
 
         A node that several paths lead to is listed once, under the first.
         """
-        seen: set[int] = set()
-        stack: list[tuple[str, Any]] = [("", self.root)]
-        while stack:
-            path, node = stack.pop()
-            if not isinstance(node, Node):
+        for path, node in walk(self.root, below=children):
+            if not isinstance(node, Node) or isinstance(node, _LEAVES) or next(edges(node), None) is None:
                 yield path, node
-                continue
-            if isinstance(node, Value | Omitted):
-                yield path, node
-                continue
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            below = list(children(node, path))
-            if not below or isinstance(node, Array):
-                yield path, node
-            stack.extend(reversed(below))
 
     def __len__(self) -> int:
         return sum(1 for _ in self.leaves())
@@ -401,9 +387,44 @@ def edges(node: Node) -> Iterator[tuple[Slot, Any, str, Any]]:
 
 
 def children(node: Node, path: str) -> Iterator[tuple[str, Any]]:
-    """The nodes directly below `node`, each with its path."""
+    """What a person sees directly below `node`, each child with its path: no keys that are plain values, nothing inside
+    a run of elements, and not the base of a view."""
     if isinstance(node, NumberRun | RepeatRun):
         return
     for _, child, kind, name in edges(node):
         if kind != "base" and not (kind == "key" and isinstance(child, Value)):
             yield step_path(path, kind, name), child
+
+
+def all_children(node: Node, path: str) -> Iterator[tuple[str, Any]]:
+    """Everything directly below `node`, each child with its path."""
+    for _, child, kind, name in edges(node):
+        yield step_path(path, kind, name), child
+
+
+#: Nodes that are leaves, whatever lies below them.
+_LEAVES = (Array, NumberRun, Omitted, RepeatRun, Value)
+
+
+def walk(
+    root: Any, path: str = "", below: Callable[[Node, str], Iterable[tuple[str, Any]]] = all_children
+) -> Iterator[tuple[str, Any]]:
+    """Every node and plain value from `root` on, with its path; a parent comes before its children.
+
+    Each node comes once, under the first path that leads to it. `Value` and `Omitted` have no identity, so they come
+    as often as plain values do: wherever they stand. It does not recurse.
+
+    :param path: the path of `root`.
+    :param below: what to go on with below a node at a path; by default everything. `children` is what a person sees,
+        and a function that returns nothing for some nodes stops there.
+    """
+    seen: set[int] = set()
+    stack: list[tuple[str, Any]] = [(path, root)]
+    while stack:
+        at, node = stack.pop()
+        if isinstance(node, Node) and not isinstance(node, Value | Omitted):
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            stack.extend(reversed(list(below(node, at))))
+        yield at, node

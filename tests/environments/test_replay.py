@@ -345,9 +345,13 @@ def test_a_fresh_world_makes_an_episode_what_it_is_in_a_new_environment():
     assert run(used, 150) == run(new, 150)
 
 
-def test_steps_that_draw_from_the_process_are_noticed_while_there_is_time():
+@pytest.mark.parametrize("already_drawn", [0, 1])
+def test_steps_that_draw_from_the_process_are_noticed_while_there_is_time(already_drawn):
     env = EpisodeReplay(Drawing())
     env.reset(seed=1)
+    # NumPy draws normal numbers in pairs and sets the second aside.
+    np.random.seed(1)
+    np.random.normal(size=already_drawn)
     with pytest.warns(NotCapturedWarning, match=r"numpy\.random"):
         env.step(1)
 

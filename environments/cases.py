@@ -17,7 +17,7 @@ class Case:
     """One environment.
 
     :param env: as in `perdure check-env ENV`.
-    :param options: of :func:`perdure.check_env.subject`.
+    :param options: of :func:`perdure.check_env.env_spec`.
     :param venv: the virtual environment that has its packages (see `venvs`).
     :param expect: what the check is expected to find; "exact" if nothing is said.
     :param note: what the table says beside it.

@@ -23,9 +23,12 @@ from perdure.state._attributes import attributes_of
 from perdure.state._capture import Walker as Walker
 from perdure.state._capture import capture
 from perdure.state._capture import parts_of as parts_of
+from perdure.state._class_names import base_names as base_names
+from perdure.state._class_names import dotted_name as dotted_name
 from perdure.state._class_names import module_of as module_of
 from perdure.state._class_names import renamed
 from perdure.state._diff import CLOCKS, Difference, diff
+from perdure.state._fingerprint import fingerprint as fingerprint
 from perdure.state._patterns import matches as matches
 from perdure.state._registry import (
     Adapter,

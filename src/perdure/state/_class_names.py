@@ -40,6 +40,16 @@ def module_of(cls: type) -> str:
     return getattr(cls, "__module__", None) or "builtins"
 
 
+def dotted_name(cls: type) -> str:
+    """`package.module.Class`, by which rules name the classes of libraries that they do not import."""
+    return f"{module_of(cls)}.{cls.__qualname__}"
+
+
+def base_names(cls: type) -> list[str]:
+    """The dotted names of a class and of all its bases, the nearest first."""
+    return [dotted_name(base) for base in cls.__mro__]
+
+
 @lru_cache(maxsize=4096)
 def class_name(cls: type) -> str:
     """The name under which a class is recorded.

@@ -232,7 +232,7 @@ def _size(directory: str) -> int:
 def _has_bounded_replay(env: Any) -> bool:
     """Whether it contains a pool that is replaced by a new one after a number of steps."""
     while env is not None:
-        if vars(env).get("barrier"):
+        if vars(env).get("max_replay_steps"):
             return True
         env = vars(env).get("env")
     return False

@@ -115,9 +115,9 @@ class EnvSpec:
             return envpool.make_gymnasium(name, **{"seed": seed, **kwargs})
         from perdure.environments import PoolReplay
 
-        limit = kwargs.pop("barrier", None)
+        limit = kwargs.pop("max_replay_steps", None)
         make = functools.partial(envpool.make_gymnasium, name, **kwargs)
-        return PoolReplay(lambda seed: make(seed=seed), seed, barrier=limit)
+        return PoolReplay(lambda seed: make(seed=seed), seed, max_replay_steps=limit)
 
     def _make_dm_control(self, name: str, seed: int) -> Any:
         from dm_control import suite

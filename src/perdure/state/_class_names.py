@@ -21,7 +21,7 @@ OWN_CLASSES = {
     "perdure:Resumable": "perdure.environments.subprocess._worker_side:Resumable",
     "perdure:EpisodeReplay": "perdure.environments.replay._gymnasium:EpisodeReplay",
     "perdure:PoolReplay": "perdure.environments.replay._pools:PoolReplay",
-    "perdure:PoolGeneration": "perdure.environments.replay._pools:_Lap",
+    "perdure:PoolGeneration": "perdure.environments.replay._pools:PoolGeneration",
     "perdure:AECEpisodeReplay": "perdure.environments.replay._pettingzoo:AECEpisodeReplay",
     "perdure:ParallelEpisodeReplay": "perdure.environments.replay._pettingzoo:ParallelEpisodeReplay",
     "perdure:MujocoSimulation": "perdure.environments.handlers._mujoco:Simulation",

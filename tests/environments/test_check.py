@@ -8,7 +8,7 @@ import json
 import pytest
 import toy_environments as toys
 
-from perdure.check_env import CheckReport, SubjectError, _env_spec, assert_exact, check
+from perdure.check_env import CheckReport, EnvSpecError, _env_spec, assert_exact, check
 from perdure.check_env._untracked_state import changed, places
 
 STEPS = 40
@@ -76,16 +76,16 @@ def test_what_a_fresh_process_cannot_find_is_an_error_that_says_what_to_do():
         return toys.Plain()
 
     for env, what in ((lambda: toys.Plain(), "a lambda"), (local, "a function inside of another one")):
-        with pytest.raises(SubjectError, match=f"{what}.*top level of a module"):
+        with pytest.raises(EnvSpecError, match=f"{what}.*top level of a module"):
             check(env)
-    with pytest.raises(SubjectError, match=r"test_check\.py"):
+    with pytest.raises(EnvSpecError, match=r"test_check\.py"):
         check(local)
-    with pytest.raises(SubjectError, match="by name"):
+    with pytest.raises(EnvSpecError, match="by name"):
         check(functools.partial(toys.Closing, print))
-    with pytest.raises(SubjectError, match="must be JSON"):
+    with pytest.raises(EnvSpecError, match="must be JSON"):
         check(toys.Closing, kwargs={"tick": print})
     for wrong in ("parallel:3", "sync:none", "sync:0"):
-        with pytest.raises(SubjectError, match="sb3-dummy"):
+        with pytest.raises(EnvSpecError, match="sb3-dummy"):
             check(toys.Plain, vector=wrong)
 
 

@@ -8,14 +8,15 @@ subprocess; *outputs*: what its steps and resets returned.
 """
 
 from perdure.check_env._check import CheckReport, Finding, assert_exact, check, check_subject
-from perdure.check_env._env_spec import Subject, SubjectError, subject
+from perdure.check_env._env_spec import Subject, subject
 from perdure.check_env._report import UNCHECKED as UNCHECKED
+from perdure.errors import EnvSpecError
 
 __all__ = [
     "CheckReport",
+    "EnvSpecError",
     "Finding",
     "Subject",
-    "SubjectError",
     "assert_exact",
     "check",
     "check_subject",

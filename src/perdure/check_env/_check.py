@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from perdure.check_env import _reasons, _subprocesses
-from perdure.check_env._env_spec import Subject, SubjectError, subject
+from perdure.check_env._env_spec import Subject, subject
 from perdure.check_env._outputs import first_difference
 from perdure.check_env._report import (
     CRASHED,
@@ -40,7 +40,6 @@ __all__ = [
     "CheckReport",
     "Finding",
     "Subject",
-    "SubjectError",
     "assert_exact",
     "check",
     "check_subject",
@@ -83,7 +82,7 @@ def check(
     :param cut: reset an episode after so many steps, so that resets are met in environments of long episodes.
     :param ignore: what to leave out of the comparison ("info['time']", with `*` and `?`).
     :param timeout: how long each process may take, in seconds.
-    :raises SubjectError: if fresh processes could not find the environment.
+    :raises EnvSpecError: if fresh processes could not find the environment.
     """
     what = subject(env, kwargs=kwargs, wrappers=wrappers, imports=imports, replay=replay, vector=vector)
     return check_subject(what, steps=steps, seed=seed, cut=cut, ignore=ignore, timeout=timeout)

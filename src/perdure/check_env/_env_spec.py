@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from perdure.errors import PerdureError
+from perdure.errors import EnvSpecError
 
 #: How environments are run together, by name: in this process or in others.
 VECTORS = (
@@ -34,10 +34,6 @@ VECTORS = (
 #: Where the episodes of a vector's environments are cut, so that they end at different steps.
 _CUTS = (41, 54, 67)
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*(\.py)?:[A-Za-z_][\w.]*", re.ASCII)
-
-
-class SubjectError(PerdureError):
-    """An environment cannot be named for a fresh process, or cannot be built there."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +82,7 @@ class Subject:
     def make(self, seed: int) -> Any:
         """Build it. `seed` is for what is seeded when it is built; all else is seeded by its first reset.
 
-        :raises SubjectError: if its name leads nowhere.
+        :raises EnvSpecError: if its name leads nowhere.
         """
         for name in self.imports:
             importlib.import_module(name)
@@ -147,13 +143,13 @@ def subject(
 ) -> Subject:
     """The subject that an environment's name, or a function that makes it, stands for.
 
-    :raises SubjectError: if a fresh process could not find the function, or `kwargs` are not JSON.
+    :raises EnvSpecError: if a fresh process could not find the function, or `kwargs` are not JSON.
     """
     given = dict(kwargs or {})
     file = ""
     if isinstance(env, functools.partial):
         if env.args:
-            raise SubjectError(f"expected keyword arguments alone in {env!r:.200}; give the others by name")
+            raise EnvSpecError(f"expected keyword arguments alone in {env!r:.200}; give the others by name")
         given, env = {**env.keywords, **given}, env.func
     if callable(env):
         env, file = _named(env)
@@ -164,13 +160,13 @@ def subject(
         wrapper, options = each if isinstance(each, tuple) else (each, {})
         name = _named(wrapper)[0] if callable(wrapper) else wrapper
         if not is_factory(name):
-            raise SubjectError(f"expected a wrapper as module:Class, found {name!r}")
+            raise EnvSpecError(f"expected a wrapper as module:Class, found {name!r}")
         made.append((name, dict(options)))
     for what in (given, *(options for _, options in made)):
         try:
             json.dumps(what, allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise SubjectError(
+            raise EnvSpecError(
                 f"the arguments {what!r:.200} must be JSON, because fresh processes are given them: {error}. "
                 "Write a function without arguments that makes the environment"
             ) from error
@@ -187,11 +183,11 @@ def is_factory(target: str) -> bool:
 def parse_vector(text: str) -> tuple[str, int]:
     """The kind and the number of environments of "async:3".
 
-    :raises SubjectError: if it is none.
+    :raises EnvSpecError: if it is none.
     """
     kind, _, count = text.partition(":")
     if kind not in VECTORS or not (count or "3").isdecimal() or not 0 < int(count or 3) <= 1024:
-        raise SubjectError(
+        raise EnvSpecError(
             f"expected one of {', '.join(VECTORS)} and a number of environments ('async:3'), found {text!r}"
         )
     return kind, int(count or 3)
@@ -200,13 +196,13 @@ def parse_vector(text: str) -> tuple[str, int]:
 def find(target: str, file: str = "") -> Any:
     """What `module:name` stands for; the module is read from `file` if its name does not lead to that file.
 
-    :raises SubjectError: if there is no such thing.
+    :raises EnvSpecError: if there is no such thing.
     """
     name, _, qualname = target.partition(":")
     found: Any = _module(name, file)
     for part in qualname.split("."):
         if not hasattr(found, part):
-            raise SubjectError(f"there is no {part!r} in {getattr(found, '__name__', name)} ({target})")
+            raise EnvSpecError(f"there is no {part!r} in {getattr(found, '__name__', name)} ({target})")
         found = getattr(found, part)
     return found
 
@@ -218,10 +214,10 @@ def _module(name: str, file: str) -> Any:
             return module
     except ImportError as error:
         if not file:
-            raise SubjectError(f"the module {name!r} cannot be imported: {error}") from error
+            raise EnvSpecError(f"the module {name!r} cannot be imported: {error}") from error
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise SubjectError(f"{file} cannot be read as a Python module")
+        raise EnvSpecError(f"{file} cannot be read as a Python module")
     module = importlib.util.module_from_spec(spec)
     # Under its name, so that what is defined there finds its own module.
     sys.modules[name] = module
@@ -239,7 +235,7 @@ def _is_module(target: str) -> bool:
     try:
         return importlib.util.find_spec(target) is not None
     except ImportError as error:
-        raise SubjectError(f"the module {target!r} cannot be imported: {error}") from error
+        raise EnvSpecError(f"the module {target!r} cannot be imported: {error}") from error
 
 
 def _in_file(target: str) -> tuple[str, str]:
@@ -248,14 +244,14 @@ def _in_file(target: str) -> tuple[str, str]:
     if not where.endswith(".py"):
         return target, ""
     if not os.path.isfile(where):
-        raise SubjectError(f"there is no file {where}")
+        raise EnvSpecError(f"there is no file {where}")
     return f"{os.path.basename(where)[:-3]}:{qualname}", os.path.abspath(where)
 
 
 def _named(made: Callable[..., Any]) -> tuple[str, str]:
     """The name and the file under which a fresh process finds a function or class.
 
-    :raises SubjectError: if it cannot find it.
+    :raises EnvSpecError: if it cannot find it.
     """
     qualname = getattr(made, "__qualname__", "")
     module = sys.modules.get(getattr(made, "__module__", None) or "")
@@ -264,23 +260,23 @@ def _named(made: Callable[..., Any]) -> tuple[str, str]:
         where = f"{inspect.getsourcefile(made)}:{inspect.getsourcelines(made)[1]}"
     remedy = "Define it at the top level of a module or script, without arguments, and give that"
     if not qualname or module is None:
-        raise SubjectError(
+        raise EnvSpecError(
             f"expected a function that makes an environment, found {made!r:.200}. Fresh processes have to find it "
             f"by its name. {remedy}"
         )
     if "<" in qualname:
         kind = "a lambda" if qualname.endswith("<lambda>") else "a function inside of another one"
-        raise SubjectError(
+        raise EnvSpecError(
             f"{qualname} ({where or module.__name__}) is {kind}: fresh processes cannot find it by name. {remedy}"
         )
     found: Any = module
     for part in qualname.split("."):
         found = getattr(found, part, None)
     if found is not made:
-        raise SubjectError(f"{module.__name__}.{qualname} is not {made!r:.200}. {remedy}")
+        raise EnvSpecError(f"{module.__name__}.{qualname} is not {made!r:.200}. {remedy}")
     file = getattr(module, "__file__", None)
     if file is None and module.__name__ == "__main__":
-        raise SubjectError(f"{qualname} was defined interactively. {remedy}")
+        raise EnvSpecError(f"{qualname} was defined interactively. {remedy}")
     name = module.__name__
     if name == "__main__":
         # Not again as the main program: what it does when it is run must not happen in every process.

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from perdure.check_env import UNCHECKED, CheckReport, SubjectError, check_subject, subject
+from perdure.check_env import UNCHECKED, CheckReport, EnvSpecError, check_subject, subject
 from perdure.cli.output import clean, console, print_json, text
 
 
@@ -80,9 +80,9 @@ def _arguments(given: str | None, option: str) -> dict[str, Any]:
     try:
         found = json.loads(given)
     except ValueError as error:
-        raise SubjectError(f"{option}: expected JSON, found {given!r}: {error}") from error
+        raise EnvSpecError(f"{option}: expected JSON, found {given!r}: {error}") from error
     if not isinstance(found, dict):
-        raise SubjectError(
+        raise EnvSpecError(
             f'{option}: expected a JSON object, as in \'{{"map_name": "8x8"}}\', found {given!r}'
         )
     return found

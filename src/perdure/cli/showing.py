@@ -26,7 +26,7 @@ from perdure.cli.output import (
     table,
     text,
 )
-from perdure.errors import DamagedError, StoreError
+from perdure.errors import DamagedError, StoreError, UnsupportedFormatError
 from perdure.inspect import (
     DAMAGED,
     NEWER,
@@ -41,7 +41,7 @@ from perdure.inspect import (
     run_document,
 )
 from perdure.state import matches
-from perdure.store import Catalog, LocalBackend, NewerFormatError, library_versions
+from perdure.store import Catalog, LocalBackend, library_versions
 
 
 @dataclass
@@ -63,7 +63,11 @@ def show_run(path: str, number: int | None, pattern: str | None, as_json: bool) 
     run = look(path)
     if run.run is None:
         raise (
-            NewerFormatError if run.state == NEWER else DamagedError if run.state == DAMAGED else StoreError
+            UnsupportedFormatError
+            if run.state == NEWER
+            else DamagedError
+            if run.state == DAMAGED
+            else StoreError
         )("\n".join(run.problems))
     chosen = _choose(run, number)
     leaves = [] if chosen is None else _leaves(run, chosen)
@@ -97,7 +101,7 @@ def _choose(run: Look, number: int | None) -> Seen | None:
     for seen in run.checkpoints:
         if seen.info.number == number:
             if seen.state != OK:
-                raise (NewerFormatError if seen.state == NEWER else DamagedError)(
+                raise (UnsupportedFormatError if seen.state == NEWER else DamagedError)(
                     f"checkpoint {number} cannot be shown: {seen.problem}"
                 )
             return seen

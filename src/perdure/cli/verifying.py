@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from perdure.cli.output import clean, console, count, pairs, print_json, reading_bar, size, text
-from perdure.errors import DamagedError, PerdureWarning, StoreError
+from perdure.errors import DamagedError, PerdureWarning, StoreError, UnsupportedFormatError
 from perdure.inspect import check_policies, holder, without_directory
 from perdure.store import (
     CHECKPOINTS,
@@ -19,7 +19,6 @@ from perdure.store import (
     RUN_FILE,
     Catalog,
     LocalBackend,
-    NewerFormatError,
     Problem,
     Store,
 )
@@ -95,8 +94,6 @@ def _verify(path: str) -> _Outcome:
                 outcome.problems = [each for each in outcome.problems if each in before[0]]
                 outcome.notes = [each for each in outcome.notes if each in before[1]]
         outcome.nbytes = total
-    except NewerFormatError as error:
-        outcome.error = str(error)
     except DamagedError as error:
         outcome.problems.append(Problem(RUN_FILE, str(error), "the run cannot be opened"))
     except StoreError as error:
@@ -124,7 +121,7 @@ def _check(outcome: _Outcome, backend: LocalBackend) -> None:
 def _newer(catalog: Catalog, file: str) -> str:
     try:
         catalog.load(int(os.path.basename(file).removesuffix(".json")))
-    except NewerFormatError as error:
+    except UnsupportedFormatError as error:
         return str(error)
     except (StoreError, FileNotFoundError, ValueError):
         pass

@@ -36,7 +36,7 @@ def plan_repair(directory: str) -> Plan:
     What is planned while another process writes there may look different afterwards.
 
     :raises StoreError: if there is no run, or it cannot be read.
-    :raises FormatError: if a newer Perdure wrote it.
+    :raises UnsupportedFormatError: if a newer Perdure wrote it.
     """
     made = plan(LocalBackend(directory))
     _plan_policies(directory, made)

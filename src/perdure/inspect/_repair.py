@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from perdure import tree
-from perdure.errors import DamagedError, PerdureWarning, StoreError
+from perdure.errors import DamagedError, PerdureWarning, StoreError, UnsupportedFormatError
 from perdure.store import (
     RUN_FILE,
     Backend,
     Catalog,
     Manifest,
-    NewerFormatError,
     Problem,
     RunInfo,
     manifest_name,
@@ -105,8 +104,6 @@ def _run(backend: Backend, made: Plan) -> RunInfo | None:
     """The run; and the plan to restore its ``run.json``. None if nothing at all tells which run it is."""
     try:
         run = open_quietly(backend)
-    except NewerFormatError:
-        raise
     except DamagedError as error:
         made.left.append(Problem(RUN_FILE, str(error), _NOTHING_GOOD))
         return None
@@ -197,7 +194,7 @@ class _Survey:
         return None
 
     def _stays(self, number: int, error: StoreError) -> bool:
-        newer = isinstance(error, NewerFormatError)
+        newer = isinstance(error, UnsupportedFormatError)
         if newer or _is_unread(error):
             meaning = "a newer Perdure wrote it; it is left as it is" if newer else _UNREAD
             self._made.left.append(Problem(manifest_name(number), str(error), meaning))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from perdure.errors import DamagedError, PerdureWarning, StoreError
+from perdure.errors import DamagedError, PerdureWarning, StoreError, UnsupportedFormatError
 from perdure.persistence import versions
 from perdure.store import (
     CHECKPOINTS,
@@ -21,7 +21,6 @@ from perdure.store import (
     Catalog,
     CheckpointInfo,
     LocalBackend,
-    NewerFormatError,
     RunInfo,
     manifest_name,
     open_run,
@@ -126,7 +125,7 @@ def look(path: str) -> Look:
             seen.run = open_run(backend)
         seen.problems += [str(warning.message) for warning in given]
         seen.checkpoints = _checkpoints(backend, seen.run.id)
-    except NewerFormatError as error:
+    except UnsupportedFormatError as error:
         seen.state = NEWER
         seen.problems.append(str(error))
     except DamagedError as error:
@@ -158,7 +157,7 @@ def _checkpoint(catalog: Catalog, number: int) -> Seen:
     nothing = CheckpointInfo(number, manifest_name(number))
     try:
         manifest = catalog.load(number)
-    except NewerFormatError as error:
+    except UnsupportedFormatError as error:
         return Seen(nothing, NEWER, str(error))
     except (StoreError, FileNotFoundError) as error:
         return Seen(nothing, DAMAGED, str(error))

@@ -21,6 +21,7 @@ from perdure.errors import (
     DamagedError,
     NotCapturedWarning,
     PerdureError,
+    Preempted,
     RestoreError,
     StoreError,
 )
@@ -30,7 +31,7 @@ from perdure.run import _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._checkpointer import Checkpointer
 from perdure.run._loop_variables import Watch
-from perdure.run._signals import Interrupts, Preempted
+from perdure.run._signals import Interrupts
 from perdure.state import Report, capture, check, parts_of, restore
 from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Retention, Store
 from perdure.tree import Array, Object, State

@@ -26,7 +26,6 @@ from perdure.store._manifest import CHECKPOINTS as CHECKPOINTS
 from perdure.store._manifest import RUN_FILE as RUN_FILE
 from perdure.store._manifest import CheckpointInfo, RunInfo
 from perdure.store._manifest import Manifest as Manifest
-from perdure.store._manifest import NewerFormatError as NewerFormatError
 from perdure.store._manifest import library_versions as library_versions
 from perdure.store._manifest import manifest_name as manifest_name
 from perdure.store._manifest import read_manifest as read_manifest

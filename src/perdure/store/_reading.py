@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from perdure.errors import DamagedError, FormatError
+from perdure.errors import DamagedError
 from perdure.store._checksummed_json import digest
 from perdure.store._layout import (
     MOST_EXTENTS,
@@ -358,7 +358,7 @@ def with_pages(backend: Backend, manifest: Manifest) -> Manifest:
     pages = [page.kept for layout in manifest.arrays for page in layout.pages if page.kept is not None]
     # Before one of them is read: a few bytes may stand for very many extents.
     if (count := sum(map(count_in_page, pages))) > MOST_EXTENTS:
-        raise FormatError(
+        raise DamagedError(
             f"{where}: its arrays are said to consist of {count:,} extents, and no checkpoint has more than "
             f"{MOST_EXTENTS:,}"
         )
@@ -378,18 +378,18 @@ def _with_pages(backend: Backend, layout: Layout, manifest: Manifest) -> Layout:
             page = load_page(content, page.start, page.kept, backend.locate(pack_name(page.kept.pack)))
         if page.extents:
             if page.start != at or at // layout.span != index:
-                raise FormatError(
+                raise DamagedError(
                     f"{where}: page {index} of an array begins at byte {page.start}, expected {at}"
                 )
             at += sum(extent.take for extent in page.extents)
         unknown = {extent.chunk.pack for extent in page.extents if extent.chunk.codec != ZERO} - packs
         if unknown:
-            raise FormatError(
+            raise DamagedError(
                 f"{where}: an array has parts in packs that are not named: {sorted(unknown)[:5]}"
             )
         pages.append(page)
     if at != layout.nbytes:
-        raise FormatError(f"{where}: extents of {at} bytes for an array of {layout.nbytes}")
+        raise DamagedError(f"{where}: extents of {at} bytes for an array of {layout.nbytes}")
     return Layout(layout.nbytes, layout.span, pages)
 
 

@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError
-from perdure.store._manifest import CheckpointInfo, NewerFormatError, manifest_name
+from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
+from perdure.store._manifest import CheckpointInfo, manifest_name
 from perdure.store._packs import pack_name
 from perdure.store._reading import Catalog, pack_sizes
 from perdure.store.backends import Backend
@@ -80,7 +80,7 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
     for number in catalog.numbers():
         try:
             info = catalog.summary(number).info
-        except (NewerFormatError, FileNotFoundError):
+        except (UnsupportedFormatError, FileNotFoundError):
             continue
         except DamagedError as error:
             # That the disk could not read it just now does not prove that it is lost.

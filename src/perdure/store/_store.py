@@ -23,14 +23,13 @@ from types import TracebackType
 from typing import Any
 
 from perdure import tree
-from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError
+from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
 from perdure.store import _retention, _verify
 from perdure.store._checksummed_json import from_plain, to_plain
 from perdure.store._commit_plan import Known, Plan
 from perdure.store._manifest import (
     CheckpointInfo,
     Manifest,
-    NewerFormatError,
     RunInfo,
     library_versions,
     manifest_name,
@@ -111,7 +110,7 @@ class Store:
         :param compression: of what is written: "auto" where the data is such that it pays, "zstd" wherever it
             makes it smaller, "none".
         :raises LockedError: if another process is writing to the run.
-        :raises FormatError: if the run was written by a newer Perdure.
+        :raises UnsupportedFormatError: if the run was written by a newer Perdure.
         :raises DamagedError: if ``run.json`` is damaged and there is no manifest to restore it from.
         :raises StoreError: if there is no run to read, or the directory cannot be written to.
         """
@@ -297,8 +296,8 @@ class Store:
         :param before: only those of a lower number.
 
         :raises DamagedError: if there are checkpoints, but not one is whole.
-        :raises FormatError: if a newer one than that is of a newer Perdure, whose progress must not be lost
-            silently.
+        :raises UnsupportedFormatError: if a newer Perdure wrote one that is newer than that: its progress must not be
+            lost silently.
         """
         while True:
             damaged: dict[int, str] = {}
@@ -310,8 +309,6 @@ class Store:
                 try:
                     found = self._read(number, deep)
                     break
-                except NewerFormatError:
-                    raise
                 except FileNotFoundError:
                     vanished = True
                 except DamagedError as error:
@@ -386,8 +383,6 @@ class Store:
                 self._catalog.look(manifest)
             sources = self._catalog.sources(manifest)
             state = tree.decode(manifest.document, sources)
-        except NewerFormatError:
-            raise
         except DamagedError as error:
             self._damaged[number] = str(error)
             raise
@@ -421,7 +416,7 @@ class Store:
             except DamagedError as error:
                 self.give_up(number, str(error))
                 continue
-            except FileNotFoundError:
+            except (UnsupportedFormatError, FileNotFoundError):
                 continue
             return Known([each.layout for each in arrays])
         return Known([])

@@ -498,7 +498,7 @@ def test_a_list_of_checksums_that_leads_elsewhere(root: Path, line: str) -> None
     path = root / "best" / ".SHA256SUMS"
     path.write_text(path.read_text() + f"{'0' * 64}  {line}\n")
     with pytest.raises(DamagedError, match="is not a checksum and a name of a file beside it"):
-        perdure.persistence.policy_file.verify(root / "best")
+        perdure.persistence.checksums.verify(root / "best")
 
 
 @pytest.mark.parametrize(

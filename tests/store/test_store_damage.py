@@ -164,9 +164,9 @@ def test_the_warning_names_everything(root: Path) -> None:
         f"checkpoints/00000003.json: {path} is damaged: its checksum is not that of its content"
     )
     assert caught[0].filename == __file__
-    infos = Store.open(root).checkpoints()
-    assert [bool(info.damage) for info in infos] == [False, False, True]
-    assert (infos[2].number, infos[2].file) == (3, "checkpoints/00000003.json")
+    statuses = Store.open(root).survey()
+    assert [status.verdict for status in statuses] == ["ok", "ok", "damaged"]
+    assert (statuses[2].number, statuses[2].info.file) == (3, "checkpoints/00000003.json")
 
 
 def test_missing_and_swapped_packs(root: Path) -> None:
@@ -306,7 +306,8 @@ def test_a_newer_format(root: Path) -> None:
         UnsupportedFormatError, match=r"version 2 of the format, .* newer Perdure; .* Upgrade"
     ):
         Store.open(root).latest()
-    assert "Upgrade" in Store.open(root).checkpoints()[-1].damage
+    newest = Store.open(root).survey()[-1]
+    assert (newest.verdict, "Upgrade" in newest.problem) == ("newer format", True)
     reseal(root / "run.json", lambda body: body.update(format=2), "run")
     with pytest.raises(UnsupportedFormatError, match="Upgrade"):
         Store.open(root)

@@ -57,8 +57,6 @@ class CheckpointInfo:
     :param metrics: as given when it was committed.
     :param tags: as given when it was committed.
     :param versions: of Python and the libraries, at that time.
-    :param damage: what is wrong with it, in words; empty if nothing is known to be. Where it is not empty,
-        everything but the number and the file is empty or 0.
     """
 
     number: int
@@ -70,7 +68,6 @@ class CheckpointInfo:
     metrics: Mapping[str, Any] | None = None
     tags: Sequence[str] = ()
     versions: Mapping[str, str] | None = None
-    damage: str = ""
 
 
 @dataclass(frozen=True)

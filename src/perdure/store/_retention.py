@@ -15,6 +15,7 @@ from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, U
 from perdure.store._manifest import CheckpointInfo, manifest_name
 from perdure.store._packs import pack_name
 from perdure.store._reading import Catalog, pack_sizes
+from perdure.store._survey import verdict_of
 from perdure.store.backends import Backend
 
 Keep = Collection[int] | Callable[[Sequence[CheckpointInfo]], Iterable[int]]
@@ -83,8 +84,7 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
         except (UnsupportedFormatError, FileNotFoundError):
             continue
         except DamagedError as error:
-            # That the disk could not read it just now does not prove that it is lost.
-            if not isinstance(error.__cause__, OSError):
+            if verdict_of(error) == "damaged":
                 problems[number] = str(error)
             continue
         if number in damaged:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,10 +20,10 @@ import torch
 from perdure.environments.replay import _python_state
 from perdure.environments.replay._log import Actions, Outcomes, Unrecordable, digest
 from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning
+from perdure.progress import Bar
 from perdure.state import rng, unassignable
 from perdure.tree import Object, State, write_path
 
-_SHOWN_AFTER = 1.0
 _ASKED_EVERY = 256
 _WATCHED_EPISODES, _WATCHED_STEPS = 2, 16
 
@@ -297,33 +295,11 @@ def _drawn(before: Any, after: Any) -> list[str]:
 
 
 def _shown(steps: Iterator[Any], count: int, name: str) -> Iterator[Any]:
-    """The steps, with a progress bar once they have taken a while; one line where nobody watches a terminal."""
-    started = time.monotonic()
-    bar: Any = None
-    quiet = not _is_main()
-    try:
-        for number, step in enumerate(steps):
+    """The steps, with a progress bar once they have taken a while; one line where there is no terminal."""
+    with Bar(f"{name}: playing {count} steps again", unit="steps", log=True, hidden=not _is_main()) as bar:
+        for number, step in enumerate(steps, 1):
             yield step
-            passed = time.monotonic() - started
-            if bar is None and not quiet and passed > _SHOWN_AFTER:
-                from rich.console import Console
-                from rich.progress import Progress
-
-                what = f"perdure: {name}: playing {count} steps again"
-                console = Console(file=sys.stderr)
-                if console.is_terminal:
-                    bar = Progress(console=console, transient=True)
-                    task = bar.add_task(what, total=count)
-                    bar.start()
-                else:
-                    left = passed / (number + 1) * (count - number - 1)
-                    print(f"{what}, about {left:.0f} s more", file=sys.stderr, flush=True)
-                    quiet = True
-            if bar is not None:
-                bar.update(task, completed=number + 1)
-    finally:
-        if bar is not None:
-            bar.stop()
+            bar.update(number, count)
 
 
 def _is_main() -> bool:

@@ -9,8 +9,9 @@ checkpoint can hold.
 """
 
 from perdure.check_env._check import assert_exact, check, check_spec
-from perdure.check_env._env_spec import EnvSpec, EnvSpecError, env_spec
+from perdure.check_env._env_spec import EnvSpec, env_spec
 from perdure.check_env._report import CheckReport, Finding
+from perdure.errors import EnvSpecError
 
 __all__ = [
     "CheckReport",

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
-from perdure.errors import PerdureError
+from perdure.errors import EnvSpecError
 from perdure.state import base_names
 
 Factory: TypeAlias = Callable[..., Any]
@@ -31,10 +31,6 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 #: After how many steps the environments of a vector are truncated, so that their episodes end at different steps.
 _TRUNCATED_AFTER = (41, 54, 67)
 _REMEDY = "Define it at the top level of a module or script, without arguments, and give that"
-
-
-class EnvSpecError(PerdureError):
-    """An environment that a fresh process cannot find by name, or cannot build."""
 
 
 @dataclass(frozen=True)

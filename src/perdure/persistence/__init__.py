@@ -9,6 +9,7 @@ Vocabulary: *version*: one directory of files that were persisted together, publ
 """
 
 from perdure.persistence import versions as versions
+from perdure.persistence._best_record import BestRecord as BestRecord
 from perdure.persistence._persistence import (
     Persistence,
     PersistenceGroup,

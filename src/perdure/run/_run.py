@@ -21,6 +21,7 @@ from perdure.errors import (
     DamagedError,
     NotCapturedWarning,
     PerdureError,
+    Preempted,
     RestoreError,
     StoreError,
 )
@@ -30,7 +31,7 @@ from perdure.run import _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._checkpointer import Checkpointer
 from perdure.run._loop_variables import Watch
-from perdure.run._signals import Interrupts, Preempted
+from perdure.run._signals import Interrupts
 from perdure.state import Report, capture, check, parts_of, restore
 from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Retention, Store
 from perdure.tree import Array, Object, State
@@ -63,8 +64,8 @@ class Run:
     :param persistence: how the best policy is persisted, and what with it; by default the whole policy.
     :param strict: whether it is an error if a checkpoint does not fit the script in every path.
     :param skip: paths of the world to leave out of the checkpoints, with `*` and `?` as wildcards.
-    :param background: whether the checkpoints that `steps` and `maybe_checkpoint` take are written by a thread, while the
-        training goes on. It waits only until what changed is copied.
+    :param background: whether the checkpoints that `steps` and `maybe_checkpoint` take are written by a thread, while
+        the training goes on. It waits only until what changed is copied.
     :param when_busy: what if a checkpoint is due while the one before it is still being written: "wait" for it, or
         "skip" the new one and say so.
     :param on_error: what if a checkpoint cannot be written, because the disk is full, say: "raise" the error where

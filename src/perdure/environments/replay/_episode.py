@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import sys
-import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +19,10 @@ import torch
 from perdure.environments.replay import _python_state
 from perdure.environments.replay._log import Actions, Outcomes, Unrecordable, digest
 from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning
+from perdure.progress import Bar
 from perdure.state import rng
 from perdure.tree import Object, State, write_path
 
-_SHOWN_AFTER = 1.0
 #: The cost of a replay is estimated every so many steps.
 _ESTIMATED_EVERY = 256
 #: Draws from the process's generators are looked for in the first steps of an episode, and in the first episodes.
@@ -315,32 +313,10 @@ def _numpy_bits(state: Any) -> tuple[Any, ...]:
 
 def _shown(steps: Iterator[Any], count: int, name: str) -> Iterator[Any]:
     """The steps, with a progress bar once they have taken a while, or with one line if there is no terminal."""
-    started = time.monotonic()
-    bar: Any = None
-    quiet = not _is_main()
-    try:
-        for number, step in enumerate(steps):
+    with Bar(f"{name}: replaying {count} steps", unit="steps", log=True, hidden=not _is_main()) as bar:
+        for number, step in enumerate(steps, 1):
             yield step
-            passed = time.monotonic() - started
-            if bar is None and not quiet and passed > _SHOWN_AFTER:
-                from rich.console import Console
-                from rich.progress import Progress
-
-                what = f"perdure: {name}: replaying {count} steps"
-                console = Console(file=sys.stderr)
-                if console.is_terminal:
-                    bar = Progress(console=console, transient=True)
-                    task = bar.add_task(what, total=count)
-                    bar.start()
-                else:
-                    left = passed / (number + 1) * (count - number - 1)
-                    print(f"{what}, about {left:.0f} s more", file=sys.stderr, flush=True)
-                    quiet = True
-            if bar is not None:
-                bar.update(task, completed=number + 1)
-    finally:
-        if bar is not None:
-            bar.stop()
+            bar.update(number, count)
 
 
 def _is_main() -> bool:

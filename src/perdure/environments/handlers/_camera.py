@@ -23,7 +23,7 @@ def capture_camera(camera: Any) -> dict[str, Any]:
 def restore_camera(camera: Any, saved: Mapping[str, Any]) -> None:
     """Give a camera a captured position and direction.
 
-    :raises ValueError: if it is none.
+    :raises ValueError: if the saved values are no such thing.
     """
     if any(type(saved[name]) is not float for name in _CAMERA):
         raise ValueError("expected numbers as the position of a camera")

@@ -109,7 +109,7 @@ class _Probe:
                         times.append(time.perf_counter() - begun)
                     size = _size(directory)
                     begun = time.perf_counter()
-                    number = store.commit(state, step=driver.t).number
+                    number = store.commit(state, step=driver.t).info.number
                     self.write(
                         "captured",
                         point=name,

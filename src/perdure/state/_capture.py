@@ -67,7 +67,7 @@ def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
         # Nothing of Perdure's own draws, and to set them takes as long as many objects.
         if walker.foreign or not isinstance(world, dict):
             rng.set_state(generators)
-    return State(root, walker.own_arrays(), complete=not walker.quoted)
+    return State(root, walker.own_arrays())
 
 
 def parts_of(world: Any) -> dict[str, Any]:
@@ -109,8 +109,8 @@ class Walker:
         self.classes: dict[str, type] = {}
         #: Whether functions ran that are not this package's own.
         self.foreign = False
-        #: Whether a state was met that had been captured before.
-        self.quoted = False
+        #: The arrays of states that were captured before, which objects hold.
+        self._nested: dict[int, Array] = {}
 
     def parts(self, parts: Mapping[str, Any]) -> Object:
         """The tree of a world's parts."""
@@ -139,8 +139,8 @@ class Walker:
                     node.rows = rows
 
     def own_arrays(self) -> list[Array]:
-        """The arrays that have bytes of their own."""
-        return [node for node in self._arrays if node.base is None]
+        """The arrays that have bytes of their own, also those of states that objects hold."""
+        return [*(node for node in self._arrays if node.base is None), *self._nested.values()]
 
     def node(self, value: Any, path: Path) -> Any:
         """The node that stands for a value; what it holds is filled in later."""
@@ -253,7 +253,7 @@ class Walker:
 
     def _quoted(self, value: State, path: Path) -> Node:
         # What a handler captured at an earlier moment: taken as it is, and given back to the handler as it was.
-        self.quoted = True
+        self._nested.update((id(array), array) for array in value.arrays)
         node = Object(self._class_name(State), value.root.fields)
         self._remember(value, node)
         return node

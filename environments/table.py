@@ -28,8 +28,8 @@ without an interruption. Environments that are not exact are in the table too: t
   *bounded replay*: as replay, for a pool that is replaced by a new one after a number of steps.
 - *bytes*: what a second checkpoint writes, including its manifest.
 - *ms*: the time of a capture (the median of up to five, in a process that has captured before), and of the first
-  restore in a process; on two cores, with two checks running at a time beside other work, and with the environment's own
-  processes competing too. Alone, it takes about half as long.
+  restore in a process; on two cores, with two checks running at a time beside other work, and competing with the
+  environment's own processes. Alone, it takes about half as long.
 
 
 """

@@ -159,10 +159,10 @@ def _is_opaque(value: Any) -> bool:
 
 def _detach(state: tree.State) -> None:
     """Give the arrays of a state their own memory, because what they were captured from is about to change."""
-    for _, node in tree.walk(state.root):
-        if isinstance(node, tree.Array) and isinstance(node.data, np.ndarray):
+    for node in state.arrays:
+        if isinstance(node.data, np.ndarray):
             node.data = node.data.copy(order="K")
-        elif isinstance(node, tree.Array) and isinstance(node.data, torch.Tensor):
+        elif isinstance(node.data, torch.Tensor):
             node.data = node.data.detach().clone()
 
 

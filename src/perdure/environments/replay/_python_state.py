@@ -16,7 +16,7 @@ import torch
 
 from perdure import tree
 from perdure.state import Handler, Report, Walker, content, known, restore, rng
-from perdure.tree import Array, Node, Object, Omitted, Path, SequenceNode, State
+from perdure.tree import Node, Object, Omitted, Path, SequenceNode, State
 
 _NATIVE = Omitted("native code")
 
@@ -47,11 +47,11 @@ def take(
     with _uncollected():
         walker = _PythonSide(skip)
         process = {rng.PART: rng.Generators(rng.get_state())} if generators else {}
-        state = State(walker.parts({**parts, **process}))
+        root = walker.parts({**parts, **process})
         walker.finish()
-        for node in arrays(state):
-            if node.base is None:
-                node.data = _copy(node.data)
+        state = State(root, walker.own_arrays())
+        for node in state.arrays:
+            node.data = _copy(node.data)
     return state, walker.left
 
 
@@ -67,19 +67,14 @@ def put(state: State, parts: Mapping[str, Any], skip: Sequence[str] = ()) -> Rep
 
 def kept(state: State) -> State:
     """The same state with its arrays in memory, so that the files it was read from may be deleted."""
-    for node in arrays(state):
-        if node.base is None and not isinstance(node.data, np.ndarray | torch.Tensor):
+    for node in state.arrays:
+        if not isinstance(node.data, np.ndarray | torch.Tensor):
             node.data = _copy(content(node))
             order = node.order
             back = tuple(sorted(range(len(order)), key=lambda axis, order=order: order[axis]))  # type: ignore[misc]
             data: Any = node.data
             node.data = data.permute(back) if isinstance(data, torch.Tensor) else data.transpose(back)
     return state
-
-
-def arrays(state: State) -> Iterator[Array]:
-    """Every array of a state, once."""
-    return (node for _, node in tree.walk(state.root) if isinstance(node, Array))
 
 
 def _copy(data: Any) -> Any:

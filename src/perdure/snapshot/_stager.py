@@ -26,9 +26,9 @@ from perdure.errors import ChangedRowsWarning
 from perdure.snapshot import _cuda
 from perdure.snapshot._arena import ALIGNED, Arena, Octets
 from perdure.snapshot._copy import Copier, Move
-from perdure.snapshot._dirty_rows import Watched, buffer_of, locate, octets, place, watch
+from perdure.snapshot._dirty_rows import Watched, buffer_of, locate, octets, watch
 from perdure.state import Cursor, LiveArray, buffers
-from perdure.tree import NOWHERE, Array, Source, Staged, State
+from perdure.tree import NOWHERE, Array, Object, Source, Staged, State
 
 #: An array that is not larger is copied whole; to find out what changed of it would take as long.
 SMALL = 1 << 20
@@ -117,22 +117,20 @@ class Stager:
         self._watched.clear()
         self._pending = None
 
-    def prime(self, state: State, filled: Sequence[tuple[Any, Source]]) -> None:
-        """Take note that live arrays hold what was just restored into them.
+    def prime(self, filled: Sequence[tuple[Array, Source]]) -> None:
+        """Take note that live arrays hold what is stored, because they were just restored.
 
-        :param state: captured after restoring.
-        :param filled: the arrays that were filled, and from what.
+        :param filled: the arrays that were filled, as a walk would find them now, and what they were read from.
         """
         self.forget()
-        sources = {place(live): source for live, source in filled}
-        self._watched = watch(state)
-        for node in state.arrays:
+        self._watched = watch(State(Object("", {}), [node for node, _ in filled]))
+        for node, source in filled:
             live: Any = node.data
-            source: Any = sources.get(node.place)
+            stored: Any = source
             if (watched := self._watched.get(buffer_of(node))) is not None and _has_rows(node):
                 watched.witness(node, live)
-            if source is not None and hasattr(source, "layout"):
-                self._note(node, live, source, self._watched)
+            if hasattr(stored, "layout"):
+                self._note(node, live, stored, self._watched)
 
     # -- setting aside -------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ class Report:
         """What does not fit, a line each, `most` lines of it."""
         lines = [f"  {path}: {detail}" for path, detail in self.mismatched]
         lines += [f"  {path}: {detail}" for path, detail in self.unexpected]
-        lines += [f"  {path}: the script has it, the checkpoint knows nothing of it" for path in self.missing]
+        lines += [f"  {path}: the script has it, the checkpoint does not" for path in self.missing]
         return "\n".join(lines[:most] + ([f"  and {len(lines) - most} more"] if len(lines) > most else []))
 
     def __str__(self) -> str:

@@ -31,7 +31,7 @@ BEST = "best"
 #: Versions that hold what someone else had put in the place of a link; they are never removed.
 FOUND = "found-"
 
-#: Ends the names of the directories that this process writes new versions into.
+#: Ends the names of the directories that this process (or one that it forked) writes new versions into.
 _PROCESS = secrets.token_hex(8)
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
@@ -93,22 +93,19 @@ def discard_leftovers(root: str | os.PathLike[str]) -> None:
 
 
 def _is_leftover(name: str) -> bool:
-    if not name.startswith(TEMPORARY) or name.endswith(f"-{_PROCESS}"):
-        return False
     pid = name.removeprefix(TEMPORARY).partition("-")[0]
-    return pid.isdigit() and not _is_another_process(int(pid))
-
-
-def _is_another_process(pid: int) -> bool:
-    if pid == os.getpid():
-        return False  # of a process before this one: in a container, each start may have the same number
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+    if not name.startswith(TEMPORARY) or not pid.isdigit():
         return False
-    except OSError:
+    if int(pid) == os.getpid():
+        # In a container, each start may have the same number.
+        return not name.endswith(f"-{_PROCESS}")
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
         return True
-    return True
+    except OSError:
+        return False
+    return False
 
 
 def next_version(root: str | os.PathLike[str]) -> str:

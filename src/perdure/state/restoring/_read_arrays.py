@@ -20,6 +20,7 @@ from perdure import tree
 from perdure.errors import RestoreError
 from perdure.state import _aliasing
 from perdure.state.restoring._plan import Plan
+from perdure.state.restoring._resource_limits import memory
 from perdure.tree import Array, Node, Omitted
 
 #: Less than this is read faster than threads are started.
@@ -125,9 +126,8 @@ def _made(plan: Plan, node: Array) -> _aliasing.LiveArray:
 
 def _check_memory(nbytes: int) -> None:
     # A few bytes can claim to be any number of zeros.
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if nbytes > there:
+    if nbytes > (there := memory()):
         raise RestoreError(
-            f"the checkpoint has arrays of {nbytes:,} bytes that the script has not built, and this machine has "
-            f"{there:,} bytes of memory; nothing was changed. Use a machine with more, or leave the part out (skip=)"
+            f"the checkpoint has arrays of {nbytes:,} bytes that the script has not built, and this process may use "
+            f"{there:,} bytes of memory; nothing was changed. Use a larger machine, or leave the part out (skip=)"
         )

@@ -118,7 +118,7 @@ def test_names_that_a_run_needs_itself(root: Path, name: str) -> None:
 def test_a_version_is_never_changed(root: Path) -> None:
     put(root, "policy.pt")
     staging = begin(root)
-    with pytest.raises(StoreError, match="is there already, and a version is never changed"):
+    with pytest.raises(StoreError, match="exists already, and a version is never changed"):
         publish(staging, "00000001")
     discard(staging)
     discard(staging)

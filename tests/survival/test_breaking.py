@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 
+import harness
 import pytest
-from harness import HERE, UNSEEDED, differences, final, launch, uninterrupted
+from harness import HERE, UNSEEDED, differences, final, launch
 
 import perdure
 from perdure.errors import LockedError
@@ -16,10 +17,8 @@ from perdure.store import Store
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("whole") / "run"
-    uninterrupted("loop_cases", "dqn", directory)
-    return directory
+def whole():
+    return harness.whole("loop_cases", "dqn")[0]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,9 @@ def test_killed_before_the_first_checkpoint_it_starts_over(whole, tmp_path):
     assert same(whole, tmp_path / "run")
 
 
-@pytest.mark.parametrize("sync", [12, 15, 18, 21])
+@pytest.mark.parametrize(
+    "sync", [12, *(pytest.param(sync, marks=pytest.mark.campaign) for sync in (15, 18)), 21]
+)
 def test_killed_in_the_middle_of_a_commit_it_goes_on_from_the_one_before(whole, tmp_path, sync):
     assert launch("loop_cases", "dqn", tmp_path / "run", FUSE_SYNC=sync).returncode == -signal.SIGKILL
     launch("loop_cases", "dqn", tmp_path / "run")
@@ -71,12 +72,12 @@ def test_a_signal_makes_a_checkpoint_and_leaves_cleanly(whole, tmp_path, name, c
 
 @pytest.mark.parametrize(("script", "name"), [("sb3_cases", "a2c"), ("tianshou_cases", "dqn")])
 def test_a_signal_makes_a_checkpoint_in_a_librarys_loop(script, name, tmp_path):
-    uninterrupted(script, name, tmp_path / "whole")
+    directory, _ = harness.whole(script, name)
     found = launch(script, name, tmp_path / "run", FUSE=333, FUSE_SIGNAL="SIGTERM")
     assert found.returncode == 143, found.stderr
     assert "Traceback" not in found.stderr
     launch(script, name, tmp_path / "run")
-    assert differences(tmp_path / "whole", tmp_path / "run") == []
+    assert differences(directory, tmp_path / "run") == []
 
 
 def test_a_second_signal_leaves_at_once(tmp_path):

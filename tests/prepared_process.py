@@ -56,7 +56,12 @@ class Starter:
         """
         assert self._server.stdin is not None
         command = [str(each) for each in (script, *arguments)]
-        order = [command, None if environment is None else dict(environment), str(where), str(directory or ".")]
+        order = [
+            command,
+            None if environment is None else dict(environment),
+            str(where),
+            str(directory or "."),
+        ]
         print(json.dumps(order), file=self._server.stdin)
         return Started(self, self.answer(), where)
 

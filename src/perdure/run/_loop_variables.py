@@ -50,7 +50,7 @@ class Watch:
             elif id(value) not in self._held and (seen := self._print(value)) is not None:
                 self._prints[name] = seen
 
-    def lost(self, frame: FrameType) -> list[str]:
+    def uncaptured(self, frame: FrameType) -> list[str]:
         """The variables that hand something on: bound anew since the first step, or to an object that changed."""
         found = _loop_of(frame)
         if found is None:

@@ -7,7 +7,6 @@ Knows states and live objects; neither environments nor files.
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,17 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.state import Handler, Report, Walker, content, known, restore, rng
+from perdure.state import (
+    Handler,
+    Report,
+    Walker,
+    content,
+    known,
+    paused_collection,
+    restore,
+    rng,
+    with_own_axes,
+)
 from perdure.tree import Node, Object, Omitted, Path, SequenceNode, State
 
 _NATIVE = Omitted("native code")
@@ -44,7 +53,7 @@ def take(
     :param generators: whether to copy the process's random generators too.
     :raises CaptureError: if a handler fails.
     """
-    with _uncollected():
+    with paused_collection():
         walker = _PythonSide(skip)
         process = {rng.PART: rng.Generators(rng.get_state())} if generators else {}
         root = walker.parts({**parts, **process})
@@ -69,11 +78,7 @@ def kept(state: State) -> State:
     """The same state with its arrays in memory, so that the files it was read from may be deleted."""
     for node in state.arrays:
         if not isinstance(node.data, np.ndarray | torch.Tensor):
-            node.data = _copy(content(node))
-            order = node.order
-            back = tuple(sorted(range(len(order)), key=lambda axis, order=order: order[axis]))  # type: ignore[misc]
-            data: Any = node.data
-            node.data = data.permute(back) if isinstance(data, torch.Tensor) else data.transpose(back)
+            node.data = with_own_axes(node, _copy(content(node)))
     return state
 
 
@@ -81,18 +86,6 @@ def _copy(data: Any) -> Any:
     if isinstance(data, torch.Tensor):
         return data.detach().clone()
     return np.copy(data, order="K")
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without garbage collection, which the many small objects of a walk would trigger needlessly."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 # -- containers of native objects ----------------------------------------------------------------------------

@@ -61,6 +61,7 @@ def shown(result):
     return text.getvalue()
 
 
+@pytest.mark.campaign
 def test_storage_measures_everyone_and_shows_who_is_missing(monkeypatch):
     monkeypatch.setattr(
         peers,
@@ -146,6 +147,7 @@ def test_a_peer_that_fails_is_shown_and_ours_is_not_forgiven(monkeypatch, tmp_pa
         storage.run(**arguments)
 
 
+@pytest.mark.campaign
 def test_memory_is_measured_in_a_process_of_its_own(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
     monkeypatch.setattr(peers, "_PEERS", ("ours:Perdure",))
@@ -194,6 +196,7 @@ def test_resuming():
         assert each["resume"] > 0
 
 
+@pytest.mark.campaign
 def test_imports(monkeypatch):
     monkeypatch.setattr(imports, "interleaved", partial(timing.interleaved, warmup=0))
     result = imports.run(rounds=1, profiles=1)

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from state_support import transported
 
+from perdure import tree
 from perdure.state import capture, diff, restore
-from perdure.tree import _structure, message
+from perdure.tree import message
+from perdure.tree._encoder import encode_tree
 
 
 class Pair(NamedTuple):
@@ -138,20 +140,19 @@ def test_a_difference_is_the_same_both_ways(value, other):
     assert diff(a, capture({"x": value}), ignore=()) == []
 
 
-_forms: dict[object, bytes] = {}
-
-
 @given(st.lists(worlds, min_size=1, max_size=3))
 @bounded
-def test_what_has_one_outline_has_one_form(values):
+def test_a_document_is_the_same_with_its_numbers_in_it_or_apart_from_it(values):
     for value in values:
         state = capture({"x": value})
-        form, numbers = message._form(state)
-        outline, taken, arrays = _structure.outline(state)
-        assert json.dumps(taken) == json.dumps(numbers)
-        assert len(arrays) == len(json.loads(form)["blobs"])
-        # Of all examples there have been.
-        assert _forms.setdefault(outline, form) == form
+        numbers = []
+        root, nodes, arrays = encode_tree(state, values=numbers)
+        document, blobs = tree.encode(state)
+        given_back = iter(json.loads(json.dumps(numbers)))
+        filled = [message._filled(entry, given_back) for entry in json.loads(json.dumps(nodes))]
+        assert json.dumps({"root": root, "nodes": filled}) == json.dumps(document)
+        assert list(given_back) == []
+        assert [blob.name for blob in blobs] == [array.name for array in arrays]
         # Also where its form is known already.
         for _ in range(2):
             assert diff(state, message.decode(message.from_bytes(message.encode(state))), ignore=()) == []

@@ -24,7 +24,8 @@ from perdure.tree._arrays import (
     numpy_dtype,
     numpy_notation,
 )
-from perdure.tree._codec import decode, document, encode, is_text
+from perdure.tree._codec import decode, document, encode
+from perdure.tree._encoder import is_text
 from perdure.tree._nodes import (
     PLAIN_TYPES,
     Array,

@@ -1,14 +1,8 @@
-"""The `State` tree: the one type in which live objects and durable bytes meet.
+"""The JSON document of a `State` tree, and the tree that a document stands for.
 
-`perdure.state` makes it from live objects and writes it back into them; `perdure.store` makes it durable.
-This module knows neither. `nodes` defines what a tree consists of, `arrays` the bytes of its arrays, and this
-module the JSON document that stands for a tree.
-
-None, bool, int, float and str are their own nodes. Everything else is a `Node`. What is shared in the world
-is the same `Node` instance here, so identity and cycles need no notation of their own.
-
-The document is a flat table of nodes that refer to each other by index. Sharing and cycles are indices too,
-and neither writing nor reading recurses, however deep a world is nested (or a hostile file claims it is).
+A document is a flat table of nodes that refer to each other by index. An object that is shared is one node with several
+references to it, and a cycle is made of references too. So neither writing nor reading recurses, however deeply a world
+is nested, or a hostile file claims it is. Knows neither live objects nor files.
 """
 
 from __future__ import annotations
@@ -27,6 +21,7 @@ from perdure.tree._arrays import (
     itemsize,
     numpy_dtype,
 )
+from perdure.tree._encoder import LARGEST_INTEGER, encode_tree
 from perdure.tree._nodes import (
     Array,
     Custom,
@@ -43,7 +38,7 @@ from perdure.tree._nodes import (
     edges,
 )
 
-_LIMIT = 1 << 62
+_LIMIT = LARGEST_INTEGER
 _MOST_REPEATED = 1 << 28
 _PLAIN_READERS: dict[str, Callable[[str], Any]] = {
     "int": lambda text: int(text, 16),
@@ -54,116 +49,22 @@ _PLAIN_JSON = (str, bool, int, type(None))
 
 
 def encode(state: State) -> tuple[dict[str, Any], list[Blob]]:
-    """The JSON-able document that stands for `state`, and its arrays in the order in which the document
-    counts them."""
-    arrays: list[Array] = []
-    written = _document(state, arrays)
-    return written, [Blob(array) for array in arrays]
+    """The JSON-able document that stands for `state`, and its arrays in the order in which they are numbered there."""
+    root, nodes, arrays = encode_tree(state)
+    return {"root": root, "nodes": nodes}, [Blob(array) for array in arrays]
 
 
 def document(state: State) -> dict[str, Any]:
-    """The JSON-able document that stands for `state`; it counts the arrays as `state.arrays` does.
+    """The JSON-able document that stands for `state`; it numbers the arrays as `state.arrays` does.
 
     :raises ValueError: if the tree has an array that is not among them.
     """
-    arrays = list(state.arrays)
-    known = len(arrays)
-    written = _document(state, arrays)
-    if len(arrays) > known:
-        raise ValueError(f"{arrays[-1].name}: an array that its state does not name")
-    return written
-
-
-def _document(state: State, arrays: list[Array]) -> dict[str, Any]:
-    numbers = {id(array): number for number, array in enumerate(arrays)}
-    index: dict[int, int] = {}
-    queue: list[Node] = []
-
-    def ref(node: Any) -> Any:
-        kind = type(node)
-        if kind is bool or node is None or (kind is str and is_text(node)):
-            return node
-        if kind is int:
-            if -_LIMIT < node < _LIMIT:
-                return node
-            node = Value("int", hex(node))
-        elif kind is float:
-            if math.isfinite(node):
-                return node
-            node = Value("float", node.hex())
-        elif kind is str:
-            node = Value("str", node.encode("utf-8", "surrogatepass").hex())
-        number = index.get(id(node))
-        if number is None:
-            number = index[id(node)] = len(queue)
-            queue.append(node)  # keeps the node alive, and with it the id
-        return [number]
-
-    root = ref(state.root)
-    table: list[Any] = []
-    for node in queue:  # grows while it is walked
-        match node:
-            case Object():
-                table.append(["o", node.type, {name: ref(child) for name, child in node.fields.items()}])
-            case Array():
-                entry: dict[str, Any] = {
-                    "lib": node.framework,
-                    "dtype": node.dtype,
-                    "shape": list(node.shape),
-                }
-                if node.order != tuple(range(len(node.shape))):
-                    entry["order"] = list(node.order)
-                if node.extra:
-                    entry["extra"] = node.extra
-                if node.grad is not None:
-                    entry["grad"] = ref(node.grad)
-                if node.base is not None:
-                    entry |= {"base": ref(node.base), "offset": node.offset, "strides": list(node.strides)}
-                else:
-                    number = numbers.get(id(node))
-                    if number is None:
-                        number = len(arrays)
-                        arrays.append(node)
-                    entry["blob"] = number
-                table.append(["a", entry])
-            case MappingNode():
-                extra = [ref(node.extra)] if node.extra is not None or node.fields else []
-                if node.fields:
-                    extra.append({name: ref(child) for name, child in node.fields.items()})
-                if all(type(key) is str and is_text(key) for key, _ in node.pairs):
-                    table.append(["d", node.type, {key: ref(child) for key, child in node.pairs}, *extra])
-                else:
-                    table.append(
-                        ["m", node.type, [[ref(key), ref(child)] for key, child in node.pairs], *extra]
-                    )
-            case SequenceNode():
-                extra = [ref(node.extra)] if node.extra is not None or node.fields else []
-                if node.fields:
-                    extra.append({name: ref(child) for name, child in node.fields.items()})
-                table.append(["i", node.type, [ref(child) for child in node.items], *extra])
-            case Value():
-                table.append(["v", node.kind, node.data])
-            case Omitted():
-                table.append(["x", node.reason])
-            case Custom():
-                table.append(["h", node.type, ref(node.payload)])
-            case RepeatRun():
-                table.append(["r", ref(node.item), node.count])
-            case NumberRun():
-                table.append(["p", node.of, ref(node.array)])
-            case _:
-                raise TypeError(f"no notation for a node of type {type(node).__name__}")
-    return {"root": root, "nodes": table}
-
-
-def is_text(value: str) -> bool:
-    """Whether JSON can hold a text as it is."""
-    # JSON joins two halves of a surrogate pair that Python keeps apart.
-    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
+    root, nodes, _ = encode_tree(state, state.arrays)
+    return {"root": root, "nodes": nodes}
 
 
 def decode(document: Any, sources: Sequence[Source]) -> State:
-    """The tree that `document` stands for; its arrays read from `sources` when they are wanted.
+    """The tree that `document` stands for; its arrays are read from `sources` when they are needed.
 
     :raises DamagedError: if the document is not one that `encode` could have made.
     """

@@ -52,9 +52,9 @@ def _contents(root: Path) -> dict[int, bytes]:
     """What the good checkpoints hold, read as another process would."""
     store = Store.open(root)
     return {
-        info.number: content_of(store.read(info.number).state)
-        for info in store.checkpoints()
-        if not info.damage
+        status.number: content_of(store.read(status.number).state)
+        for status in store.survey("state")
+        if status.verdict == "ok"
     }
 
 

@@ -29,7 +29,7 @@ from hostile_support import bounded, everything, snapshot
 
 import perdure
 from perdure import tree
-from perdure.errors import DamagedError, FormatError, PerdureError, RestoreError
+from perdure.errors import DamagedError, PerdureError, RestoreError
 from perdure.state import capture, diff, restore
 from perdure.store import Store, unseal
 from perdure.store._checksummed_json import _END, _SEAL, digest, seal
@@ -391,7 +391,7 @@ def test_a_state_that_takes_for_ever(bomb: str, live: Any, strict: bool) -> None
         before = capture(world)
         try:
             restore(document(["o", "perdure:World", {"x": [1]}], *BOMBS[bomb]), world, strict=strict)
-        except (RestoreError, FormatError) as error:
+        except (RestoreError, DamagedError) as error:
             assert diff(before, capture(world)) == []
             return f"refused: {error}"
         return "left" if diff(before, capture(world)) == [] else "restored"
@@ -498,7 +498,7 @@ def test_a_list_of_checksums_that_leads_elsewhere(root: Path, line: str) -> None
     path = root / "best" / ".SHA256SUMS"
     path.write_text(path.read_text() + f"{'0' * 64}  {line}\n")
     with pytest.raises(DamagedError, match="is not a checksum and a name of a file beside it"):
-        perdure.persistence.policy_file.verify(root / "best")
+        perdure.persistence.checksums.verify(root / "best")
 
 
 @pytest.mark.parametrize(
@@ -555,7 +555,7 @@ def _forged(live: Any, part: str, change: Any) -> str:
             for key in at[:-1]:
                 holder = holder[key]
             holder[at[-1]] = change
-            with contextlib.suppress(RestoreError, FormatError):
+            with contextlib.suppress(RestoreError, DamagedError):
                 restore(tree.decode(attack, [_Bytes(each) for each in content]), live)
             _use(live)
             tried += 1

@@ -47,10 +47,8 @@ class _Main(click.Group):
 
 
 def _fail(ctx: click.Context, error: PerdureError) -> NoReturn:
-    from perdure.store import NewerFormatError
-
     error_line(f"perdure: {error}")
-    ctx.exit(1 if isinstance(error, DamagedError) and not isinstance(error, NewerFormatError) else 2)
+    ctx.exit(1 if isinstance(error, DamagedError) else 2)
 
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from perdure.check_env import UNCHECKED, CheckReport, SubjectError, check_subject, subject
+from perdure.check_env import CheckReport, EnvSpecError, check_spec, env_spec
 from perdure.cli.output import clean, console, print_json, text
 
 
@@ -31,7 +31,7 @@ def check_environment(
     """Check it and print what was found; returns the exit code."""
     # As `python -m` does: the user's modules lie where the command is given.
     sys.path.insert(0, os.getcwd())
-    what = subject(
+    spec = env_spec(
         env,
         kwargs=_arguments(kwargs, "--kwargs"),
         wrappers=[_wrapper(each) for each in wrappers],
@@ -42,17 +42,17 @@ def check_environment(
     # Also then, the processes are ended and their files removed.
     signal.signal(signal.SIGTERM, _leave)
     with console(stderr=True).status("") as status:
-        report = check_subject(
-            what,
+        report = check_spec(
+            spec,
             ignore=ignore,
-            tell=lambda doing: status.update(text(f"{what.name}: {doing}")),
+            tell=lambda doing: status.update(text(f"{spec.name}: {doing}")),
             **options,
         )
     if as_json:
         print_json(report.document())
     else:
         _print(console(), report)
-    return 0 if report.exact else 2 if report.verdict == UNCHECKED else 1
+    return 0 if report.exact else 2 if report.verdict == "unchecked" else 1
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -60,7 +60,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _print(out: Console, report: CheckReport) -> None:
-    style = "bold green" if report.exact else "bold yellow" if report.verdict == UNCHECKED else "bold red"
+    style = "bold green" if report.exact else "bold yellow" if report.verdict == "unchecked" else "bold red"
     first, *rest = report.text().splitlines()
     name, _, verdict = first.rpartition(f"{report.name}: ")
     out.print(text(f"{name}{report.name}: ") + Text(clean(verdict), style), overflow="fold")
@@ -80,9 +80,9 @@ def _arguments(given: str | None, option: str) -> dict[str, Any]:
     try:
         found = json.loads(given)
     except ValueError as error:
-        raise SubjectError(f"{option}: expected JSON, found {given!r}: {error}") from error
+        raise EnvSpecError(f"{option}: expected JSON, found {given!r}: {error}") from error
     if not isinstance(found, dict):
-        raise SubjectError(
+        raise EnvSpecError(
             f'{option}: expected a JSON object, as in \'{{"map_name": "8x8"}}\', found {given!r}'
         )
     return found

@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from perdure.errors import RestoreError
+from perdure.persistence import checksums
 from perdure.persistence._allowlist import Trusted
-from perdure.persistence._publish_version import link_epoch, published
-from perdure.persistence.policy_file import TDevice, load_module, load_state_dict, save_module, verify
+from perdure.persistence._publish_version import published, published_epoch
+from perdure.persistence.policy_file import TDevice, load_module, load_state_dict, save_module
 from perdure.world import World
 
 log = logging.getLogger(__name__)
@@ -145,7 +146,7 @@ class PolicyPersistence:
         if not os.path.exists(path):
             raise FileNotFoundError(self._missing(path, world))
         log.info("Restoring the policy from %s", path)
-        verify(os.path.dirname(os.path.realpath(path)))
+        checksums.verify(os.path.dirname(os.path.realpath(path)))
         if self.mode is self.Mode.POLICY:
             state = load_module(path, device, live=policy, trust=self.trust).state_dict()
         else:
@@ -175,9 +176,8 @@ class PolicyPersistence:
         def save_checkpoint_fn(epoch: int, env_step: int, gradient_step: int) -> str:
             file = Path(self.mode.get_filename())
             path = world.persist_path(f"{file.stem}_epoch_{epoch}{file.suffix}")
-            with published(world, epoch=epoch) as version:
+            with published_epoch(world, epoch, file.name):
                 self._save(_algorithm(world), world)
-            link_epoch(path, version, file.name, epoch)
             return path
 
         return save_checkpoint_fn

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Collection
 from contextlib import suppress
@@ -29,6 +30,9 @@ BEST = "best"
 
 #: Versions that hold what someone else had put in the place of a link; they are never removed.
 FOUND = "found-"
+
+#: Ends the names of the directories that this process writes new versions into.
+_PROCESS = secrets.token_hex(8)
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _NUMBER = re.compile(r"\d{1,12}", re.ASCII)
@@ -44,7 +48,7 @@ def begin(root: str | os.PathLike[str]) -> str:
     :raises StoreError: if it cannot be made.
     """
     policies = os.path.join(os.path.abspath(root), POLICIES)
-    staging = os.path.join(policies, temporary_name())
+    staging = os.path.join(policies, f"{temporary_name()}-{_PROCESS}")
     try:
         make_directory(policies)
         _check_own(policies)
@@ -52,6 +56,16 @@ def begin(root: str | os.PathLike[str]) -> str:
     except OSError as error:
         raise explain(error, "make the directory", staging) from error
     return staging
+
+
+def is_begun(directory: str) -> bool:
+    """Whether this process is writing a new version into a directory, which :func:`begin` gave."""
+    policies, name = os.path.split(os.path.abspath(directory))
+    return (
+        os.path.basename(policies) == POLICIES
+        and name.startswith(TEMPORARY)
+        and name.endswith(f"-{_PROCESS}")
+    )
 
 
 def discard(staging: str) -> None:
@@ -64,13 +78,46 @@ def discard(staging: str) -> None:
         shutil.rmtree(staging)
 
 
+def discard_leftovers(root: str | os.PathLike[str]) -> None:
+    """Remove what processes that were killed left. What this one or another one is writing just now stays."""
+    policies = os.path.join(os.path.abspath(root), POLICIES)
+    left = []
+    if _is_directory(policies):
+        with os.scandir(policies) as found:
+            left = [item.path for item in found if _is_leftover(item.name) and item.is_dir()]
+    if left:
+        # One may be a version that it was removing: with a power cut its own name could be back, without its files.
+        sync_directory(policies)
+    for staging in left:
+        discard(staging)
+
+
+def _is_leftover(name: str) -> bool:
+    if not name.startswith(TEMPORARY) or name.endswith(f"-{_PROCESS}"):
+        return False
+    pid = name.removeprefix(TEMPORARY).partition("-")[0]
+    return pid.isdigit() and not _is_another_process(int(pid))
+
+
+def _is_another_process(pid: int) -> bool:
+    if pid == os.getpid():
+        return False  # of a process before this one: in a container, each start may have the same number
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def next_version(root: str | os.PathLike[str]) -> str:
     """A name for a new version: a number, one higher than any that is there."""
-    numbers = [int(name) for name in versions(root) if _NUMBER.fullmatch(name)]
+    numbers = [int(name) for name in names(root) if _NUMBER.fullmatch(name)]
     return f"{max(numbers, default=0) + 1:08d}"
 
 
-def versions(root: str | os.PathLike[str]) -> list[str]:
+def names(root: str | os.PathLike[str]) -> list[str]:
     """The names of the published versions, sorted; without those that only keep what others had written."""
     policies = os.path.join(root, POLICIES)
     if not _is_directory(policies):
@@ -182,7 +229,7 @@ def prune(root: str | os.PathLike[str], keep: Collection[str]) -> list[str]:
     :return: the names of those removed.
     """
     policies = os.path.join(os.path.abspath(root), POLICIES)
-    removed = [name for name in versions(root) if name not in keep and name != best(root)]
+    removed = [name for name in names(root) if name not in keep and name != best(root)]
     doomed = []
     with explained("remove versions from", policies):
         for name in removed:

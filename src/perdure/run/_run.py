@@ -18,6 +18,7 @@ from perdure.errors import (
     DamagedError,
     NotCapturedWarning,
     PerdureError,
+    Preempted,
     StoreError,
 )
 from perdure.persistence import PolicyPersistence, versions
@@ -27,7 +28,7 @@ from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer
 from perdure.run._loop_variables import Watch
-from perdure.run._signals import Interrupts, Preempted
+from perdure.run._signals import Interrupts
 from perdure.state import LiveWorld, Report, capture, parts_of, paused_collection, prepare, walk_live
 from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Retention, Store
 from perdure.world import World
@@ -164,7 +165,7 @@ class Run:
 
     def _find(self, live: LiveWorld, world: Any) -> Checkpoint | None:
         """The newest good checkpoint, which is compared with the script."""
-        now = _script_check.fingerprint(live.state())
+        now = _script_check.script_fingerprint(live.state())
         found = self._store.latest(deep=False)
         if found is None:
             self._record.blueprint = _script_check.pack(now)

@@ -18,10 +18,6 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _OUTPUTS = (1, 2)
 
 
-class Preempted(SystemExit):
-    """A signal asked the run to stop: it was checkpointed and leaves. The exit code is 128 + the signal's number."""
-
-
 class Interrupts:
     """While entered, signals are noted instead of obeyed; in other threads than the main one it does nothing."""
 

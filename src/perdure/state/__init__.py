@@ -15,6 +15,7 @@ What is known of a library's classes is registered by dotted name, in a module t
 library is first met.
 """
 
+from perdure._lazy import publish
 from perdure.state import _builtin_rules, _torch_rules, buffers, rng
 from perdure.state._aliasing import LiveArray as LiveArray
 from perdure.state._aliasing import address as address
@@ -27,9 +28,12 @@ from perdure.state._capture import capture
 from perdure.state._capture import parts_of as parts_of
 from perdure.state._capture import paused_collection as paused_collection
 from perdure.state._capture import walk_live as walk_live
+from perdure.state._class_names import base_names as base_names
+from perdure.state._class_names import dotted_name as dotted_name
 from perdure.state._class_names import module_of as module_of
 from perdure.state._class_names import renamed
 from perdure.state._diff import CLOCKS, Difference, diff
+from perdure.state._fingerprint import fingerprint as fingerprint
 from perdure.state._patterns import matches as matches
 from perdure.state._registry import (
     Adapter,
@@ -88,3 +92,5 @@ __all__ = [
     "tensor_like",
 ]
 del _builtin_rules, _torch_rules
+
+publish(globals())

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.errors import CaptureError, FormatError
+from perdure.errors import CaptureError, DamagedError
 from perdure.state import _aliasing, _array_leaves, _values, rng
 from perdure.state._attributes import attributes_of
 from perdure.state._class_names import class_name
@@ -497,7 +497,7 @@ class Walker:
             return self._later(Walker._object_array, value, items, path)
         try:
             return self._array(value, path)
-        except (_values.Unsupported, ValueError, FormatError) as error:
+        except (_values.Unsupported, ValueError, DamagedError) as error:
             return self._refuse(value, path, str(error))
 
     def _tensor(self, value: torch.Tensor, path: Path) -> Node:

@@ -1,4 +1,4 @@
-"""The names under which classes are recorded in checkpoints, and how to recognise a class that has moved.
+"""The names under which checkpoints record classes, and how to recognise a class that has moved.
 
 A user's class is recorded as `module:qualname`. Perdure's own classes have fixed names from the table below, so that
 moving or renaming one of them makes no run unreadable. Classes are only ever compared with these names: nothing is
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import ModuleType
+
+from perdure._lazy import definition_of
 
 #: Perdure's own classes that a checkpoint may hold: the recorded name, and where the class is defined today.
 #: The left side is part of the file format and never changes; the right side follows the code.
@@ -21,7 +23,7 @@ OWN_CLASSES = {
     "perdure:Resumable": "perdure.environments.subprocess._worker_side:Resumable",
     "perdure:EpisodeReplay": "perdure.environments.replay._gymnasium:EpisodeReplay",
     "perdure:PoolReplay": "perdure.environments.replay._pools:PoolReplay",
-    "perdure:PoolGeneration": "perdure.environments.replay._pools:_Lap",
+    "perdure:PoolGeneration": "perdure.environments.replay._pools:PoolGeneration",
     "perdure:AECEpisodeReplay": "perdure.environments.replay._pettingzoo:AECEpisodeReplay",
     "perdure:ParallelEpisodeReplay": "perdure.environments.replay._pettingzoo:ParallelEpisodeReplay",
     "perdure:MujocoSimulation": "perdure.environments.handlers._mujoco:Simulation",
@@ -40,13 +42,24 @@ def module_of(cls: type) -> str:
     return getattr(cls, "__module__", None) or "builtins"
 
 
+def dotted_name(cls: type) -> str:
+    """`package.module.Class`, by which rules name the classes of libraries that they do not import."""
+    return f"{module_of(cls)}.{cls.__qualname__}"
+
+
+def base_names(cls: type) -> list[str]:
+    """The dotted names of a class and of all its bases, the nearest first."""
+    return [dotted_name(base) for base in cls.__mro__]
+
+
 @lru_cache(maxsize=4096)
 def class_name(cls: type) -> str:
     """The name under which a class is recorded.
 
     :raises LookupError: if it is a class of Perdure's that the table does not name.
     """
-    place = f"{module_of(cls)}:{cls.__qualname__}"
+    # Public classes of Perdure have the package as their `__module__`.
+    place = f"{definition_of(cls) or 'builtins'}:{cls.__qualname__}"
     if not place.startswith("perdure."):
         return place
     try:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.errors import FormatError
+from perdure.errors import DamagedError
 from perdure.state._class_names import class_name
 from perdure.tree import Value
 
@@ -132,7 +132,7 @@ def _dtype(value: np.dtype[Any]) -> Any:
         return "O"
     try:
         return tree.numpy_notation(value)
-    except (ValueError, FormatError) as error:
+    except (ValueError, DamagedError) as error:
         raise Unsupported(str(error)) from error
 
 

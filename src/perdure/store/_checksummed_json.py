@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import xxhash
 
-from perdure.errors import DamagedError, FormatError, StoreError
+from perdure.errors import DamagedError, StoreError
 
 _SEAL = '{{"checksum":"xxh3_128:{}","{}":'
 _END = b"}\n"
@@ -49,7 +49,7 @@ def load_json(data: bytes, where: str) -> Any:
     hold.
 
     :param where: the file, for the message.
-    :raises FormatError: if it is anything else, or nested too deeply.
+    :raises DamagedError: if it is anything else, or nested too deeply.
     :raises StoreError: if there is not enough memory for it.
     """
     try:
@@ -64,7 +64,7 @@ def load_json(data: bytes, where: str) -> Any:
         # Not damage: a machine with more memory may read it.
         raise StoreError(f"{where} takes more memory to read than this process may have") from None
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} is not JSON as Perdure writes it: {error!s:.200}") from error
+        raise DamagedError(f"{where} is not JSON as Perdure writes it: {error!s:.200}") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -101,8 +101,7 @@ def unseal(kind: str, data: bytes, where: str) -> dict[str, Any]:
     """The body of a sealed file, verified.
 
     :param where: the file, for the message.
-    :raises DamagedError: if its checksum is not that of its content.
-    :raises FormatError: if the content is intact, but not a JSON object.
+    :raises DamagedError: if its checksum is not that of its content, or the content is not a JSON object.
     """
     start = len(_SEAL.format("0" * 32, kind))
     content = data[start : -len(_END)]
@@ -110,7 +109,7 @@ def unseal(kind: str, data: bytes, where: str) -> dict[str, Any]:
         raise DamagedError(f"{where} is damaged: its checksum is not that of its content")
     body = load_json(content, where)
     if not isinstance(body, dict):
-        raise FormatError(f"{where}: expected a JSON object in it, found {type(body).__name__}")
+        raise DamagedError(f"{where}: expected a JSON object in it, found {type(body).__name__}")
     return body
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perdure.errors import FormatError
+from perdure.errors import DamagedError
 from perdure.store._checksummed_json import digest
 
 RAW, ZSTD, ZERO = "raw", "zstd", "zero"
@@ -268,10 +268,10 @@ def load_page(content: bytes, start: int, kept: Chunk, where: str) -> Page:
 
     :param start: where its first extent begins in the array.
     :param where: the pack, for messages.
-    :raises FormatError: if it is none that Perdure writes.
+    :raises DamagedError: if it is none that Perdure writes.
     """
     if len(content) % _RECORD.itemsize:
-        raise FormatError(
+        raise DamagedError(
             f"{where}: {len(content)} bytes are not a list of extents of {_RECORD.itemsize} bytes each"
         )
     records = np.frombuffer(content, _RECORD)
@@ -279,7 +279,9 @@ def load_page(content: bytes, start: int, kept: Chunk, where: str) -> Page:
     for at in range(0, len(records), _BLOCK):
         for pack, offset, stored, length, skip, take, codec, checksum in records[at : at + _BLOCK].tolist():
             if codec >= len(CODECS):
-                raise FormatError(f"{where}: a chunk is stored in a way numbered {codec}, which there is not")
+                raise DamagedError(
+                    f"{where}: a chunk is stored in a way numbered {codec}, which there is not"
+                )
             chunk = Chunk(pack, offset, stored, length, CODECS[codec], checksum.hex())
             extents.append(checked(Extent(chunk, skip, take), where))
     return Page(start, tuple(extents), kept)
@@ -296,13 +298,13 @@ def check_apart(layouts: Iterable[Layout], where: str) -> None:
     So what can be read of a pack is no more than what it holds, however its parts are named; and a page does not
     name itself.
 
-    :raises FormatError: if two have.
+    :raises DamagedError: if two have.
     """
     chunks = {extent.chunk for layout in layouts for extent in layout.extents() if extent.chunk.stored}
     chunks.update(page.kept for layout in layouts for page in layout.pages if page.kept is not None)
     for before, after in itertools.pairwise(sorted(chunks)):
         if before.pack == after.pack and before.offset + before.stored > after.offset:
-            raise FormatError(
+            raise DamagedError(
                 f"{where}: two different chunks are said to share bytes of pack {before.pack}: {before.stored} from "
                 f"{before.offset} on, and {after.stored} from {after.offset} on"
             )
@@ -311,7 +313,7 @@ def check_apart(layouts: Iterable[Layout], where: str) -> None:
 def checked(extent: Extent, where: str) -> Extent:
     """The extent itself, if it is one that can be; asked before anything is allocated or read by its numbers.
 
-    :raises FormatError: if it is not.
+    :raises DamagedError: if it is not.
     """
     chunk, skip, take = extent
     fitting = {
@@ -326,7 +328,7 @@ def checked(extent: Extent, where: str) -> Extent:
         or not 0 <= chunk.offset < _FURTHEST
         or not 0 < take <= chunk.length - skip
     ):
-        raise FormatError(
+        raise DamagedError(
             f"{where}: {tuple(chunk)!r:.200}, from {skip} on {take} bytes, is no part of a chunk"
         )
     return extent

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from perdure.errors import DamagedError, FormatError
+from perdure.errors import DamagedError, UnsupportedFormatError
 from perdure.store._checksummed_json import from_plain, seal, to_plain, unseal
 from perdure.store._layout import CODECS, MOST_PAGES, ZERO, Chunk, Extent, Layout, Page, checked
 
@@ -26,10 +26,6 @@ _MANIFEST_FILE = re.compile(rf"{CHECKPOINTS}/(\d{{8,12}})\.json", re.ASCII)
 _CHECKSUM = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _RUN_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _LARGEST = 1 << 62
-
-
-class NewerFormatError(FormatError):
-    """The file is intact, but of a later version of the format than this Perdure reads."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +57,6 @@ class CheckpointInfo:
     :param metrics: as given when it was committed.
     :param tags: as given when it was committed.
     :param versions: of Python and the libraries, at that time.
-    :param damage: what is wrong with it, in words; empty if nothing is known to be. Where it is not empty,
-        everything but the number and the file is empty or 0.
     """
 
     number: int
@@ -74,7 +68,6 @@ class CheckpointInfo:
     metrics: Mapping[str, Any] | None = None
     tags: Sequence[str] = ()
     versions: Mapping[str, str] | None = None
-    damage: str = ""
 
 
 @dataclass(frozen=True)
@@ -160,7 +153,7 @@ def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None)
     :param where: the file in words, for messages.
     :param run_id: the run whose directory it lies in.
     :raises DamagedError: if it is damaged, or not in its place.
-    :raises FormatError: if it is intact, but in a format that this version does not read.
+    :raises UnsupportedFormatError: if a newer Perdure wrote it.
     """
     body = unseal("manifest", data, where)
     _check_format(body, where)
@@ -180,10 +173,10 @@ def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None)
         )
     tags = _typed(body, "tags", list, where)
     if not all(isinstance(tag, str) for tag in tags):
-        raise FormatError(f"{where}: expected strings as tags, found {tags!r:.200}")
+        raise DamagedError(f"{where}: expected strings as tags, found {tags!r:.200}")
     step = body.get("step")
     if type(step) is not int:
-        raise FormatError(f"{where}: expected an integer as step, found {step!r:.80}")
+        raise DamagedError(f"{where}: expected an integer as step, found {step!r:.80}")
     info = CheckpointInfo(
         number=number,
         file=name,
@@ -210,11 +203,11 @@ def _run_body(run: RunInfo) -> dict[str, Any]:
 
 def _parse_run(body: Any, where: str) -> RunInfo:
     if not isinstance(body, dict):
-        raise FormatError(f"{where}: expected what run it belongs to, found {body!r:.80}")
+        raise DamagedError(f"{where}: expected what run it belongs to, found {body!r:.80}")
     _check_format(body, where)
     run_id = _typed(body, "id", str, where)
     if not _RUN_ID.fullmatch(run_id):
-        raise FormatError(f"{where}: expected 32 hexadecimal digits as the run's id, found {run_id!r:.80}")
+        raise DamagedError(f"{where}: expected 32 hexadecimal digits as the run's id, found {run_id!r:.80}")
     return RunInfo(
         run_id,
         _typed(body, "created", str, where),
@@ -226,12 +219,12 @@ def _parse_run(body: Any, where: str) -> RunInfo:
 def _check_format(body: dict[str, Any], where: str) -> None:
     version = _whole(body.get("format"), "format", where)
     if version > FORMAT:
-        raise NewerFormatError(
+        raise UnsupportedFormatError(
             f"{where} is in version {version} of the format, written by a newer Perdure; this one reads up "
             f"to version {FORMAT}. Upgrade: pip install --upgrade perdure"
         )
     if version < 1:
-        raise FormatError(f"{where}: there is no version {version} of the format")
+        raise DamagedError(f"{where}: there is no version {version} of the format")
 
 
 def _dump_layout(layout: Layout) -> Any:
@@ -249,12 +242,12 @@ def _parse_layout(entry: Any, packs: frozenset[int], where: str) -> Layout:
         nbytes, span = (_whole(entry.get(key), key, where) for key in ("nbytes", "span"))
         pages = _typed(entry, "pages", list, where)
         if not (0 < len(pages) <= MOST_PAGES and span and -(-nbytes // span) == len(pages)):
-            raise FormatError(f"{where}: {len(pages)} pages of {span} bytes for an array of {nbytes}")
+            raise DamagedError(f"{where}: {len(pages)} pages of {span} bytes for an array of {nbytes}")
         return Layout(
             nbytes, span, [_parse_page(page, n * span, packs, where) for n, page in enumerate(pages)]
         )
     if not isinstance(entry, list):
-        raise FormatError(f"{where}: expected the extents of an array, found {entry!r:.200}")
+        raise DamagedError(f"{where}: expected the extents of an array, found {entry!r:.200}")
     extents = [_parse_extent(item, packs, where) for item in entry]
     return Layout.of(sum(extent.take for extent in extents), extents)
 
@@ -263,14 +256,14 @@ def _parse_page(entry: Any, start: int, packs: frozenset[int], where: str) -> Pa
     if entry is None:
         return Page(start, ())
     if not isinstance(entry, list) or len(entry) != 7:
-        raise FormatError(f"{where}: expected a page of extents, found {entry!r:.200}")
+        raise DamagedError(f"{where}: expected a page of extents, found {entry!r:.200}")
     extent = _parse_extent(entry[1:], packs, where)
     return Page(_whole(entry[0], "where a page starts", where), (), extent.chunk)
 
 
 def _parse_extent(entry: Any, packs: frozenset[int], where: str) -> Extent:
     if not isinstance(entry, list) or len(entry) not in (6, 8) or entry[4] not in CODECS:
-        raise FormatError(
+        raise DamagedError(
             f"{where}: expected pack, offset, bytes stored, length, codec and checksum of a chunk, and which part "
             f"of it, found {entry!r:.200}"
         )
@@ -278,7 +271,7 @@ def _parse_extent(entry: Any, packs: frozenset[int], where: str) -> Extent:
     chunk = Chunk(pack, offset, stored, length, entry[4], _checksum(entry[5], where))
     skip, take = (_whole(part, "a part of a chunk", where) for part in entry[6:] or (0, length))
     if chunk.codec != ZERO and pack not in packs:
-        raise FormatError(
+        raise DamagedError(
             f"{where}: a chunk is said to be in pack {pack}, which is not among those that are named"
         )
     return checked(Extent(chunk, skip, take), where)
@@ -286,18 +279,18 @@ def _parse_extent(entry: Any, packs: frozenset[int], where: str) -> Extent:
 
 def _checksum(value: Any, where: str) -> str:
     if not (isinstance(value, str) and _CHECKSUM.fullmatch(value)):
-        raise FormatError(f"{where}: expected a checksum of 32 hexadecimal digits, found {value!r:.80}")
+        raise DamagedError(f"{where}: expected a checksum of 32 hexadecimal digits, found {value!r:.80}")
     return value
 
 
 def _whole(value: Any, what: str, where: str) -> int:
     if type(value) is not int or not 0 <= value < _LARGEST:
-        raise FormatError(f"{where}: expected a whole number as {what}, found {value!r:.80}")
+        raise DamagedError(f"{where}: expected a whole number as {what}, found {value!r:.80}")
     return value
 
 
 def _typed(body: dict[str, Any], key: str, kind: type, where: str) -> Any:
     value = body.get(key)
     if not isinstance(value, kind):
-        raise FormatError(f"{where}: expected a {kind.__name__} as {key!r}, found {value!r:.80}")
+        raise DamagedError(f"{where}: expected a {kind.__name__} as {key!r}, found {value!r:.80}")
     return value

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from perdure.errors import DamagedError, FormatError
+from perdure import tree
+from perdure.errors import DamagedError
 from perdure.store._checksummed_json import digest
 from perdure.store._layout import (
     MOST_EXTENTS,
@@ -45,6 +46,10 @@ from perdure.store.backends import Backend
 READ_SIZE = 8 << 20
 
 Part = tuple[int, Callable[[], None]]
+
+#: How much of a checkpoint is looked at: its manifest ("state"); also whether its packs are there and long enough
+#: ("files"); or every byte of them ("data").
+Depth = Literal["state", "files", "data"]
 
 
 class StoredArray:
@@ -283,11 +288,23 @@ class Catalog:
         """
         return load_manifest(self._backend, number, self._run_id)
 
-    def look(self, manifest: Manifest) -> None:
-        """See that all packs of a checkpoint are there, each large enough for what is said to be in it.
+    def open(self, manifest: Manifest, depth: Depth) -> tuple[tree.State, list[StoredArray]]:
+        """The state of a checkpoint and its arrays, which are read when they are wanted.
 
-        :raises DamagedError: if not.
+        :raises DamagedError: if something that was looked at is damaged or missing.
         """
+        if depth == "files":
+            self._check_sizes(manifest)
+        elif depth == "data":
+            self.verify(manifest)
+        sources = self.sources(manifest)
+        state = tree.decode(manifest.document, sources)
+        for source in sources:
+            source.verified = depth == "data"
+        return state, sources
+
+    def _check_sizes(self, manifest: Manifest) -> None:
+        """Check that all packs of a checkpoint are there, each large enough for what is said to be in it."""
         sizes = pack_sizes(self._backend)
         number = manifest.info.number
         for pack in manifest.packs:
@@ -302,6 +319,11 @@ class Catalog:
                         f"at least {chunk.offset + chunk.stored} (according to checkpoint {number}): it was cut "
                         "off, or replaced by another file"
                     )
+
+    def sources(self, manifest: Manifest) -> list[StoredArray]:
+        """The arrays of a checkpoint, which are read when they are wanted."""
+        number = manifest.info.number
+        return [StoredArray(self._backend, layout, number) for layout in manifest.arrays]
 
     def verify(self, manifest: Manifest) -> None:
         """Read everything that a checkpoint's arrays consist of, in a buffer of limited size.
@@ -328,11 +350,6 @@ class Catalog:
                 buffer = memoryview(bytearray(length))
             read_extents(self._backend, run, buffer[:length], checkpoint)
 
-    def sources(self, manifest: Manifest) -> list[StoredArray]:
-        """The arrays of a checkpoint, to be read when they are wanted."""
-        number = manifest.info.number
-        return [StoredArray(self._backend, layout, number) for layout in manifest.arrays]
-
 
 def checkpoint_numbers(backend: Backend) -> list[int]:
     """The checkpoints that a backend holds, from the oldest to the newest."""
@@ -358,7 +375,7 @@ def with_pages(backend: Backend, manifest: Manifest) -> Manifest:
     pages = [page.kept for layout in manifest.arrays for page in layout.pages if page.kept is not None]
     # Before one of them is read: a few bytes may stand for very many extents.
     if (count := sum(map(count_in_page, pages))) > MOST_EXTENTS:
-        raise FormatError(
+        raise DamagedError(
             f"{where}: its arrays are said to consist of {count:,} extents, and no checkpoint has more than "
             f"{MOST_EXTENTS:,}"
         )
@@ -378,18 +395,18 @@ def _with_pages(backend: Backend, layout: Layout, manifest: Manifest) -> Layout:
             page = load_page(content, page.start, page.kept, backend.locate(pack_name(page.kept.pack)))
         if page.extents:
             if page.start != at or at // layout.span != index:
-                raise FormatError(
+                raise DamagedError(
                     f"{where}: page {index} of an array begins at byte {page.start}, expected {at}"
                 )
             at += sum(extent.take for extent in page.extents)
         unknown = {extent.chunk.pack for extent in page.extents if extent.chunk.codec != ZERO} - packs
         if unknown:
-            raise FormatError(
+            raise DamagedError(
                 f"{where}: an array has parts in packs that are not named: {sorted(unknown)[:5]}"
             )
         pages.append(page)
     if at != layout.nbytes:
-        raise FormatError(f"{where}: extents of {at} bytes for an array of {layout.nbytes}")
+        raise DamagedError(f"{where}: extents of {at} bytes for an array of {layout.nbytes}")
     return Layout(layout.nbytes, layout.span, pages)
 
 

@@ -11,10 +11,11 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError
-from perdure.store._manifest import CheckpointInfo, NewerFormatError, manifest_name
+from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
+from perdure.store._manifest import CheckpointInfo, manifest_name
 from perdure.store._packs import pack_name
 from perdure.store._reading import Catalog, pack_sizes
+from perdure.store._survey import verdict_of
 from perdure.store.backends import Backend
 
 Keep = Collection[int] | Callable[[Sequence[CheckpointInfo]], Iterable[int]]
@@ -80,11 +81,10 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
     for number in catalog.numbers():
         try:
             info = catalog.summary(number).info
-        except (NewerFormatError, FileNotFoundError):
+        except (UnsupportedFormatError, FileNotFoundError):
             continue
         except DamagedError as error:
-            # That the disk could not read it just now does not prove that it is lost.
-            if not isinstance(error.__cause__, OSError):
+            if verdict_of(error) == "damaged":
                 problems[number] = str(error)
             continue
         if number in damaged:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from perdure import tree
 from perdure.errors import DamagedError, StoreError
 from perdure.store._checksummed_json import digest
 from perdure.store._layout import ZERO, Chunk, whole
-from perdure.store._manifest import RUN_FILE, Manifest, manifest_name, read_run
+from perdure.store._manifest import RUN_FILE, Manifest, read_run
 from perdure.store._packs import pack_name, stored_chunks
 from perdure.store._reading import READ_SIZE, Catalog, pack_sizes, read_extents, read_header, runs
+from perdure.store._survey import survey
 from perdure.store.backends import Backend
+
+Kind = Literal["damage", "newer format", "note"]
 
 
 class Problem(NamedTuple):
@@ -21,28 +23,31 @@ class Problem(NamedTuple):
     :param file: relative to the run's directory.
     :param problem: what is wrong with it.
     :param meaning: what that means for the run.
-    :param harmless: nothing that any checkpoint needs is concerned.
+    :param kind: "damage" also of what could not be read; "newer format" of a checkpoint that a newer Perdure wrote;
+        "note" if no checkpoint needs what is concerned.
     """
 
     file: str
     problem: str
     meaning: str
-    harmless: bool = False
+    kind: Kind = "damage"
+
+    @property
+    def harmless(self) -> bool:
+        """Whether no checkpoint needs what is concerned."""
+        return self.kind == "note"
 
 
 def check(backend: Backend, catalog: Catalog, run_id: str) -> list[Problem]:
     """Everything that is wrong with what `backend` holds; see :meth:`perdure.store.Store.verify`."""
     problems = list(_check_run(backend, run_id))
     manifests: list[Manifest] = []
-    for number in catalog.numbers():
-        try:
-            manifest = catalog.load(number)
-            tree.decode(manifest.document, catalog.sources(manifest))
-            manifests.append(manifest)
-        except FileNotFoundError:
-            continue  # deleted by the writer's retention in the meantime
-        except StoreError as error:
-            problems.append(Problem(manifest_name(number), str(error), f"checkpoint {number} cannot be used"))
+    for status in survey(catalog, "state"):
+        if status.error is None and status.manifest is not None:
+            manifests.append(status.manifest)
+        else:
+            kind: Kind = "newer format" if status.verdict == "newer format" else "damage"
+            problems.append(Problem(status.info.file, status.problem, _cannot_be_used([status.number]), kind))
     sizes = pack_sizes(backend)
     users: dict[int, list[Manifest]] = {pack: [] for pack in sizes}
     for manifest in manifests:
@@ -91,7 +96,9 @@ def _check_pack(
     name = pack_name(pack)
     if not using:
         meaning = "nothing is lost; the next writer deletes it if all manifests can be read"
-        yield Problem(name, f"no checkpoint that can be read refers to {backend.locate(name)}", meaning, True)
+        yield Problem(
+            name, f"no checkpoint that can be read refers to {backend.locate(name)}", meaning, "note"
+        )
         return
     numbers = sorted(manifest.info.number for manifest in using)
     try:
@@ -122,7 +129,7 @@ def _check_frame(backend: Backend, chunk: Chunk, checksum: str) -> Iterable[Prob
             f"{backend.locate(name)} is damaged: bytes {chunk.offset} to {chunk.offset + chunk.stored} are not those "
             "that were written, but stand for the same",
             "nothing is lost, yet the disk is not to be trusted: copy the run to another one",
-            True,
+            "note",
         )
 
 
@@ -148,7 +155,10 @@ def _check_chunks(
                         if users
                         else "nothing is lost: no checkpoint needs these bytes"
                     )
-                    yield extent.chunk, Problem(pack_name(pack), str(error), meaning, not users)
+                    yield (
+                        extent.chunk,
+                        Problem(pack_name(pack), str(error), meaning, "damage" if users else "note"),
+                    )
 
 
 def _cannot_be_used(numbers: Iterable[int]) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import xxhash
 
-from perdure.errors import FormatError
+from perdure.errors import DamagedError
 from perdure.tree import _codec, _structure
 from perdure.tree._arrays import Blob, flat
 from perdure.tree._nodes import Array, MappingNode, SequenceNode, State
@@ -110,24 +110,24 @@ def from_bytes(content: bytes, known: np.ndarray[Any, Any] | None = None) -> Enc
 
     :param known: the form whose digest `encode` was given.
 
-    :raises FormatError: if they are none that `encode` could have made.
+    :raises DamagedError: if they are none that `encode` could have made.
     """
     view = memoryview(content)
     if len(view) < _COUNT.size:
-        raise FormatError(f"expected a packed state, found {len(view)} bytes")
+        raise DamagedError(f"expected a packed state, found {len(view)} bytes")
     (count,) = _COUNT.unpack_from(view)
     at = _COUNT.size + count * _LENGTH.size
     if not 2 <= count < _MOST or at > len(view):
-        raise FormatError(f"expected a packed state, found one of {count} parts in {len(view)} bytes")
+        raise DamagedError(f"expected a packed state, found one of {count} parts in {len(view)} bytes")
     parts = []
     for number in range(count):
         (length,) = _LENGTH.unpack_from(view, _COUNT.size + number * _LENGTH.size)
         if length > len(view) - at:
-            raise FormatError(f"a packed state is cut off after {len(view)} bytes")
+            raise DamagedError(f"a packed state is cut off after {len(view)} bytes")
         parts.append(np.frombuffer(view[at : at + length], np.uint8))
         at += length
     if at != len(view):
-        raise FormatError(f"a packed state of {at} bytes has {len(view) - at} more")
+        raise DamagedError(f"a packed state of {at} bytes has {len(view) - at} more")
     form = known if known is not None and not parts[0].size else parts[0]
     return EncodedState(form=form, values=parts[1], large=parts[2:])
 
@@ -135,21 +135,21 @@ def from_bytes(content: bytes, known: np.ndarray[Any, Any] | None = None) -> Enc
 def to_bytes(encoded: Any) -> bytes:
     """The bytes of an encoded state, as `encode` made them.
 
-    :raises FormatError: if it is no whole encoded state.
+    :raises DamagedError: if it is no whole encoded state.
     """
     if not isinstance(encoded, EncodedState) or any(name not in encoded for name in _PARTS):
-        raise FormatError(f"expected the packed state of a process, found a {type(encoded).__name__}")
+        raise DamagedError(f"expected the packed state of a process, found a {type(encoded).__name__}")
     large = encoded["large"]
     parts = [encoded["form"], encoded["values"], *(large if isinstance(large, list) else [large])]
     if any(not isinstance(part, np.ndarray) or part.dtype != np.uint8 or part.ndim != 1 for part in parts):
-        raise FormatError("expected the packed state of a process to consist of arrays of uint8")
+        raise DamagedError("expected the packed state of a process to consist of arrays of uint8")
     return _sealed([_view(np.ascontiguousarray(part)) for part in parts])
 
 
 def from_node(node: Any) -> EncodedState:
     """The encoded state that a state holds at a node, its arrays read.
 
-    :raises FormatError: if there is none.
+    :raises DamagedError: if there is none.
     """
     if isinstance(node, MappingNode) and node.type == TYPE:
         content = dict(node.pairs)
@@ -160,12 +160,12 @@ def from_node(node: Any) -> EncodedState:
                 values=_read(content["values"]),
                 large=[_read(each) for each in large.items],
             )
-    raise FormatError("expected the packed state of a process, found something else")
+    raise DamagedError("expected the packed state of a process, found something else")
 
 
 def _read(node: Any) -> np.ndarray[Any, Any]:
     if not isinstance(node, Array) or node.dtype != "|u1" or len(node.shape) != 1 or node.data is None:
-        raise FormatError("expected the packed state of a process to consist of arrays of uint8")
+        raise DamagedError("expected the packed state of a process to consist of arrays of uint8")
     if isinstance(node.data, np.ndarray):
         return node.data
     found = np.empty(node.shape, np.uint8)
@@ -177,7 +177,7 @@ def _read(node: Any) -> np.ndarray[Any, Any]:
 def decode(encoded: EncodedState) -> State:
     """The state that was packed.
 
-    :raises FormatError: if it is none that `encode` could have made.
+    :raises DamagedError: if it is none that `encode` could have made.
     """
     # A whole one: what it consists of is checked on the way.
     encoded = from_bytes(to_bytes(encoded))
@@ -190,7 +190,7 @@ def decode(encoded: EncodedState) -> State:
             raise ValueError("there are more values than places for them")
         document = {"root": form["root"], "nodes": table}
     except (ValueError, TypeError, KeyError, IndexError, StopIteration, RuntimeError) as error:
-        raise FormatError(f"the packed state of a process is malformed: {error!s:.200}") from error
+        raise DamagedError(f"the packed state of a process is malformed: {error!s:.200}") from error
     return _codec.decode(document, sources)
 
 

@@ -6,7 +6,7 @@ no library is imported to be known.
 
 from typing import TYPE_CHECKING
 
-from perdure._lazy import attach
+from perdure._lazy import attach, publish
 from perdure.environments.handlers import _registered
 
 if TYPE_CHECKING:
@@ -17,3 +17,5 @@ __all__ = ["fresh_world", "seeded_game"]
 
 __getattr__, __dir__ = attach(__name__, {"fresh_world": "box2d", "seeded_game": "nethack"})
 del _registered
+
+publish(globals())

@@ -19,7 +19,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from perdure.errors import CaptureError, PerdureError, RestoreError
-from perdure.state import Adapter, attributes_of, register_adapter, structural
+from perdure.state import Adapter, attributes_of, base_names, register_adapter, structural
 from perdure.tree import SequenceNode, message
 from perdure.tree.message import EncodedState
 
@@ -315,9 +315,7 @@ def _in_processes(env: Any) -> bool:
 
 
 def _is_actor(worker: Any) -> bool:
-    return "tianshou.env.worker.ray.RayEnvWorker" in (
-        f"{cls.__module__}.{cls.__qualname__}" for cls in type(worker).__mro__
-    )
+    return "tianshou.env.worker.ray.RayEnvWorker" in base_names(type(worker))
 
 
 def _tianshou(env: Any) -> Workers:

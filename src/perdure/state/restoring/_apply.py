@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.errors import FormatError, RestoreError
+from perdure.errors import DamagedError, RestoreError
 from perdure.state import _aliasing, _array_leaves, _values
 from perdure.state._aliasing import LiveArray
 from perdure.state._containers import FACTORIES, factory_name
@@ -409,7 +409,7 @@ def _as_walked(live: LiveArray, path: Path) -> Array | None:
         if isinstance(live, torch.Tensor):
             return _array_leaves.of_tensor(live, path)
         return _array_leaves.of_numpy(live, path)
-    except (_values.Unsupported, ValueError, FormatError):
+    except (_values.Unsupported, ValueError, DamagedError):
         return None  # no walk captures such an array
 
 

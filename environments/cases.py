@@ -1,7 +1,7 @@
 """The environments to check, as data.
 
-:data:`CASES` by name, a family and a case ("classic/CartPole-v1"). What each takes is what `perdure check-env` takes.
-:data:`UNREACHED` is what is known to exist, and why it is not here.
+:data:`CASES` by name, a family and a case ("classic/CartPole-v1"), with the arguments of `perdure check-env`.
+:data:`UNREACHED` lists environments that are not here, and why.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class Case:
     :param env: as in `perdure check-env ENV`.
     :param options: of :func:`perdure.check_env.env_spec`.
     :param venv: the virtual environment that has its packages (see `venvs`).
-    :param expect: what the check is expected to find; "exact" if nothing is said.
-    :param note: what the table says beside it.
+    :param expect: the expected verdict.
+    :param note: a remark for the table.
     """
 
     env: str

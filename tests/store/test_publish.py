@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from store_support import as_nobody, killed_at, open_to_all
+from store_support import as_nobody, killed_at
 
 from perdure.errors import StoreError
 from perdure.persistence import versions as publishing
@@ -118,7 +118,7 @@ def test_names_that_a_run_needs_itself(root: Path, name: str) -> None:
 def test_a_version_is_never_changed(root: Path) -> None:
     put(root, "policy.pt")
     staging = begin(root)
-    with pytest.raises(StoreError, match="is there already, and a version is never changed"):
+    with pytest.raises(StoreError, match="exists already, and a version is never changed"):
         publish(staging, "00000001")
     discard(staging)
     discard(staging)
@@ -196,19 +196,17 @@ def test_a_version_that_was_being_removed_is_so_durably_before_its_files_go(
     assert str(policies) in done[: done.index("removed")]
 
 
-def test_no_permission(tmp_path: Path) -> None:
-    open_to_all(tmp_path)
-
+def test_no_permission(public: Path) -> None:
     def write() -> str:
         try:
-            begin(tmp_path)
+            begin(public)
         except StoreError as error:
             return str(error)
         return "no error"
 
-    tmp_path.chmod(0o555)
+    # Without the rights of root, which a test may have, it can only be read.
+    public.chmod(0o555)
     assert "permission denied for user" in as_nobody(write)
-    tmp_path.chmod(0o755)
 
 
 def test_an_error_on_the_way_leaves_the_old(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

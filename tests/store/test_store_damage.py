@@ -84,7 +84,7 @@ def test_the_bits_of_a_compressed_chunk_that_do_not_matter(tmp_path: Path) -> No
                 store.latest()
         else:
             without_effect += 1
-            assert "but stand for the same" in found.problem
+            assert "although they decompress to the right content" in found.problem
             checkpoint = store.latest()
             assert checkpoint is not None
             assert same(arrays_of(checkpoint.state), content)
@@ -196,7 +196,7 @@ def test_swapped_manifests(root: Path) -> None:
     third.write_bytes(content)
     step, warned = latest(root)
     assert step == 1
-    assert "is the manifest of checkpoint 2: it was renamed or put in another's place" in warned[0]
+    assert "is the manifest of checkpoint 2: it was renamed, or copied over another one" in warned[0]
 
 
 def test_a_manifest_of_another_run(root: Path, tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def reseal(path: Path, change: Callable[[dict[str, Any]], Any], kind: str = "man
 def test_a_newer_format(root: Path) -> None:
     reseal(root / "checkpoints" / "00000003.json", lambda body: body.update(format=2))
     with pytest.raises(
-        UnsupportedFormatError, match=r"version 2 of the format, .* newer Perdure; .* Upgrade"
+        UnsupportedFormatError, match=r"version 2 of the format, which a newer Perdure wrote; .* Upgrade"
     ):
         Store.open(root).latest()
     newest = Store.open(root).survey()[-1]

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from store_support import Child, as_nobody, in_child, open_to_all
+from store_support import Child, as_nobody, commit, in_child
 
 from perdure.errors import DamagedError, LockedError, StoreError
 from perdure.store import LocalBackend, Store
@@ -173,12 +173,6 @@ def test_leftovers_of_dead_writers_are_removed(backend: LocalBackend) -> None:
 # -- permissions: as another user, because root may do everything ---------------------------------------
 
 
-@pytest.fixture
-def public(tmp_path: Path) -> Path:
-    open_to_all(tmp_path)
-    return tmp_path
-
-
 def test_no_permission_to_write(public: Path) -> None:
     root = public / "run"
     with Store.open(root, write=True):
@@ -232,7 +226,7 @@ def test_no_permission_to_read(public: Path) -> None:
 def test_a_reader_needs_no_permission_to_write(public: Path) -> None:
     root = public / "run"
     with Store.open(root, write=True) as store:
-        store._commit(dict, [], step=1)
+        commit(store, {}, step=1)
     assert as_nobody(lambda: str([info.step for info in Store.open(root).checkpoints()])) == "[1]"
 
 
@@ -353,7 +347,7 @@ def test_a_forked_child_must_not_write(tmp_path: Path) -> None:
 
         def child() -> str:
             try:
-                store._commit(dict, [], step=1)
+                commit(store, {}, step=1)
             except StoreError as error:
                 store.close()
                 return str(error)

@@ -121,7 +121,7 @@ class _Child:
             times.append(time.perf_counter() - begun)
         size = _size(directory)
         begun = time.perf_counter()
-        number = store.commit(state, step=driver.t).number
+        number = store.commit(state, step=driver.t).info.number
         self.write(
             "captured",
             point=point,

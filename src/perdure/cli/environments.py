@@ -1,19 +1,19 @@
-"""`perdure check-env` on the screen: what is going on while it does, and what was found out."""
+"""`perdure check-env` on the screen: progress while it runs, and what was found."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from perdure.check_env import CheckReport, EnvSpecError, check_spec, env_spec
+from perdure.check_env import CheckReport, check_spec, env_spec
+from perdure.cli.leaving import leaving_properly
 from perdure.cli.output import clean, console, print_json, text
+from perdure.errors import EnvSpecError
 
 
 def check_environment(
@@ -29,7 +29,7 @@ def check_environment(
     **options: Any,
 ) -> int:
     """Check it and print what was found; returns the exit code."""
-    # As `python -m` does: the user's modules lie where the command is given.
+    # As `python -m` does: the user's modules are in the current directory.
     sys.path.insert(0, os.getcwd())
     spec = env_spec(
         env,
@@ -39,9 +39,7 @@ def check_environment(
         replay=replay,
         vector=vector,
     )
-    # Also then, the processes are ended and their files removed.
-    signal.signal(signal.SIGTERM, _leave)
-    with console(stderr=True).status("") as status:
+    with leaving_properly(), console(stderr=True).status("") as status:
         report = check_spec(
             spec,
             ignore=ignore,
@@ -53,10 +51,6 @@ def check_environment(
     else:
         _print(console(), report)
     return 0 if report.exact else 2 if report.verdict == "unchecked" else 1
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 def _print(out: Console, report: CheckReport) -> None:

@@ -19,7 +19,7 @@ def published(world: World, *, carry_over: bool = False) -> Iterator[None]:
 
     If the block fails, nothing is published. Within the block of another one, it is part of that publication.
 
-    :param carry_over: publish with it those files of the present best version that are not written anew.
+    :param carry_over: publish with it the present best version's files that are not written again.
     """
     with _redirected(world) as place:
         yield
@@ -77,7 +77,7 @@ def _redirected(world: World) -> Iterator[tuple[str, str] | None]:
 
 
 def _carry_over(root: str, staging: str) -> dict[str, str]:
-    """Copy the best version's files that were not written anew; their checksums, as they were recorded."""
+    """Copy the best version's files that were not written again. Returns their checksums as they were recorded."""
     name = versions.best(root)
     if name is None:
         return {}
@@ -90,12 +90,12 @@ def _carry_over(root: str, staging: str) -> dict[str, str]:
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 shutil.copy2(source, target, follow_symlinks=False)
                 carried.append(Path(source).relative_to(best).as_posix())
-    # Not new ones: a copy of a damaged file is a damaged file.
+    # No new checksums: a copy of a damaged file is a damaged file.
     return {file: digest for file, digest in checksums.read(best).items() if file in carried}
 
 
 def _free_name(root: str, epoch: int) -> str:
-    """`epoch_7`, or `epoch_7-2` if a resumed run comes there again: a published version is never changed."""
+    """`epoch_7`, or `epoch_7-2` if a resumed run does that epoch again: a published version is never changed."""
     taken = set(versions.names(root))
     name, number = f"epoch_{epoch}", 1
     while name in taken:

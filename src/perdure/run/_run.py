@@ -26,7 +26,7 @@ from perdure.progress import Bar
 from perdure.run import _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
-from perdure.run._checkpointer import Checkpointer
+from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
 from perdure.run._loop_variables import Watch
 from perdure.run._signals import Interrupts
 from perdure.state import LiveWorld, Report, capture, parts_of, paused_collection, prepare, walk_live
@@ -84,8 +84,8 @@ class Run:
         strict: bool = True,
         skip: Sequence[str] = (),
         background: bool = True,
-        when_busy: Literal["wait", "skip"] = "wait",
-        on_error: Literal["raise", "warn"] = "raise",
+        when_busy: WhenBusy = "wait",
+        on_error: OnError = "raise",
         compression: Literal["auto", "zstd", "none"] = "auto",
         lock_timeout: float = 10.0,
     ) -> None:
@@ -237,7 +237,7 @@ class Run:
         :raises StoreError: if it cannot be written; the previous checkpoints are untouched.
         """
         parts = self._parts(world)
-        if not wait and not self._checkpointer.free():
+        if not wait and not self._checkpointer.acquire_slot():
             return None
         marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
         marks += [PINNED] if pin else []
@@ -284,7 +284,7 @@ class Run:
         """
         self._at = step
         self._checkpointer.stager.observe()
-        self._checkpointer.collect()
+        self._checkpointer.poll()
         received = self._interrupts.received
         if self.due(step, every, seconds):
             self.checkpoint(world, step, counters=counters, wait=received is not None or not self._background)

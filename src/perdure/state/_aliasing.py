@@ -178,9 +178,8 @@ def find_views(nodes: Sequence[Array]) -> list[Array]:
         memory = whole(data, start, last)
         if memory is not None:
             library, dtype = ("torch", "uint8") if isinstance(memory, torch.Tensor) else ("numpy", "|u1")
-            base = Array(library, dtype, (last - start,), (0,), memory, {})
-            base.name = f"memory of {members[0].name}"
-            base.place, base.flat = (start, last - start), True
+            name = f"memory of {members[0].name}"
+            base = Array(library, dtype, (last - start,), (0,), memory, {}, name)
             if isinstance(memory, torch.Tensor) and memory.device.type != "cpu":
                 base.extra["device"] = str(memory.device)
             made.append(base)
@@ -190,7 +189,7 @@ def find_views(nodes: Sequence[Array]) -> list[Array]:
 
 def _span(node: Array) -> tuple[int, int]:
     """The first and last byte (exclusive) of a live array."""
-    start, nbytes = node.place
+    start, nbytes = node.span
     return (start, start + nbytes) if node.flat else extent(node.data)[1:3]  # type: ignore[arg-type]
 
 

@@ -137,7 +137,7 @@ class LiveWorld(LiveObjects):
         :raises CaptureError: if something can neither be captured nor be left out; it lists every such path.
         """
         self._walker.raise_refusals()
-        return State(self._root, self._walker.own_arrays(), complete=not self._walker.nested)
+        return State(self._root, self._walker.own_arrays())
 
 
 @contextmanager
@@ -194,8 +194,8 @@ class Walker:
         self.classes: dict[str, type] = {}
         #: Whether functions ran that are not Perdure's own.
         self.foreign = False
-        #: Whether the world holds a state that was captured earlier.
-        self.nested = False
+        #: The arrays of states that were captured before, which objects hold.
+        self._nested: dict[int, Array] = {}
 
     def parts(self, parts: Mapping[str, Any]) -> Object:
         """The tree of a world's parts."""
@@ -234,8 +234,8 @@ class Walker:
                     node.rows = rows
 
     def own_arrays(self) -> list[Array]:
-        """The arrays that have bytes of their own."""
-        return [node for node in self._arrays if node.base is None]
+        """The arrays that have bytes of their own, also those of states that objects hold."""
+        return [*(node for node in self._arrays if node.base is None), *self._nested.values()]
 
     def node(self, value: Any, path: Path) -> Any:
         """The node of a value; its contents are filled in later."""
@@ -348,7 +348,7 @@ class Walker:
 
     def _nested_state(self, value: State, path: Path) -> Node:
         # A handler captured it earlier: it is taken as it is, and the handler gets the same back.
-        self.nested = True
+        self._nested.update((id(array), array) for array in value.arrays)
         node = Object(self._class_name(State), value.root.fields)
         self._remember(value, node)
         return node

@@ -26,7 +26,7 @@ OWN_CLASSES = {
     "perdure:PoolGeneration": "perdure.environments.replay._pools:PoolGeneration",
     "perdure:AECEpisodeReplay": "perdure.environments.replay._pettingzoo:AECEpisodeReplay",
     "perdure:ParallelEpisodeReplay": "perdure.environments.replay._pettingzoo:ParallelEpisodeReplay",
-    "perdure:MujocoSimulation": "perdure.environments.handlers._mujoco:Simulation",
+    "perdure:MujocoSimulation": "perdure.environments.handlers.mujoco:Simulation",
     "perdure:PersistEvent": "perdure.persistence._persistence:PersistEvent",
     "perdure:RestoreEvent": "perdure.persistence._persistence:RestoreEvent",
     "perdure:DemoReplayBuffer": "perdure.demo.training:ReplayBuffer",

@@ -186,29 +186,22 @@ def tensor_like(cls: type | str) -> None:
     _slot(cls).tensor = True
 
 
-#: Where what is known about the classes of a package is registered; imported when one of them is first met.
+_HANDLERS = "perdure.environments.handlers"
+#: For environments of any library: each derives from a class of one of the packages that have these.
+_ANY_ENVIRONMENT = (f"{_HANDLERS}.get_set_state", f"{_HANDLERS}.native_handles")
+#: The modules that register the rules for a package's classes; imported when one of these classes is first met.
 _RULES = {
     **dict.fromkeys(("torchrl", "tensordict"), ("perdure.integrations.torchrl",)),
-    **dict.fromkeys(
-        (
-            "ale_py",
-            "dm_control",
-            "dm_env",
-            "gym",
-            "highway_env",
-            "minigrid",
-            "mpe2",
-            "mujoco",
-            "pettingzoo",
-            "pybullet_envs",
-            "pybullet_utils",
-            "pygame",
-        ),
-        ("perdure.environments.handlers",),
-    ),
-    "gymnasium": ("perdure.environments.handlers", "perdure.environments.subprocess"),
-    "stable_baselines3": ("perdure.environments.subprocess",),
-    "tianshou": ("perdure.environments.subprocess",),
+    **dict.fromkeys(("stable_baselines3", "tianshou"), ("perdure.environments.subprocess",)),
+    **dict.fromkeys(("dm_env", "gym"), _ANY_ENVIRONMENT),
+    "gymnasium": (*_ANY_ENVIRONMENT, f"{_HANDLERS}.gymnasium", "perdure.environments.subprocess"),
+    "pettingzoo": (*_ANY_ENVIRONMENT, f"{_HANDLERS}.screens"),
+    **dict.fromkeys(("highway_env", "minigrid", "mpe2"), (f"{_HANDLERS}.screens",)),
+    **dict.fromkeys(("dm_control", "mujoco"), (f"{_HANDLERS}.mujoco",)),
+    **dict.fromkeys(("pybullet_envs", "pybullet_utils"), (f"{_HANDLERS}.native_handles",)),
+    "ale_py": (f"{_HANDLERS}.atari",),
+    "nle": (f"{_HANDLERS}.nethack",),
+    "pygame": (f"{_HANDLERS}.pygame",),
 }
 
 

@@ -1,8 +1,7 @@
-"""What may be deleted: checkpoints that are not to be kept, and packs that no checkpoint refers to.
+"""Delete the checkpoints that need not be kept, and the packs that no checkpoint needs any more.
 
-The order makes every moment safe. Manifests go first, each durably, then the packs that no manifest refers to
-any longer. A crash in between leaves packs that nobody needs, which the next writer removes; never a
-checkpoint without its data.
+The order makes every moment safe. Manifests go first, each durably, then the packs that no manifest refers to. A crash
+in between leaves packs that nothing needs, which the next writer deletes; never a checkpoint without its data.
 """
 
 from __future__ import annotations
@@ -28,11 +27,11 @@ PINNED = "pinned"
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints of a run are kept. What is kept for any of the reasons is kept.
+    """Which checkpoints of a run are kept. One reason is enough to keep a checkpoint.
 
-    :param last: so many of the newest ones.
-    :param best: so many of those that followed a new best score, the best ones.
-    :param every: the first one at or after each multiple of so many steps; None for none.
+    :param last: how many of the newest ones to keep.
+    :param best: how many to keep of those that followed a new best score; those with the best scores stay.
+    :param every: keep the first one at or after each multiple of this number of steps; None for none.
     """
 
     last: int = 3
@@ -50,7 +49,10 @@ class Retention:
             raise ValueError(f"keep: expected a number of steps, found every={self.every}")
 
     def __call__(self, good: Sequence[CheckpointInfo]) -> set[int]:
-        """The numbers of those to keep among the good ones, given from the oldest to the newest."""
+        """The numbers of the checkpoints to keep.
+
+        :param good: all checkpoints that are not damaged, from the oldest to the newest.
+        """
         kept = {info.number for info in good[-self.last :]}
         kept |= {info.number for info in good if PINNED in info.tags}
         # Each new best is better than those before it.
@@ -70,10 +72,9 @@ NEWER_GOOD = 2
 
 
 def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, str]) -> list[int]:
-    """Delete the checkpoints that are not to be kept, and what only they referred to.
+    """Delete the checkpoints that need not be kept, and the packs that only they needed.
 
-    :param damaged: checkpoints that are known to be damaged, although their manifest may be good; with what
-        is wrong.
+    :param damaged: what is wrong with checkpoints that are known to be damaged, although their manifest may be good.
     :return: the numbers of the deleted checkpoints.
     """
     good: list[CheckpointInfo] = []
@@ -95,10 +96,9 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
     kept = set(keep(good) if callable(keep) else keep)
     # The newest one is what the run resumes from, and what the next commit builds on.
     kept |= {info.number for info in good[-1:]}
-    # Which packs a damaged manifest refers to cannot be known, so as long as there is one, no pack can be
-    # deleted: kept for ever, one flipped bit would fill the disk. But it could be mended by hand, or tell
-    # what happened; and with no good checkpoint after it, it may be all there is. So it goes once newer ones
-    # have proven that the run goes on.
+    # Which packs a damaged manifest refers to is unknown, so no pack can be deleted while there is one: kept for ever,
+    # one flipped bit would fill the disk. But it could be repaired by hand, or show what happened; and with no good
+    # checkpoint after it, it may be all there is. So it goes once newer ones have proven that the run goes on.
     given_up = [number for number in problems if sum(info.number > number for info in good) >= NEWER_GOOD]
     given_up = [number for number in given_up if number not in kept]
     delete = sorted([info.number for info in good if info.number not in kept] + given_up)
@@ -116,7 +116,7 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
 
 
 def sweep(backend: Backend, catalog: Catalog) -> None:
-    """Delete the packs that no checkpoint refers to. Does nothing if there is a manifest it cannot read."""
+    """Delete the packs that no checkpoint needs. Does nothing if there is a manifest that cannot be read."""
     unused = set(pack_sizes(backend))
     for number in reversed(catalog.numbers()):
         if not unused:

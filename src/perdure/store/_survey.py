@@ -14,8 +14,8 @@ from perdure.errors import DamagedError, StoreError, UnsupportedFormatError
 from perdure.store._manifest import CheckpointInfo, Manifest, manifest_name
 from perdure.store._reading import Catalog, Depth
 
-#: "damaged" is proven to be; "unreadable" could not be read now, and may be whole; "newer format" was written by a
-#: newer Perdure.
+#: "damaged": proven to be. "unreadable": it could not be read now, and may be whole. "newer format": a newer Perdure
+#: wrote it.
 Verdict = Literal["ok", "damaged", "unreadable", "newer format"]
 
 

@@ -1,4 +1,4 @@
-"""The check of a whole run directory: every byte of every file that Perdure wrote into it."""
+"""Check a whole run: every byte of every file that Perdure wrote into it. It changes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Kind = Literal["damage", "newer format", "note"]
 
 
 class Problem(NamedTuple):
-    """Something that is not as it should be.
+    """Something that is wrong with a file.
 
     :param file: relative to the run's directory.
     :param problem: what is wrong with it.
@@ -39,7 +39,7 @@ class Problem(NamedTuple):
 
 
 def check(backend: Backend, catalog: Catalog, run_id: str) -> list[Problem]:
-    """Everything that is wrong with what `backend` holds; see :meth:`perdure.store.Store.verify`."""
+    """Everything that is wrong with the run in `backend`; see :meth:`perdure.store.Store.verify`."""
     problems = list(_check_run(backend, run_id))
     manifests: list[Manifest] = []
     for status in survey(catalog, "state"):
@@ -63,7 +63,7 @@ def check(backend: Backend, catalog: Catalog, run_id: str) -> list[Problem]:
 
 
 def _chunks_of(manifest: Manifest) -> set[Chunk]:
-    """All that a checkpoint needs of packs; of the pages too, which were read with the manifest."""
+    """All chunks that a checkpoint needs, those of the pages too, which were read with the manifest."""
     extents = {extent.chunk for layout in manifest.arrays for extent in layout.extents()}
     pages = {page.kept for layout in manifest.arrays for page in layout.pages if page.kept is not None}
     return {chunk for chunk in extents | pages if chunk.codec != ZERO}
@@ -82,7 +82,7 @@ def _check_run(backend: Backend, run_id: str) -> Iterable[Problem]:
         yield Problem(RUN_FILE, str(error), _RUN_MEANING)
 
 
-_RUN_MEANING = "every manifest has a copy of what it said; the next writer restores it from the newest one"
+_RUN_MEANING = "every manifest has a copy of its content; the next process that trains here restores it"
 
 
 def _check_pack(
@@ -95,7 +95,7 @@ def _check_pack(
 ) -> Iterable[Problem]:
     name = pack_name(pack)
     if not using:
-        meaning = "nothing is lost; the next writer deletes it if all manifests can be read"
+        meaning = "nothing is lost; the next process that trains here deletes it if all manifests can be read"
         yield Problem(
             name, f"no checkpoint that can be read refers to {backend.locate(name)}", meaning, "note"
         )
@@ -107,7 +107,7 @@ def _check_pack(
     except DamagedError as error:
         yield Problem(name, str(error), _cannot_be_used(numbers))
         return
-    # What no checkpoint needs is looked at too, and what a manifest needs whatever the header says.
+    # What no checkpoint needs is checked too; and what a manifest needs, even if the header does not list it.
     chunks = {chunk: needed.get(chunk, []) for chunk in described} | needed
     damaged = set()
     for chunk, problem in _check_chunks(backend, pack, chunks, numbers[-1]):
@@ -119,16 +119,16 @@ def _check_pack(
 
 
 def _check_frame(backend: Backend, chunk: Chunk, checksum: str) -> Iterable[Problem]:
-    """Whether what is stored of a compressed chunk whose content is right is what was written."""
+    """Find changed bytes in a compressed chunk that still decompresses to the right content."""
     name = pack_name(chunk.pack)
     stored = memoryview(bytearray(chunk.stored))
     backend.read_into(name, chunk.offset, stored)
     if digest(stored) != checksum:
         yield Problem(
             name,
-            f"{backend.locate(name)} is damaged: bytes {chunk.offset} to {chunk.offset + chunk.stored} are not those "
-            "that were written, but stand for the same",
-            "nothing is lost, yet the disk is not to be trusted: copy the run to another one",
+            f"{backend.locate(name)} is damaged: bytes {chunk.offset} to {chunk.offset + chunk.stored} are not what "
+            "was written, although they decompress to the right content",
+            "nothing is lost, but do not trust the disk: copy the run to another one",
             "note",
         )
 

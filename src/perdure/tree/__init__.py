@@ -27,10 +27,11 @@ from perdure.tree._arrays import (
 )
 from perdure.tree._codec import decode, document, encode, is_text
 from perdure.tree._nodes import (
-    NOWHERE,
     PLAIN_TYPES,
     Array,
+    Content,
     Custom,
+    LiveArray,
     MappingNode,
     Node,
     NumberRun,
@@ -57,12 +58,13 @@ from perdure.tree._nodes import (
 )
 
 __all__ = [
-    "NOWHERE",
     "PLAIN_TYPES",
     "TORCH_DTYPES",
     "Array",
     "Blob",
+    "Content",
     "Custom",
+    "LiveArray",
     "MappingNode",
     "Node",
     "NumberRun",

@@ -11,7 +11,7 @@ import multiprocessing
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -29,15 +29,8 @@ _ESTIMATED_EVERY = 256
 _WATCHED_STEPS, _WATCHED_EPISODES = 16, 2
 
 
-class StepOutcome(NamedTuple):
-    """What must be equal when a step is replayed.
-
-    :param ended: whether the episode ended and how, as a number.
-    """
-
-    observation: Any
-    reward: float = 0.0
-    ended: int = 0
+#: What must be equal when a step is replayed: the observation, the reward, and as a number whether the episode ended.
+StepOutcome: TypeAlias = tuple[Any, float, int]
 
 
 class ReplayTarget(Protocol):

@@ -110,7 +110,7 @@ class EpisodeReplay(ReplayWrapper, gymnasium.Wrapper):
         return result
 
     def _outcome(self, result: Any) -> StepOutcome:
-        return StepOutcome(result[0], result[1], bool(result[2]) + 2 * bool(result[3]))
+        return result[0], result[1], bool(result[2]) + 2 * bool(result[3])
 
     def _replay_name(self) -> str:
         spec = getattr(self.env.unwrapped, "spec", None)

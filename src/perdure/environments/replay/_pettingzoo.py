@@ -39,7 +39,7 @@ class AECEpisodeReplay(ReplayWrapper, BaseWrapper):
         return [agent, env.rewards, env.terminations, env.truncations, observation]
 
     def _outcome(self, result: Any) -> StepOutcome:
-        return StepOutcome(self._first_observation(result))
+        return self._first_observation(result), 0.0, 0
 
     def _replay_step(self, action: Any) -> StepOutcome:
         if action is not None:
@@ -75,7 +75,7 @@ class ParallelEpisodeReplay(ReplayWrapper, BaseParallelWrapper):
         return self._recorded_step(actions)
 
     def _outcome(self, result: Any) -> StepOutcome:
-        return StepOutcome(result[:4])
+        return result[:4], 0.0, 0
 
     def _check_actions(self, actions: Actions) -> None:
         possible = self.env.possible_agents

@@ -154,7 +154,7 @@ class PoolReplay(ReplayWrapper, VectorWrapper):
         return result
 
     def _outcome(self, result: Any) -> StepOutcome:
-        return StepOutcome(list(result[:4]))
+        return list(result[:4]), 0.0, 0
 
     def _replay_name(self) -> str:
         return type(self.env).__name__

@@ -129,10 +129,9 @@ def _new_memory(node: Array) -> LiveArray:
 
 
 def _check_memory(nbytes: int) -> None:
-    # A few bytes in a file can claim any number of zeros.
+    # A few bytes can claim to be any number of zeros.
     if nbytes > (there := memory()):
         raise RestoreError(
-            f"the checkpoint has arrays of {nbytes:,} bytes that the script has not built, and this machine has "
-            f"{there:,} bytes of memory for a process; nothing was changed. Use a machine with more, or leave the part "
-            "out (skip=)"
+            f"the checkpoint has arrays of {nbytes:,} bytes that the script has not built, and this process may use "
+            f"{there:,} bytes of memory; nothing was changed. Use a larger machine, or leave the part out (skip=)"
         )

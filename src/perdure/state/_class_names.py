@@ -33,7 +33,7 @@ OWN_CLASSES = {
 }
 _RECORDED = {place: name for name, place in OWN_CLASSES.items()}
 
-#: What users said of classes and modules that they moved: old recorded names, or old names of modules.
+#: Classes and modules that users moved, by their old names.
 _renamed: dict[str, type | ModuleType] = {}
 
 
@@ -71,7 +71,7 @@ def class_name(cls: type) -> str:
 
 
 def same_class(name: str, cls: type) -> bool:
-    """Whether a recorded class name means `cls`: its own name, or one that it had before.
+    """Whether a recorded class name means `cls`: its present name, or one that it had before.
 
     The script's own module has two names: `__main__` when it is run, another when it is imported.
     """
@@ -88,14 +88,14 @@ def same_class(name: str, cls: type) -> bool:
 
 
 def renamed(old: str, new: type | ModuleType) -> None:
-    """Say that a class, or a whole module, had another name when a run's checkpoints were written.
+    """Say that a class, or a whole module, had another name when the checkpoints of a run were written.
 
     Call it before the run is resumed. The next checkpoint records the new name.
 
     :param old: the class as it was, `"package.module:Class"`; or the module as it was, `"package.module"`, for all
         classes in it.
     :param new: the class, or the module, as it is now.
-    :raises TypeError: if `old` names a class and `new` is none, or `old` names a module and `new` is none.
+    :raises TypeError: if `old` names a class and `new` is not a class, or likewise for a module.
 
     Example::
 

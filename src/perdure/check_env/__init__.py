@@ -8,6 +8,7 @@ subprocess; *outputs*: what its steps and resets return; *untracked state*: stat
 checkpoint can hold.
 """
 
+from perdure._lazy import publish
 from perdure.check_env._check import assert_exact, check, check_spec
 from perdure.check_env._env_spec import EnvSpec, env_spec
 from perdure.check_env._report import CheckReport, Finding
@@ -23,3 +24,5 @@ __all__ = [
     "check_spec",
     "env_spec",
 ]
+
+publish(globals())

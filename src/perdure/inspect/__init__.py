@@ -6,6 +6,7 @@ Vocabulary: *status*: whether a run or a checkpoint can be used, and why not; *l
 with its type and size; *step*: one thing that a repair would do.
 """
 
+from perdure._lazy import publish
 from perdure.inspect._leaves import Leaf, leaves_of
 from perdure.inspect._policies import RepairPlan, Step, check_policies, plan_repair, repair
 from perdure.inspect._runs import RunStatus, find_runs, is_run, look, without_directory
@@ -24,3 +25,5 @@ __all__ = [
     "repair",
     "without_directory",
 ]
+
+publish(globals())

@@ -8,6 +8,7 @@ Vocabulary: *version*: one directory of files that were persisted together, publ
 `versions`); *best*: the version that `policy.pt` at the top of a run belongs to.
 """
 
+from perdure._lazy import publish
 from perdure.persistence import versions as versions
 from perdure.persistence._best_record import BestRecord as BestRecord
 from perdure.persistence._persistence import (
@@ -30,3 +31,5 @@ __all__ = [
     "World",
     "load_policy",
 ]
+
+publish(globals())

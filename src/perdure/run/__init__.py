@@ -11,7 +11,10 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 - `_signals`: SIGTERM, SIGHUP and Ctrl-C ask for a checkpoint; then the process exits.
 """
 
+from perdure._lazy import publish
 from perdure.errors import Preempted
 from perdure.run._run import Run
 
 __all__ = ["Preempted", "Run"]
+
+publish(globals())

@@ -15,7 +15,7 @@ _PARTS = ("policy", "algorithm", "agent", "model")
 
 
 class BestPolicy:
-    """What is published in a run's directory as its best policy.
+    """The best policy of a run, as published in its directory.
 
     :param directory: of the run.
     :param persistence: how policies are persisted, and what with them.
@@ -24,7 +24,7 @@ class BestPolicy:
     def __init__(self, directory: str, persistence: PolicyPersistence) -> None:
         self.directory = directory
         self.persistence = persistence
-        #: The score of the published policy, whichever process reached it; None if there is none.
+        #: The score of the published policy, also if another process reached it; None if there is none.
         self.score = None if (found := BestRecord.read(directory)) is None else found.score
 
     def beaten_by(self, score: float) -> bool:
@@ -32,7 +32,7 @@ class BestPolicy:
         return self.score is None or score > self.score
 
     def offer(self, score: float, step: int, world: Any, policy: torch.nn.Module | None = None) -> bool:
-        """Publish a policy unless a better one was published before; whether it was.
+        """Publish a policy unless a better one was published before; returns whether it did.
 
         :param policy: by default the world's `policy`, `algorithm`, `agent` or `model`.
         :raises NotPicklableError: if the whole policy is to be persisted and cannot be pickled.

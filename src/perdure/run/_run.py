@@ -165,7 +165,7 @@ class Run:
 
     def _find(self, live: LiveWorld, world: Any) -> Checkpoint | None:
         """The newest good checkpoint, which is compared with the script."""
-        now = _script_check.fingerprint(live.state())
+        now = _script_check.script_fingerprint(live.state())
         found = self._store.latest(deep=False)
         if found is None:
             self._record.blueprint = _script_check.pack(now)
@@ -353,8 +353,8 @@ class Run:
     def _warn_of_variables(self, names: Sequence[str]) -> None:
         if names:
             warnings.warn(
-                f"the loop hands {', '.join(names)} from one step to the next, which no checkpoint holds: a resumed "
-                f"run is not exact if they matter. Keep them in the world, as in `world.{names[0]} = ...`",
+                f"the loop carries state between iterations in {', '.join(names)}, which no checkpoint holds: if that "
+                f"matters, a resumed run is not exact. Keep it in the world, as in `world.{names[0]} = ...`",
                 NotCapturedWarning,
                 stacklevel=3,
             )
@@ -416,7 +416,7 @@ class Run:
 
     @property
     def _shown(self) -> str:
-        """The directory as a person would type it."""
+        """The directory, absolute or relative, whichever is shorter."""
         return min(self.directory, os.path.relpath(self.directory), key=len)
 
     def _parts(self, world: Any) -> dict[str, Any]:
@@ -435,7 +435,7 @@ class Run:
 
 
 def _say(what: str) -> None:
-    """One line for the person at the terminal, apart from what the script prints."""
+    """Print one line to standard error, apart from what the script prints."""
     print(f"perdure: {what}", file=sys.stderr, flush=True)
 
 

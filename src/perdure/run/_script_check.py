@@ -28,7 +28,7 @@ _LONGEST = 60
 _MOST_BYTES = 256 << 20
 
 
-def fingerprint(state: State) -> Fingerprint:
+def script_fingerprint(state: State) -> Fingerprint:
     """The plain values, and the types and shapes of the arrays, by path."""
     found: Fingerprint = {}
     for path, node in walk(_without_generators(state), below=_visible):
@@ -133,7 +133,7 @@ def check_script(
     then = recorded(checkpoint, part)
     if then is None:
         return
-    found = edits(then, now, fingerprint(checkpoint))
+    found = edits(then, now, script_fingerprint(checkpoint))
     if found.shapes and strict:
         report = compare()
         raise RestoreError(

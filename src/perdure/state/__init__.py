@@ -15,6 +15,7 @@ What is known of a library's classes is registered by dotted name, in a module t
 library is first met.
 """
 
+from perdure._lazy import publish
 from perdure.state import _builtin_rules, _torch_rules, buffers, rng
 from perdure.state._aliasing import LiveArray as LiveArray
 from perdure.state._aliasing import address as address
@@ -91,3 +92,5 @@ __all__ = [
     "tensor_like",
 ]
 del _builtin_rules, _torch_rules
+
+publish(globals())

@@ -1,4 +1,4 @@
-"""The names under which classes are recorded in checkpoints, and how to recognise a class that has moved.
+"""The names under which checkpoints record classes, and how to recognise a class that has moved.
 
 A user's class is recorded as `module:qualname`. Perdure's own classes have fixed names from the table below, so that
 moving or renaming one of them makes no run unreadable. Classes are only ever compared with these names: nothing is
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import ModuleType
+
+from perdure._lazy import definition_of
 
 #: Perdure's own classes that a checkpoint may hold: the recorded name, and where the class is defined today.
 #: The left side is part of the file format and never changes; the right side follows the code.
@@ -31,7 +33,7 @@ OWN_CLASSES = {
 }
 _RECORDED = {place: name for name, place in OWN_CLASSES.items()}
 
-#: What users said of classes and modules that they moved: old recorded names, or old names of modules.
+#: Classes and modules that users moved, by their old names.
 _renamed: dict[str, type | ModuleType] = {}
 
 
@@ -56,7 +58,8 @@ def class_name(cls: type) -> str:
 
     :raises LookupError: if it is a class of Perdure's that the table does not name.
     """
-    place = f"{module_of(cls)}:{cls.__qualname__}"
+    # Public classes of Perdure have the package as their `__module__`.
+    place = f"{definition_of(cls) or 'builtins'}:{cls.__qualname__}"
     if not place.startswith("perdure."):
         return place
     try:
@@ -68,7 +71,7 @@ def class_name(cls: type) -> str:
 
 
 def same_class(name: str, cls: type) -> bool:
-    """Whether a recorded class name means `cls`: its own name, or one that it had before.
+    """Whether a recorded class name means `cls`: its present name, or one that it had before.
 
     The script's own module has two names: `__main__` when it is run, another when it is imported.
     """
@@ -85,14 +88,14 @@ def same_class(name: str, cls: type) -> bool:
 
 
 def renamed(old: str, new: type | ModuleType) -> None:
-    """Say that a class, or a whole module, had another name when a run's checkpoints were written.
+    """Say that a class, or a whole module, had another name when the checkpoints of a run were written.
 
     Call it before the run is resumed. The next checkpoint records the new name.
 
     :param old: the class as it was, `"package.module:Class"`; or the module as it was, `"package.module"`, for all
         classes in it.
     :param new: the class, or the module, as it is now.
-    :raises TypeError: if `old` names a class and `new` is none, or `old` names a module and `new` is none.
+    :raises TypeError: if `old` names a class and `new` is not a class, or likewise for a module.
 
     Example::
 

@@ -12,6 +12,7 @@ Vocabulary:
 - *retention*: which checkpoints are kept, and which packs are deleted with those that are not.
 """
 
+from perdure._lazy import publish
 from perdure.store._checksummed_json import to_plain as to_plain
 from perdure.store._checksummed_json import unseal as unseal
 from perdure.store._files import TEMPORARY as TEMPORARY
@@ -64,3 +65,5 @@ __all__ = [
     "RunInfo",
     "Store",
 ]
+
+publish(globals())

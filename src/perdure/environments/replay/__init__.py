@@ -6,7 +6,7 @@ them to the same state again. What was observed shows whether they did.
 
 from typing import TYPE_CHECKING
 
-from perdure._lazy import attach
+from perdure._lazy import attach, publish
 
 if TYPE_CHECKING:
     from perdure.environments.replay._gymnasium import EpisodeReplay
@@ -25,3 +25,5 @@ __getattr__, __dir__ = attach(
         "PoolReplay": "_pools",
     },
 )
+
+publish(globals())

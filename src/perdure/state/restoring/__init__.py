@@ -10,8 +10,11 @@ Each step returns its result, and the next one takes it:
 - `_restore`: joins them; `prepare` is everything that changes nothing.
 """
 
+from perdure._lazy import publish
 from perdure.state.restoring._apply import FilledArray
 from perdure.state.restoring._constructible import unassignable
 from perdure.state.restoring._restore import Restoration, check, prepare, restore
 
 __all__ = ["FilledArray", "Restoration", "check", "prepare", "restore", "unassignable"]
+
+publish(globals())

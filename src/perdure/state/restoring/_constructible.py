@@ -14,7 +14,7 @@ import torch
 
 from perdure import tree
 from perdure.state import _values
-from perdure.state._class_names import class_name, remedy_if_renamed
+from perdure.state._class_names import class_name, module_of, remedy_if_renamed
 from perdure.state._containers import ITEMS
 from perdure.state._describe import describe, short
 from perdure.state._registry import Handler, cannot_make, known, slots
@@ -64,7 +64,10 @@ def unreadable(matches: Matches, node: Value) -> str | None:
     try:
         _values.read(node, matches.find)
     except _values.NotThere as error:
-        return f"the checkpoint has a member of {error}, an enum that the script does not use"
+        return (
+            f"the checkpoint has a member of {error}, an enum that the script does not use. "
+            f"{remedy_if_renamed(str(error))}"
+        )
     except ValueError as error:
         return f"the checkpoint has a value of kind {node.kind!r:.80} that cannot be read: {error}"
     return None
@@ -82,7 +85,7 @@ def why_not_constructible(matches: Matches, node: Node) -> str | None:
                     f"the checkpoint has a {short(node.type)} that was created while running, and the script has "
                     f"built none that shows which class that is. Let the script build one, or "
                     f"perdure.register({short(node.type)}, capture=..., restore=..., create=...). "
-                    f"{remedy_if_renamed(node.type)}"
+                    f"{_remedy(matches, node)}"
                 )
             if (reason := cannot_make(cls)) is not None:
                 return (
@@ -95,13 +98,21 @@ def why_not_constructible(matches: Matches, node: Node) -> str | None:
             cls = matches.find(node.type)
             entry = None if cls is None else known(cls).entry
             if not isinstance(entry, Handler) or entry.create is None:
-                return (
+                reason = (
                     f"the checkpoint has a {short(node.type)}, the script has none, and no handler can create one. "
                     "Let the script build it, or register a handler with create=..."
                 )
+                return reason if cls is not None else f"{reason}. {_remedy(matches, node)}"
         case SequenceNode() | tree.MappingNode():
             return _why_not_constructible_container(matches, node)
     return None
+
+
+def _remedy(matches: Matches, node: Object | Custom | SequenceNode | tree.MappingNode) -> str:
+    """What to do if the class of a node has another name now: that of what the script has there, perhaps."""
+    cls = type(matches.found(node))
+    is_own = not module_of(cls).startswith(("builtins", "collections", "numpy", "perdure", "torch"))
+    return remedy_if_renamed(node.type, cls.__qualname__) if is_own else remedy_if_renamed(node.type)
 
 
 def _why_not_constructible_container(matches: Matches, node: SequenceNode | tree.MappingNode) -> str | None:
@@ -112,7 +123,7 @@ def _why_not_constructible_container(matches: Matches, node: SequenceNode | tree
             return (
                 f"the checkpoint has a {short(node.type)} that was created while running, and the script has "
                 "built none that shows which class that is. Let the script build one, or "
-                f"perdure.state.rebuildable({short(node.type)}). {remedy_if_renamed(node.type)}"
+                f"perdure.state.rebuildable({short(node.type)}). {_remedy(matches, node)}"
             )
         if (reason := cannot_make(cls)) is not None:
             return f"the checkpoint has a {short(node.type)} and the script has none; {reason}"

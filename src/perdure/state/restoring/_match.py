@@ -472,8 +472,14 @@ def _container_fits(node: SequenceNode | tree.MappingNode, live: Any) -> bool:
 
 
 def _if_renamed(node: Any, live: Any) -> str:
-    """What to do if the class of a saved object is the live one's under another name; nothing where they are alike."""
-    if not isinstance(node, Object | Custom) or live is ABSENT or same_class(node.type, type(live)):
+    """What to do if the live object's class is that of the saved one under another name; "" if it cannot be."""
+    kinds = Object | Custom | SequenceNode | tree.MappingNode
+    if (
+        not isinstance(node, kinds)
+        or node.type in CONTAINERS
+        or live is ABSENT
+        or same_class(node.type, type(live))
+    ):
         return ""
     return f". {remedy_if_renamed(node.type, type(live).__qualname__)}"
 

@@ -135,7 +135,8 @@ class Matches:
 
         The class of a transition, say, lies beside that of its buffer, which is empty when the script has built it.
         """
-        classes = self.world.classes.values()
+        # Perdure's own modules are not near: no class of them is made only because it lies beside another.
+        classes = [cls for cls in self.world.classes.values() if not module_of(cls).startswith("perdure.")]
         environments = (module_of(cls) for cls in classes if is_environment(cls))
         packages = {module.rpartition(".")[0] for module in environments} - {""}
         return {"__main__", *map(module_of, classes)}, packages

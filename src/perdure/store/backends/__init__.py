@@ -3,6 +3,7 @@
 Write another by subclassing `Backend`, and test it with `perdure.store.testing.BackendConformance`.
 """
 
+from perdure._lazy import publish
 from perdure.store.backends._base import GET_LIMIT as GET_LIMIT
 from perdure.store.backends._base import Backend, Entry
 from perdure.store.backends._base import check_name as check_name
@@ -11,3 +12,5 @@ from perdure.store.backends._local import Holder as Holder
 from perdure.store.backends._local import LocalBackend
 
 __all__ = ["Backend", "Entry", "LocalBackend"]
+
+publish(globals())

@@ -70,7 +70,7 @@ def _place(root: Path, name: str) -> Path:
 
 
 def _link_outside(path: Path, outside: Path) -> None:
-    """What it leads to is what belongs there: whoever follows it would find nothing wrong."""
+    """The link leads to the original file, so following it would raise no suspicion."""
     target = outside / path.name
     shutil.move(path, target)
     path.symlink_to(target)
@@ -193,7 +193,7 @@ class _Touch:
 
 
 def _payloads(canary: str) -> dict[str, bytes]:
-    """Files that run code in whoever unpickles, evaluates or imports them."""
+    """Files that run code when they are unpickled, evaluated or imported."""
     hostile = _Touch(canary)
     packed = io.BytesIO()
     np.save(packed, np.array([hostile], dtype=object), allow_pickle=True)
@@ -407,7 +407,7 @@ def test_a_state_that_takes_for_ever(bomb: str, live: Any) -> None:
 
 
 def _arrays(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The arrays of a manifest's state that have bytes of their own and are no part of a run of numbers."""
+    """The arrays of a manifest's state that are stored by themselves, not within a run of numbers."""
     packed = {node[2][0] for node in body["state"]["nodes"] if node[0] == "p"}
     nodes = enumerate(body["state"]["nodes"])
     return [node[1] for n, node in nodes if node[0] == "a" and n not in packed and "blob" in node[1]]
@@ -524,7 +524,7 @@ def test_a_list_of_checksums_that_leads_elsewhere(root: Path, line: str) -> None
     ],
 )
 def test_a_forged_score(root: Path, record: str) -> None:
-    """A run goes on; what is no score is none."""
+    """The run goes on; an invalid score counts as no score."""
     (root / "best" / "best.json").write_bytes(record.encode("utf-8", "surrogatepass"))
     with perdure.Run(root) as run:
         assert run.best_score is None or run.best_score == float("inf")

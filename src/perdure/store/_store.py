@@ -300,6 +300,22 @@ class Store:
         :raises UnsupportedFormatError: if a newer Perdure wrote one that is newer than that: its progress must not be
             lost silently.
         """
+        found, damaged = self._newest_good(deep, before)
+        if found is None and damaged:
+            listed = "\n".join(f"  checkpoint {number}: {problem}" for number, problem in damaged.items())
+            raise DamagedError(f"none of the checkpoints in {self._backend.locate('')} is whole:\n{listed}")
+        for number, problem in damaged.items():
+            assert found is not None
+            warnings.warn(
+                f"checkpoint {number} is damaged, and checkpoint {found.info.number} (step "
+                f"{found.info.step}) is used instead. What is wrong with {manifest_name(number)}: {problem}",
+                DamagedCheckpointWarning,
+                stacklevel=2,
+            )
+        return found
+
+    def _newest_good(self, deep: bool, before: int | None) -> tuple[Checkpoint | None, dict[int, str]]:
+        """The newest checkpoint that can be used, and what is wrong with each newer one."""
         while True:
             damaged: dict[int, str] = {}
             found: Checkpoint | None = None
@@ -314,36 +330,22 @@ class Store:
                     vanished = True
                 except DamagedError as error:
                     damaged[number] = str(error)
-            # Retention of a writer elsewhere may have taken a checkpoint away while it was being read here.
+            # Another process's retention may have deleted a checkpoint while it was read here.
             left = set(self._catalog.numbers()) if damaged else set()
             vanished = vanished or not left.issuperset(damaged)
             damaged = {number: problem for number, problem in damaged.items() if number in left}
             if found is not None or not vanished:
-                break
-        if found is None and damaged:
-            listed = "\n".join(f"  checkpoint {number}: {problem}" for number, problem in damaged.items())
-            raise DamagedError(f"none of the checkpoints in {self._backend.locate('')} is whole:\n{listed}")
-        for number, problem in damaged.items():
-            assert found is not None
-            warnings.warn(
-                f"checkpoint {number} is damaged, and checkpoint {found.info.number} (step "
-                f"{found.info.step}) is used instead. What is wrong with {manifest_name(number)}: {problem}",
-                DamagedCheckpointWarning,
-                stacklevel=2,
-            )
-        return found
+                return found, damaged
 
     def verify(self) -> list[_verify.Problem]:
         """Everything that is wrong with the files of the run. Reads every byte of them."""
         return _verify.check(self._backend, self._catalog, self._run.id)
 
     def retain(self, keep: _retention.Keep) -> list[int]:
-        """Delete the checkpoints that are not to be kept, and the data that only they needed.
+        """Delete the checkpoints that need not be kept, and the data that only they needed.
 
-        The newest good one is always kept. Damaged ones are not counted as good; one is deleted, with a
-        :class:`DamagedCheckpointWarning`, when two good ones are newer: until then, no pack can be deleted,
-            because
-        which ones it needs is not known.
+        The newest good one is always kept. A damaged one is deleted, with a :class:`DamagedCheckpointWarning`, once two
+        good ones are newer. Until then no pack is deleted, because the packs it needs are unknown.
 
         :param keep: the numbers to keep; or a function that is given the good checkpoints, from the oldest to
             the newest, and returns these numbers.

@@ -21,7 +21,7 @@ from typing import Any
 
 from environments import venvs
 from environments.cases import CASES, Case
-from perdure.check_env import CheckReport, _env_spec, check_subject
+from perdure.check_env import CheckReport, check_spec, env_spec
 from perdure.errors import PerdureError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -92,8 +92,8 @@ def as_expected(name: str, result: dict[str, Any]) -> bool:
 def check_case(name: str) -> None:
     """Check one case in this Python, and keep the result."""
     case = CASES[name]
-    report = check_subject(
-        _env_spec(case.env, **case.options),
+    report = check_spec(
+        env_spec(case.env, **case.options),
         steps=case.steps,
         cut=case.cut,
         ignore=case.ignore,

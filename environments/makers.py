@@ -98,13 +98,13 @@ def atari_vector(game: str) -> Any:
     return AtariVectorEnv(game, num_envs=3)
 
 
-def atari_vector_replayed(game: str, barrier: int | None = None) -> Any:
+def atari_vector_replayed(game: str, max_replay_steps: int | None = None) -> Any:
     """ALE's own vector, played again."""
     from ale_py.vector_env import AtariVectorEnv
 
     from perdure.environments import PoolReplay
 
-    return PoolReplay(lambda seed: AtariVectorEnv(game, num_envs=3), 1, barrier=barrier)
+    return PoolReplay(lambda seed: AtariVectorEnv(game, num_envs=3), 1, max_replay_steps=max_replay_steps)
 
 
 def minigrid(env_id: str) -> Any:

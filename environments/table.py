@@ -26,7 +26,7 @@ after.
 
 - *walk*: the state lies in Python and is found unasked. *handler*: a handler of Perdure takes what lies in native
   code. *replay*: the episode's actions are played again (`perdure.environments.EpisodeReplay` and its like).
-  *barrier*: as replay, of a pool that is replaced by a new one now and then.
+  *bounded replay*: as replay, of a pool that is replaced by a new one after a number of steps.
 - *bytes*: what a second checkpoint writes, committed through the store (manifest and all).
 - *ms*: to capture (the median of up to five times, in a process that has captured before), and to restore for the
   first time in a process; on two cores, with two checks running at a time beside other work: where an environment is in
@@ -49,7 +49,7 @@ The exit code is 0 if it is exact, 1 if not (with what differs first, and why), 
 ```python
 from mine.env import make  # at the top level of a module: fresh processes have to find it
 
-from perdure.environments import assert_exact
+from perdure.check_env import assert_exact
 
 
 def test_my_environment_goes_on():

@@ -15,6 +15,7 @@ from rich.console import Console
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("tianshou")
 
+import perdure
 from benchmarks import (
     capture,
     figures,
@@ -22,6 +23,7 @@ from benchmarks import (
     imports,
     peers,
     report,
+    resuming,
     run,
     storage,
     timing,
@@ -179,6 +181,17 @@ def test_capture():
     text = shown(capture.run(rounds=1, capacity=200))
     for what in ("perdure capture", "tree.encode", "copy.deepcopy", "pickle.dumps"):
         assert what in text
+
+
+def test_resuming():
+    result = resuming.run(rounds=1, repeats=1, environments=2, before=Path(perdure.__file__).parents[1])
+    text = shown(result)
+    for kind in resuming.KINDS:
+        assert f"{kind}, this checkout" in text
+        assert f"{kind}, the other checkout" in text
+    for each in result.data["AsyncVectorEnv, this checkout"]:
+        assert each["capture"] > 0
+        assert each["resume"] > 0
 
 
 def test_imports(monkeypatch):

@@ -264,9 +264,9 @@ def test_pickles_sealed_and_inside_the_state(root: Path, tmp_path: Path) -> None
 def world_with_run(world: Any) -> dict[str, Any]:
     from perdure.run._run import RunRecord
 
-    progress = RunRecord()
-    progress.blueprint = np.zeros(0, np.uint8)
-    return {**world.parts(), "run": progress}
+    record = RunRecord()
+    record.blueprint = np.zeros(0, np.uint8)
+    return {**world.parts(), "run": record}
 
 
 def test_nothing_is_imported(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -530,7 +530,7 @@ def test_a_forged_blueprint(root: Path, content: bytes) -> None:
     with perdure.Run(root) as run:
         world = make_world()
         run.resume(world)
-        run.progress.blueprint = np.frombuffer(content, np.uint8)
+        run._record.blueprint = np.frombuffer(content, np.uint8)
         train(world, 2)
         run.checkpoint(world, 3)
     world = make_world()

@@ -16,10 +16,12 @@ import pytest
 import torch
 
 import perdure
+from perdure import tree
 from perdure.errors import CheckpointFailedWarning, StoreError
 from perdure.snapshot import _stager
 from perdure.state import capture, diff
 from perdure.store import LocalBackend, Store
+from perdure.tree import Staged, State
 
 
 @pytest.fixture
@@ -135,6 +137,72 @@ def test_what_is_trained_during_the_write_is_not_in_the_checkpoint(
             assert found.info.step == step
             assert diff(found.state, twin, ignore=("run*",)) == []
             assert any(not torch.equal(world.agent.state_dict()[name], before[name]) for name in before)
+
+
+def test_staging_leaves_the_state_as_it_is(small: None) -> None:
+    world = make_world()
+    state = capture(world)
+    before = [(node, node.data) for node in state.arrays]
+    staging = _stager.Stager().stage(state)
+    assert staging.state is state
+    assert all(node.data is data for node, data in before)
+    assert len(staging.contents) == len(state.arrays)
+    assert all(isinstance(content, Staged) for content in staging.contents)
+    staging.release()
+    assert not staging.contents
+
+
+class Keeper:
+    """Holds a state that was captured before, which shows the memory of the world as it is now."""
+
+    def __init__(self) -> None:
+        self.before: Any = None
+
+
+def test_a_state_inside_the_world_is_staged_too(tmp_path: Path, small: None, gate: Gate) -> None:
+    """Its arrays may be the live ones, which go on changing while the writer has not written a byte yet."""
+    live = np.arange(1_000.0)
+    world = perdure.World(keeper=Keeper(), live=live, few=np.arange(10))
+    world.keeper.before = capture({"live": live, "few": world.few})
+    with perdure.Run(tmp_path / "run") as run:
+        for step in range(1, 4):
+            gate.open.clear()
+            gate.reached.clear()
+            run.checkpoint(world, step, wait=False)
+            twin = transported(capture(world))
+            assert gate.reached.wait(60)
+            live += 1
+            world.few += 1
+            gate.open.set()
+            run.flush()
+            assert diff(newest(tmp_path / "run").state, twin, ignore=("run*",)) == []
+
+
+def transported(state: State) -> State:
+    """The state as another process would have it."""
+    document, blobs = tree.encode(state)
+    content = [memoryview(bytes(blob.buffer())) for blob in blobs]
+    return tree.decode(document, [Staged(len(each), [(0, each)] if len(each) else []) for each in content])
+
+
+def test_a_state_whose_arrays_were_copied_since_is_staged_from_where_they_are_now(tmp_path: Path) -> None:
+    keeper, live = Keeper(), np.arange(10)
+    keeper.before = capture({"live": live})
+    (node,) = (each for each in keeper.before.arrays if each.name == "live")
+    node.data = live.copy()
+    live[:] = 0
+    with perdure.Run(tmp_path / "run") as run:
+        run.checkpoint(perdure.World(keeper=keeper), 1)
+    again = Keeper()
+    with perdure.Run(tmp_path / "run") as run:
+        run.resume(perdure.World(keeper=again))
+        kept = again.before.root.fields["live"].data
+        content = bytearray(kept.nbytes)
+        kept.read_into(memoryview(content))
+        assert np.frombuffer(content, np.int64).tolist() == list(range(10))
+        # What was read is stored again as it is.
+        run.checkpoint(perdure.World(keeper=again), 2)
+    assert same(tmp_path / "run", perdure.World(keeper=again), 2)
 
 
 def test_rows_cost_what_they_are(tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch) -> None:

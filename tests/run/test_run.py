@@ -93,7 +93,7 @@ def test_checkpoints_are_due_by_steps_by_seconds_and_at_the_end(tmp_path, monkey
     walk(tmp_path / "steps", 7, every=3)
     walk(tmp_path / "end", 7)
     clock = itertools.count(step=4.0)
-    monkeypatch.setattr("perdure.run._run.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("perdure.run._cadence.time.monotonic", lambda: next(clock))
     walk(tmp_path / "seconds", 7, seconds=6)
 
     def steps(name):

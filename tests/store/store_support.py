@@ -6,7 +6,6 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,52 +15,17 @@ import numpy as np
 from perdure.store import Store
 from perdure.tree import Array, Object, State
 
-DTYPES = {"float32": "F32", "float64": "F64", "uint8": "U8", "bool": "BOOL", "int64": "I64", "int32": "I32"}
-
-
-@dataclass
-class ArrayBlob:
-    """The store's view of an array, without the tree."""
-
-    name: str
-    array: np.ndarray[Any, Any]
-    dtype: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.dtype = DTYPES.get(self.array.dtype.name, self.array.dtype.name)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.array.shape
-
-    @property
-    def nbytes(self) -> int:
-        return self.array.nbytes
-
-    @property
-    def staged(self) -> None:
-        return None
-
-    def buffer(self) -> memoryview:
-        return (
-            memoryview(np.ascontiguousarray(self.array).reshape(-1).view(np.uint8))
-            if self.nbytes
-            else memoryview(b"")
-        )
-
-
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def state_of(arrays: Arrays) -> State:
     """A state that consists of arrays."""
-    nodes = {
-        name: Array(
-            "numpy", array.dtype.str, array.shape, tuple(range(array.ndim)), array, name=f"world.{name}"
-        )
-        for name, array in arrays.items()
-    }
+    nodes = {name: array_node(f"world.{name}", array) for name, array in arrays.items()}
     return State(Object("World", dict(nodes)), list(nodes.values()))
+
+
+def array_node(name: str, array: np.ndarray[Any, Any]) -> Array:
+    return Array("numpy", array.dtype.str, array.shape, tuple(range(array.ndim)), array, name=name)
 
 
 def arrays_of(state: State) -> Arrays:
@@ -76,7 +40,7 @@ def arrays_of(state: State) -> Arrays:
 
 def commit(store: Store, arrays: Arrays, step: int = 0, **more: Any) -> int:
     """Commit `arrays`; the number of the checkpoint."""
-    return store.commit(state_of(arrays), step=step, **more).number
+    return store.commit(state_of(arrays), step=step, **more).info.number
 
 
 def same(found: Arrays, expected: Arrays) -> bool:

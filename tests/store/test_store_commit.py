@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import safetensors
 import torch
-from store_support import ArrayBlob, Arrays, arrays_of, commit, files_of, same, state_of
+from store_support import Arrays, array_node, arrays_of, commit, files_of, same, state_of
 
 from perdure.errors import DamagedCheckpointWarning, StoreError
 from perdure.store import CheckpointInfo, Store, _commit_plan, _packs, pack_sizes, unseal
 from perdure.store._checksummed_json import seal
 from perdure.store.testing import MemoryBackend
+from perdure.tree import Object, Staged, State
 
 MIB = _packs.CHUNK
 
@@ -49,7 +50,7 @@ def test_round_trip(root: Path) -> None:
         assert store.latest() is None
         info = store.commit(
             state_of(arrays), step=1000, counters={"epoch": 3}, metrics={"reward": 1.5}, tags=["best"]
-        )
+        ).info
     assert (info.number, info.step, info.tags) == (1, 1000, ("best",))
     reader = Store.open(root)
     assert reader.run.metadata == {"seed": 1}
@@ -150,23 +151,25 @@ def test_common_tools_read_the_files(root: Path) -> None:
 
 
 def test_names_and_dtypes_of_any_kind(root: Path) -> None:
-    blobs = [
-        ArrayBlob("same", np.arange(5, dtype=np.float64)),
-        ArrayBlob("same", np.arange(6, dtype=np.float64)),
-        ArrayBlob("same#2", np.arange(7, dtype=np.uint8)),
-        ArrayBlob("__metadata__", np.arange(8, dtype=np.int32)),
-        ArrayBlob("half \ud800 a character", np.arange(3, dtype=np.complex128)),
-        ArrayBlob("", np.array([b"abc"])),
-        ArrayBlob('with \0 and \n and ü and "', np.array([True, False, True])),
+    arrays = [
+        ("same", np.arange(5, dtype=np.float64)),
+        ("same", np.arange(6, dtype=np.float64)),
+        ("same#2", np.arange(7, dtype=np.uint8)),
+        ("__metadata__", np.arange(8, dtype=np.int32)),
+        ("half \ud800 a character", np.arange(3, dtype=np.complex128)),
+        ("", np.array([b"abc"])),
+        ('with \0 and \n and ü and "', np.array([True, False, True])),
     ]
     with Store.open(root, write=True) as store:
-        store._commit(dict, blobs, step=0)
+        nodes = [array_node(name, array) for name, array in arrays]
+        root_node = Object("World", {str(number): node for number, node in enumerate(nodes)})
+        store.commit(State(root_node, nodes), step=0)
         manifest = store._catalog.load(1)
         store._catalog.verify(manifest)
-        for blob, source in zip(blobs, store._catalog.sources(manifest), strict=True):
+        for (_, array), source in zip(arrays, store._catalog.sources(manifest), strict=True):
             buffer = bytearray(source.nbytes)
             source.read_into(memoryview(buffer))
-            assert buffer == blob.array.tobytes()
+            assert buffer == array.tobytes()
     with safetensors.safe_open(root / "packs" / "00000001.safetensors", "np") as pack:
         assert len(pack.keys()) == 7
         assert pack.get_tensor("__metadata__#2").tolist() == list(range(8))
@@ -174,13 +177,13 @@ def test_names_and_dtypes_of_any_kind(root: Path) -> None:
 
 
 def test_an_array_that_lies_about_its_size(root: Path) -> None:
-    blob = ArrayBlob("liar", np.zeros(3))
-    blob.buffer = lambda: memoryview(b"short")  # type: ignore[method-assign]
+    state = state_of({"liar": np.zeros(3)})
+    short = Staged(24, [(0, memoryview(b"short"))])
     with (
         Store.open(root, write=True) as store,
         pytest.raises(ValueError, match="says it has 24 bytes, but gives 5"),
     ):
-        store._commit(dict, [blob], step=0)
+        store.commit(state, step=0, contents=[short])
 
 
 def test_a_buffer_of_the_wrong_size(root: Path) -> None:

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from store_support import Child, as_nobody, in_child, open_to_all
+from store_support import Child, as_nobody, commit, in_child, open_to_all
 
 from perdure.errors import DamagedError, LockedError, StoreError
 from perdure.store import LocalBackend, Store
@@ -232,7 +232,7 @@ def test_no_permission_to_read(public: Path) -> None:
 def test_a_reader_needs_no_permission_to_write(public: Path) -> None:
     root = public / "run"
     with Store.open(root, write=True) as store:
-        store._commit(dict, [], step=1)
+        commit(store, {}, step=1)
     assert as_nobody(lambda: str([info.step for info in Store.open(root).checkpoints()])) == "[1]"
 
 
@@ -353,7 +353,7 @@ def test_a_forked_child_must_not_write(tmp_path: Path) -> None:
 
         def child() -> str:
             try:
-                store._commit(dict, [], step=1)
+                commit(store, {}, step=1)
             except StoreError as error:
                 store.close()
                 return str(error)

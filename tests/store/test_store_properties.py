@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from store_support import Arrays, arrays_of, same, state_of
 
+from perdure.errors import DamagedError
 from perdure.snapshot import _stager
 from perdure.store import Store, _commit_plan, _layout, _packs, pack_sizes
+from perdure.tree import State
 
 NAMES = st.sampled_from(["a", "b", "c", "net.weight"])
 DTYPES = st.sampled_from(["u1", "f4", "f8", "?", "i8", "c16", "S3"])
@@ -69,10 +71,15 @@ class Machine(RuleBasedStateMachine):
     @rule(staged=st.booleans())
     def commit(self, staged: bool) -> None:
         state = state_of(self.arrays)
-        aside = self.stager.stage(state) if staged else None
-        number = self.store.commit(state, step=self.highest).number
-        if aside is not None:
-            self.stager.committed(aside)
+        if not staged:
+            # The stager is not told of it, so what it refers to may be deleted.
+            number = self.store.commit(state, step=self.highest).info.number
+        else:
+            try:
+                number = self.commit_staged(state)
+            except DamagedError:
+                self.stager.forget()
+                number = self.commit_staged(state)
         assert number > self.highest
         self.highest = number
         self.model[number] = {name: array.copy() for name, array in self.arrays.items()}
@@ -82,6 +89,13 @@ class Machine(RuleBasedStateMachine):
         needed = sum(used for array in manifest.arrays for _, used in array.usage())
         headers = 400 * sum(len(list(array.extents())) + 2 for array in manifest.arrays)
         assert sum(sizes[pack] for pack in manifest.packs) <= 2 * needed + _commit_plan.SLACK + headers
+
+    def commit_staged(self, state: State) -> int:
+        staging = self.stager.stage(state)
+        made = self.store.commit(state, step=self.highest, contents=staging.contents)
+        staging.release()
+        self.stager.committed(staging, made.arrays)
+        return made.info.number
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())

@@ -180,7 +180,7 @@ def test_the_directory_of_another_script_is_a_clear_error(copy):
     assert found.returncode == 1
     assert "RestoreError" in found.stderr
     assert "the script is not the one that began the run" in found.stderr
-    assert "the script has it, the checkpoint knows nothing of it" in found.stderr
+    assert "the script has it, the checkpoint does not" in found.stderr
 
 
 def test_a_second_process_is_told_who_holds_the_run(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from perdure.check_env import UNCHECKED, CheckReport, check_subject, subject
+from perdure.check_env import CheckReport, check_spec, env_spec
 from perdure.cli.leaving import leaving_properly
 from perdure.cli.output import clean, console, print_json, text
 from perdure.errors import EnvSpecError
@@ -31,7 +31,7 @@ def check_environment(
     """Check it and print what was found; returns the exit code."""
     # As `python -m` does: the user's modules are in the current directory.
     sys.path.insert(0, os.getcwd())
-    what = subject(
+    spec = env_spec(
         env,
         kwargs=_arguments(kwargs, "--kwargs"),
         wrappers=[_wrapper(each) for each in wrappers],
@@ -40,21 +40,21 @@ def check_environment(
         vector=vector,
     )
     with leaving_properly(), console(stderr=True).status("") as status:
-        report = check_subject(
-            what,
+        report = check_spec(
+            spec,
             ignore=ignore,
-            tell=lambda doing: status.update(text(f"{what.name}: {doing}")),
+            tell=lambda doing: status.update(text(f"{spec.name}: {doing}")),
             **options,
         )
     if as_json:
         print_json(report.document())
     else:
         _print(console(), report)
-    return 0 if report.exact else 2 if report.verdict == UNCHECKED else 1
+    return 0 if report.exact else 2 if report.verdict == "unchecked" else 1
 
 
 def _print(out: Console, report: CheckReport) -> None:
-    style = "bold green" if report.exact else "bold yellow" if report.verdict == UNCHECKED else "bold red"
+    style = "bold green" if report.exact else "bold yellow" if report.verdict == "unchecked" else "bold red"
     first, *rest = report.text().splitlines()
     name, _, verdict = first.rpartition(f"{report.name}: ")
     out.print(text(f"{name}{report.name}: ") + Text(clean(verdict), style), overflow="fold")

@@ -3,6 +3,7 @@
 It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdure.store`).
 
 - `_run`: `Run`, what users work with.
+- `_cadence`: when the next checkpoint is due.
 - `_checkpointer`: commits one checkpoint at a time, in a background thread.
 - `_best_policy`: publishes the best policy and remembers its score.
 - `_script_check`: notices that the script was edited since the run began.

@@ -15,12 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
-import xxhash
-
-from perdure import tree
-from perdure.errors import PerdureError
-from perdure.state import Walker
-from perdure.tree import Omitted, State
+from perdure.state import Walker, fingerprint
 
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -55,7 +50,7 @@ class Watch:
             elif id(value) not in self._held and (seen := self._print(value)) is not None:
                 self._prints[name] = seen
 
-    def lost(self, frame: FrameType) -> list[str]:
+    def uncaptured(self, frame: FrameType) -> list[str]:
         """The variables that hand something on: bound anew since the first step, or to an object that changed."""
         found = _loop_of(frame)
         if found is None:
@@ -68,15 +63,7 @@ class Watch:
 
     def _print(self, value: Any) -> int | None:
         """A fingerprint of an object's state without what the world holds of it; None if there is none."""
-        walker = Walker()
-        walker.memo.update(dict.fromkeys(self._held, Omitted("in the world")))
-        try:
-            root = walker.parts({"value": value})
-            walker.finish()
-        except (PerdureError, RecursionError):
-            return None
-        document, blobs = tree.encode(State(root))
-        return hash((repr(document), *(xxhash.xxh3_64_intdigest(blob.buffer()) for blob in blobs)))
+        return fingerprint(value, without=self._held)
 
 
 def _loop_of(frame: FrameType) -> tuple[ast.For, FrameType] | None:

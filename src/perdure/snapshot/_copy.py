@@ -1,4 +1,4 @@
-"""Copying memory with more than one core, while the caller waits for it. Knows arrays of bytes and nothing else."""
+"""Copies memory with several cores while the caller waits. Knows only arrays of bytes."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 
-from perdure.snapshot._arena import Octets
+from perdure.snapshot._arena import Bytes
 
-#: Where bytes are to go, and where they are.
-Move = tuple[Octets, Octets]
+#: A target and its source, of the same size.
+Move = tuple[Bytes, Bytes]
 
-#: What a core copies at a time. NumPy lets other threads run meanwhile.
+#: How much a core copies at a time; meanwhile NumPy lets other threads run.
 PIECE = 1 << 20
-#: With less than this the caller is done before another thread has begun.
+#: With fewer bytes than this the caller is done before another thread has started.
 WORTHWHILE = 8 << 20
 _MOST_THREADS = 4
 
 
 class Copier:
-    """Copies stretches of memory piece by piece; whoever is free takes the next one."""
+    """Copies memory piece by piece; each thread takes the next piece as soon as it is free."""
 
     def __init__(self) -> None:
         self._threads: ThreadPoolExecutor | None = None
 
     @contextmanager
     def copying(self, moves: Sequence[Move]) -> Iterator[None]:
-        """Copy while something else is done; when that is, and this context left, all of it is there.
+        """Copy while the body of this context runs; after it, everything is copied.
 
-        Other threads take part if there is much of it. They are at rest afterwards, whatever happens.
+        If there is much to copy, other threads help. Afterwards they are idle, also if the body raises.
 
-        :param moves: none of which overlaps another.
+        :param moves: no two of them overlap.
         """
         pieces = collections.deque(
             (target[start : start + PIECE], source[start : start + PIECE])
@@ -44,13 +44,13 @@ class Copier:
             while pieces:
                 try:
                     target, source = pieces.popleft()
-                except IndexError:  # another one was faster
+                except IndexError:  # another thread was faster
                     return
                 target[:] = source
 
         helpers: list[Future[None]] = []
         if sum([target.nbytes for target, _ in moves]) >= WORTHWHILE:
-            # When the interpreter ends, no thread begins any more.
+            # While the interpreter shuts down, no thread can be started.
             with suppress(RuntimeError):
                 for _ in range(min(_cores(), _MOST_THREADS) - 1):
                     helpers.append(self._pool().submit(work))

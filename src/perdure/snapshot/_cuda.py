@@ -1,4 +1,4 @@
-"""Copying tensors from an accelerator into main memory while the training goes on. Knows streams, and nothing of
+"""Copies tensors from an accelerator into main memory while the training goes on. Knows streams, and nothing of
 checkpoints."""
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
-#: A tensor, the order of its axes in memory, and where its bytes are to go.
+#: A tensor, its physical layout (the axes from the slowest to the fastest), and the memory for its bytes.
 Copy = tuple[torch.Tensor, tuple[int, ...], "np.ndarray[Any, Any]"]
 
 
 def begin(copies: Sequence[Copy]) -> Callable[[], None]:
-    """Begin to copy tensors as they are at this point of the program.
+    """Start copying tensors as they are at this point of the program.
 
-    The copies have a stream of their own. They wait for what the program has asked of the device so far, and what
-    it asks next waits for them; the calling thread waits for nothing.
+    The copies run on a separate stream. They wait for everything that the program has asked of the device so far, and
+    what it asks next waits for them; the calling thread does not wait.
 
-    :param copies: into memory that is pinned, or the calling thread waits after all.
-    :returns: waits until all bytes are there. To be called, by any thread, before they are looked at.
+    :param copies: into pinned memory; with other memory the calling thread does wait.
+    :returns: waits until all bytes are there. Any thread may call it, and must before the bytes are used.
     """
     waits: list[Callable[[], None]] = []
     for device in dict.fromkeys(tensor.device for tensor, _, _ in copies):
@@ -34,7 +34,7 @@ def begin(copies: Sequence[Copy]) -> Callable[[], None]:
                     torch.from_numpy(target).view(source.dtype).view(source.shape).copy_(
                         source, non_blocking=True
                     )
-                    # Its memory must not be given to another tensor before it is read.
+                    # Its memory must not be given to another tensor before it is copied.
                     tensor.record_stream(stream)
             done.record(stream)
         current.wait_stream(stream)
@@ -48,6 +48,6 @@ def begin(copies: Sequence[Copy]) -> Callable[[], None]:
 
 
 def pinned(nbytes: int) -> np.ndarray[Any, Any]:
-    """Main memory that an accelerator can write into by itself."""
+    """Main memory that an accelerator can write to directly."""
     memory: np.ndarray[Any, Any] = torch.empty(nbytes, dtype=torch.uint8, pin_memory=True).numpy()
     return memory

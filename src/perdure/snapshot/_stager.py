@@ -1,9 +1,8 @@
-"""Setting aside what changed: from a state whose arrays are live to one that a background thread can write.
+"""Copies what changed of a state, so that a background thread can write it while the training goes on.
 
-The training goes on as soon as this is done, so it is all that a checkpoint costs the training. Of a replay
-buffer only the rows written since the last checkpoint are copied, of other large arrays only the chunks that
-changed, found by their checksums; small arrays are copied whole, into memory that is used again each time.
-It knows live arrays and what is stored of them, and no files.
+This is all that a checkpoint costs the training. Of a replay buffer only the rows written since the last checkpoint are
+copied. Of other large arrays only the chunks that changed are copied, which their checksums tell. Small arrays are
+copied whole. Knows live arrays and what is stored of them, and no files.
 """
 
 from __future__ import annotations
@@ -13,55 +12,43 @@ import itertools
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import xxhash
 
 from perdure.errors import ChangedRowsWarning
 from perdure.snapshot import _cuda
-from perdure.snapshot._arena import ALIGNED, Arena, Octets
+from perdure.snapshot._arena import ALIGNED, Arena, Bytes
+from perdure.snapshot._changes import Stretch, complement, differing, mostly_differ, widened
 from perdure.snapshot._copy import Copier, Move
-from perdure.snapshot._dirty_rows import Watched, buffer_of, locate, octets, place, watch
-from perdure.state import Cursor, LiveArray, buffers
-from perdure.tree import NOWHERE, Array, Source, Staged, State
+from perdure.snapshot._dirty_rows import BufferTracker, as_uint8, buffer_of, track
+from perdure.state import Cursor, buffers
+from perdure.store import StoredArray
+from perdure.tree import Array, Content, LiveArray, Object, Source, Staged, State
 
-#: An array that is not larger is copied whole; to find out what changed of it would take as long.
+#: An array that is not larger is copied whole: to find out what changed of it would take as long.
 SMALL = 1 << 20
-#: A larger one is never copied before it is known that it changed.
+#: A larger array is never copied before it is known that it changed.
 LARGE = 64 << 20
-#: Stretches that follow each other are stored as one chunk until they have this size.
+#: Changed stretches are joined with small chunks before them until they have this size.
 LEAST_CHUNK = 64 << 10
-#: More than this is not set aside: it is written while the training waits.
+#: No more than this is copied; the rest is written while the training waits.
 MOST_STAGED = 1 << 30
 
-#: Whether to compare all rows of all buffers, whatever their cursors say.
+#: The environment variable that says to compare all rows of all buffers, whatever their cursors say.
 CHECK_ROWS = "PERDURE_CHECK_ROWS"
-
-
-class Stored(Source, Protocol):
-    """What is stored of an array, as the store keeps it (:class:`perdure.store.reading.StoredArray`)."""
-
-    @property
-    def layout(self) -> Any:
-        """The chunks that it consists of (:class:`perdure.store.layout.Layout`)."""
-        ...
-
-    def holds(self, start: int, content: memoryview) -> bool:
-        """Whether the bytes from `start` on are `content`."""
-        ...
 
 
 @dataclass
 class _Known:
     """What is known of a live array since it was last stored or restored."""
 
-    owner: Callable[[], Any]
-    stored: Stored
+    owner: Callable[[], object]
+    stored: StoredArray
     cursor: Cursor | None
     #: Whether most of it changed the last time, as the weights of a network do.
     changes: bool = True
@@ -69,243 +56,273 @@ class _Known:
     next_check: int = 0
 
 
+class _Large(NamedTuple):
+    """A large array that is staged: its position in `state.arrays`, its node, and the live array."""
+
+    position: int
+    node: Array
+    live: LiveArray
+
+
+class _Change(NamedTuple):
+    """What is to be copied of an array.
+
+    :param stretches: of its bytes.
+    :param stored: holds all other bytes; None if there are no others.
+    :param content: all its bytes; None if they are not in main memory.
+    """
+
+    stretches: Sequence[Stretch]
+    stored: StoredArray | None
+    content: Bytes | None
+
+
 @dataclass
 class Staging:
-    """A state that was set aside, and what is to be remembered once it is committed.
+    """A state that can be committed while the training goes on. `Stager.committed` needs the last two fields.
 
-    :param state: its arrays no longer change, but for those that are too large (`live`).
-    :param live: whether some of its arrays are still live: then the training has to wait until it is written.
+    :param state: as captured.
+    :param contents: for each of `state.arrays`, what to store: a copy of what changed, or the array itself.
+    :param live: whether some of that is live memory: then the training has to wait for the commit.
     :param nbytes: how many bytes were copied.
     :param ready: waits until the bytes that come from an accelerator are there.
-    :param rest: to be called, by any thread, when nothing that was set aside is needed any more.
+    :param release: lets go of the copies once they are stored; any thread may call it.
     """
 
     state: State
-    live: bool = False
-    nbytes: int = 0
-    ready: Callable[[], None] = lambda: None
-    rest: Callable[[], None] = lambda: None
-    arrays: list[tuple[Array, LiveArray]] = field(default_factory=list)
-    watched: dict[int, Watched] = field(default_factory=dict)
+    contents: list[Content]
+    live: bool
+    nbytes: int
+    ready: Callable[[], None]
+    release: Callable[[], None]
+    large: Sequence[_Large]
+    trackers: dict[int, BufferTracker]
+
+
+class _Batch:
+    """The copies of one checkpoint, planned for several arrays before any is made."""
+
+    def __init__(self, arena: Arena) -> None:
+        self._arena = arena
+        #: Copies to make in main memory.
+        self.moves: list[Move] = []
+        #: Copies that accelerators make.
+        self.device: list[_cuda.Copy] = []
+        #: Whether some arrays are not copied, because it would take too much memory.
+        self.live = False
+
+    def add(self, node: Array, change: _Change) -> Content:
+        """Plan to copy what changed of a live array; returns what is to be stored of it."""
+        live: Any = node.data
+        stretches, stored, content = change
+        if self._arena.used + sum([stop - start for start, stop in stretches]) > MOST_STAGED:
+            self.live = True
+            if content is None:
+                return live  # type: ignore[no-any-return]
+            pieces = [(start, content[start:stop].data) for start, stop in stretches]
+        else:
+            pieces = [(start, self._copy(node, change, start, stop)) for start, stop in stretches]
+        return Staged(node.span[1], pieces, stored, long_lived=node.rows is not None)
+
+    def _copy(self, node: Array, change: _Change, start: int, stop: int) -> memoryview:
+        live: Any = node.data
+        target = self._arena.take(stop - start)
+        if change.content is not None:
+            self.moves.append((target, change.content[start:stop]))
+        elif change.stored is None:
+            self.device.append((live, node.order, target))
+        else:
+            flat = live.detach().view(-1).view(torch.uint8)
+            self.device.append((flat[start:stop], (0,), target))
+        return target.data
 
 
 class Stager:
-    """Remembers for the live arrays of one run what of them is stored where."""
+    """Remembers of the live arrays of one run what is stored where."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], _Known] = {}
-        self._watched: dict[int, Watched] = {}
+        self._trackers: dict[int, BufferTracker] = {}
         self._pending: Staging | None = None
         self._arena = Arena()
         self._copier = Copier()
         self._turn = 0
         self._check_all = os.environ.get(CHECK_ROWS, "") not in ("", "0")
 
-    # -- what goes on between checkpoints ------------------------------------------------------------------
+    # -- between checkpoints -------------------------------------------------------------------------------
 
     def observe(self) -> None:
-        """Look where the buffers are. To be called often: then their laps are counted."""
-        for watched in self._watched.values():
-            watched.look()
+        """Note where the cursors of the buffers are. Call it often, so that no lap is missed."""
+        for tracker in self._trackers.values():
+            tracker.look()
         if self._pending is not None:
-            for watched in self._pending.watched.values():
-                watched.look()
+            for tracker in self._pending.trackers.values():
+                tracker.look()
 
     def forget(self) -> None:
-        """The next checkpoint writes everything."""
+        """Forget what is stored: the next checkpoint writes everything."""
         self._known.clear()
-        self._watched.clear()
+        self._trackers.clear()
         self._pending = None
 
-    def prime(self, state: State, filled: Sequence[tuple[Any, Source]]) -> None:
-        """Take note that live arrays hold what was just restored into them.
+    def prime(self, filled: Sequence[tuple[Array, Source]]) -> None:
+        """Note that live arrays hold what is stored, because they were just restored.
 
-        :param state: captured after restoring.
-        :param filled: the arrays that were filled, and from what.
+        :param filled: the arrays that were filled, as a walk would find them now, and what they were read from.
         """
         self.forget()
-        sources = {place(live): source for live, source in filled}
-        self._watched = watch(state)
-        for node in state.arrays:
-            live: Any = node.data
-            source: Any = sources.get(node.place)
-            if (watched := self._watched.get(buffer_of(node))) is not None and _has_rows(node):
-                watched.witness(node, live)
-            if source is not None and hasattr(source, "layout"):
-                self._note(node, live, source, self._watched)
+        self._trackers = track(State(Object("", {}), [node for node, _ in filled]))
+        for node, source in filled:
+            live = node.data
+            if not isinstance(live, np.ndarray | torch.Tensor):
+                continue
+            if (tracker := self._trackers.get(buffer_of(node))) is not None and _has_rows(node):
+                tracker.sample(node)
+            if isinstance(source, StoredArray):
+                self._note(node, live, source, self._trackers)
 
-    # -- setting aside -------------------------------------------------------------------------------------
+    # -- a checkpoint --------------------------------------------------------------------------------------
 
     def stage(self, state: State) -> Staging:
         """Copy what changed since the last checkpoint.
 
-        :param state: as captured a moment ago; its arrays are replaced by what was set aside of them.
+        :param state: captured just now; it stays as it is.
         """
         self.observe()
-        for node in state.arrays:
-            if node.place is NOWHERE:
-                locate(node)
-        staging = Staging(state, watched=watch(state))
-        of_buffers = [node for node in state.arrays if _has_rows(node)]
-        self._question(of_buffers)
-        for node in of_buffers:
-            if (watched := staging.watched.get(buffer_of(node))) is not None:
-                watched.witness(node, node.data)  # type: ignore[arg-type]
+        arrays = state.arrays
+        trackers = self._new_trackers(state)
         arena = self._arena
         arena.begin()
-        small = [node for node in state.arrays if _is_small(node)]
-        if sum([node.place[1] for node in small]) > MOST_STAGED:
-            small = []
-        ends = list(
-            itertools.accumulate([-(-node.place[1] // ALIGNED) * ALIGNED for node in small], initial=0)
-        )
-        room = arena.take(ends[-1])
-        copies: list[_cuda.Copy] = []
-        moves: list[Move] = []
-        for node in state.arrays if not small else [node for node in state.arrays if not _is_small(node)]:
-            self._take(node, staging, copies, moves)
-        with self._copier.copying(moves):
-            _copy(small, room, ends)
-        staging.nbytes = arena.used
-        staging.rest = partial(_rest, state, arena, pin=bool(copies))
-        if copies:
-            staging.ready = _cuda.begin(copies)
-        self._pending = staging
-        return staging
+        small, others = _split(arrays)
+        ends = list(itertools.accumulate([-(-nbytes // ALIGNED) * ALIGNED for _, nbytes in small.values()]))
+        room = arena.take(ends[-1] if ends else 0)
+        contents: list[Any] = [None] * len(arrays)
+        batch, large = _Batch(arena), []
+        for position in others:
+            node = arrays[position]
+            contents[position] = live = node.data
+            if isinstance(live, np.ndarray | torch.Tensor):
+                contents[position] = batch.add(node, self._change(node))
+                if node.span[1] > SMALL:
+                    large.append(_Large(position, node, live))
+        with self._copier.copying(batch.moves):
+            for position, staged in zip(small, _copies(arrays, small, room, [0, *ends]), strict=True):
+                contents[position] = staged
+        ready = _cuda.begin(batch.device) if batch.device else _nothing
+        release = partial(_release, contents, arena, pin=bool(batch.device))
+        self._pending = Staging(state, contents, batch.live, arena.used, ready, release, large, trackers)
+        return self._pending
 
-    def _take(self, node: Array, staging: Staging, copies: list[_cuda.Copy], moves: list[Move]) -> None:
-        """Copy what changed of an array, or have it copied by the device it is on, or leave it live."""
-        live: Any = node.data
-        nbytes = node.place[1]
-        content = None
-        stretches: Sequence[tuple[int, int]] = ((0, nbytes),) if nbytes else ()
-        stored: Stored | None = None
-        if not isinstance(live, torch.Tensor) or not _streams(live):
-            content = octets(node, live)
-        if nbytes > SMALL:
-            stretches, stored = self._changed(node, live, content)
-            nbytes = sum([stop - start for start, stop in stretches])
-        pieces: list[tuple[int, memoryview]] = []
-        if self._arena.used + nbytes > MOST_STAGED:
-            # Left live, and written from where it is.
-            staging.live = True
-            if content is None:
-                return
-            pieces = [(start, content[start:stop].data) for start, stop in stretches]
-            stretches = ()
-        for start, stop in stretches:
-            target = self._arena.take(stop - start)
-            if content is not None:
-                moves.append((target, content[start:stop]))
-            elif stored is None:
-                copies.append((live, node.order, target))
-            else:
-                flat = live.detach().view(-1).view(torch.uint8)
-                copies.append((flat[start:stop], (0,), target))
-            pieces.append((start, target.data))
-        node.data = Staged(node.place[1], pieces, stored, lasting=node.rows is not None)
-        if node.place[1] > SMALL:
-            staging.arrays.append((node, live))
+    def committed(self, staging: Staging, stored: Sequence[StoredArray]) -> None:
+        """Note that what was staged is stored.
 
-    def committed(self, staging: Staging) -> None:
-        """Take note that what was set aside is stored now."""
+        :param stored: for each of `staging.state.arrays`, where.
+        """
         before, self._known = self._known, {}
-        for key, watched in staging.watched.items():
-            old_watch = self._watched.get(key)
-            watched.distrusted = old_watch is not None and old_watch.distrusted
-        self._watched, self._pending = staging.watched, None
-        for node, live in staging.arrays:
-            staged: Any = node.data
-            if staged.stored is None:
-                continue
-            known = self._note(node, live, staged.stored, staging.watched)
-            old = before.get(node.place)
+        for key, tracker in staging.trackers.items():
+            old_tracker = self._trackers.get(key)
+            tracker.unreliable = old_tracker is not None and old_tracker.unreliable
+        self._trackers, self._pending = staging.trackers, None
+        for position, node, live in staging.large:
+            known = self._note(node, live, stored[position], staging.trackers)
+            old = before.get(node.span)
             if old is not None and old.owner() is known.owner():
                 known.next_check = old.next_check
-                known.changes = node.rows is None and _differ(old.stored, staged.stored)
+                known.changes = node.rows is None and mostly_differ(old.stored, known.stored)
 
     def failed(self, staging: Staging) -> None:
-        """Take note that what was set aside is not stored; it will be set aside again."""
+        """Note that what was staged could not be stored; it will be staged again."""
         if self._pending is staging:
             self._pending = None
 
-    def _note(self, node: Array, live: Any, stored: Stored, watched: dict[int, Watched]) -> _Known:
-        found = watched.get(buffer_of(node))
-        known = _Known(weakref.ref(_owner(live)), stored, None if found is None else found.stored)
-        self._known[node.place] = known
+    def _note(
+        self, node: Array, live: LiveArray, stored: StoredArray, trackers: dict[int, BufferTracker]
+    ) -> _Known:
+        tracker = trackers.get(buffer_of(node))
+        known = _Known(weakref.ref(_owner(live)), stored, None if tracker is None else tracker.cursor)
+        self._known[node.span] = known
         return known
 
     # -- what changed --------------------------------------------------------------------------------------
 
-    def _changed(
-        self, node: Array, live: LiveArray, content: Octets | None
-    ) -> tuple[Sequence[tuple[int, int]], Stored | None]:
-        """The stretches of a large array's bytes to set aside, and what holds all others.
-
-        :param content: its bytes; None where they are not in main memory.
-        """
-        everything = ((0, node.place[1]),)
-        known = self._known.get(node.place)
+    def _change(self, node: Array) -> _Change:
+        """What changed of a live array since it was last stored."""
+        live: Any = node.data
+        nbytes = node.span[1]
+        content = None if isinstance(live, torch.Tensor) and _streams(live) else as_uint8(node)
+        everything = _Change(((0, nbytes),) if nbytes else (), None, content)
+        known = self._known.get(node.span) if nbytes > SMALL else None
         if known is None or known.owner() is not _owner(live) or not node.flat:
-            return everything, None
-        if node.rows is None and known.changes and node.place[1] <= LARGE:
-            return everything, None
-        stretches = self._written(node, known, node.place[1])
+            return everything
+        if node.rows is None and known.changes and nbytes <= LARGE:
+            return everything
+        stretches = self._written(node, known)
         if content is not None and stretches is not None and self._check_all:
-            stretches = self._checked(node, known, stretches, content)
+            stretches = self._compared(node, known, stretches, content)
         if stretches is None:
             if content is None:
-                return everything, None
-            stretches = _unlike(known.stored, content, everything)
-        return _widened(known.stored, stretches), known.stored
+                return everything
+            stretches = differing(known.stored, content, everything.stretches)
+        return _Change(widened(known.stored, stretches, LEAST_CHUNK), known.stored, content)
 
-    def _written(self, node: Array, known: _Known, nbytes: int) -> list[tuple[int, int]] | None:
-        """The bytes of the rows that were written; None if any may have been."""
-        watched = self._watched.get(buffer_of(node))
-        if watched is None or watched.distrusted or watched.stored is not known.cursor:
+    def _written(self, node: Array, known: _Known) -> list[Stretch] | None:
+        """The bytes of the rows that were written; None if it can be any."""
+        tracker = self._trackers.get(buffer_of(node))
+        if tracker is None or tracker.unreliable or tracker.cursor is not known.cursor:
             return None
-        found = watched.written()
+        rows = tracker.written()
         height = node.shape[0] if node.shape else 0
-        if found is None or not height or any(stop > height for _, stop in found):
+        if rows is None or not height or any(stop > height for _, stop in rows):
             return None
-        size = nbytes // height
-        return [(start * size, stop * size) for start, stop in found]
+        size = node.span[1] // height
+        return [(start * size, stop * size) for start, stop in rows]
 
-    def _checked(
-        self, node: Array, known: _Known, stretches: list[tuple[int, int]], content: Octets
-    ) -> list[tuple[int, int]]:
-        """The same, after all other rows were compared with what is stored of them."""
-        unlike = _unlike(known.stored, content, _complement(stretches, content.nbytes), read=True)
-        if unlike:
+    def _compared(
+        self, node: Array, known: _Known, stretches: list[Stretch], content: Bytes
+    ) -> list[Stretch]:
+        """The same stretches, and those among all other rows that differ from what is stored."""
+        found = differing(known.stored, content, complement(stretches, content.nbytes), read=True)
+        if found:
             self._distrust(node)
-        return buffers.merged([*stretches, *unlike])
+        return buffers.merged([*stretches, *found])
 
-    def _question(self, of_buffers: Sequence[Array]) -> None:
-        """Look whether buffers have not changed where they say so, before any of them is believed.
+    # -- whether cursors can be believed -------------------------------------------------------------------
 
-        Besides what witnesses say, one chunk is compared, of another array each time: so it is found out before
-        long that someone else writes into a buffer.
+    def _new_trackers(self, state: State) -> dict[int, BufferTracker]:
+        """Trackers from now on, after the ones so far were checked."""
+        found = track(state)
+        with_rows = [node for node in state.arrays if node.rows is not None and _has_rows(node)]
+        self._verify_untouched(with_rows)
+        for node in with_rows:
+            if (tracker := found.get(buffer_of(node))) is not None:
+                tracker.sample(node)
+        return found
+
+    def _verify_untouched(self, with_rows: Sequence[Array]) -> None:
+        """Check, before any cursor is believed, whether buffers changed elsewhere than their cursors say.
+
+        Besides the samples one chunk is compared, of another array each time. So it is found out before long if
+        something else writes into a buffer.
         """
         self._turn += 1
-        for key, watched in self._watched.items():
-            arrays = [node for node in of_buffers if buffer_of(node) == key]
-            watched.question(arrays)
+        for key, tracker in self._trackers.items():
+            arrays = [node for node in with_rows if buffer_of(node) == key]
+            tracker.verify_untouched(arrays)
             if not arrays or self._check_all:
                 continue
             node = arrays[self._turn % len(arrays)]
-            live: Any = node.data
-            known = self._known.get(node.place)
-            stretches = None if known is None else self._written(node, known, node.place[1])
+            known = self._known.get(node.span)
+            stretches = None if known is None else self._written(node, known)
             if known is not None and stretches is not None:
-                spot = self._spot(known, stretches)
-                if spot and _unlike(known.stored, octets(node, live), spot):
+                chunk = self._next_check(known, stretches)
+                if chunk and differing(known.stored, as_uint8(node), chunk):
                     self._distrust(node)
 
     @staticmethod
-    def _spot(known: _Known, stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """The next chunk that says that it has not changed, if there is any near."""
+    def _next_check(known: _Known, stretches: list[Stretch]) -> list[Stretch]:
+        """The next chunk that should not have changed, if there is one nearby."""
         nbytes = known.stored.nbytes
-        others = _complement(stretches, nbytes)
+        others = complement(stretches, nbytes)
         at, known.next_check = known.next_check % nbytes, 0
         for begin, extent in itertools.islice(known.stored.layout.placed(at), 4):
             known.next_check = end = begin + extent.take
@@ -314,9 +331,9 @@ class Stager:
         return []
 
     def _distrust(self, node: Array) -> None:
-        watched = self._watched.get(buffer_of(node))
-        if watched is not None and not watched.distrusted:
-            watched.distrusted = True
+        tracker = self._trackers.get(buffer_of(node))
+        if tracker is not None and not tracker.unreliable:
+            tracker.unreliable = True
             warnings.warn(
                 f"{node.name}: rows changed that its buffer had not written. From now on all of it is compared with "
                 "the last checkpoint, which is as exact and takes longer",
@@ -325,24 +342,44 @@ class Stager:
             )
 
 
-def _rest(state: State, arena: Arena, *, pin: bool) -> None:
-    for node in state.arrays:
-        if isinstance(node.data, Staged):
-            node.data.release()
+def _nothing() -> None:
+    pass
+
+
+def _release(contents: list[Content], arena: Arena, *, pin: bool) -> None:
+    # First the copies: they keep the memory alive that the arena is about to replace.
+    contents.clear()
     arena.prepare(pin=pin)
 
 
-def _copy(nodes: Sequence[Array], room: Octets, ends: Sequence[int]) -> None:
-    """Copy arrays whole, from where they lie: of hundreds of small ones, views would take longer than bytes."""
-    address, content = room.ctypes.data, room.data
-    for node, at in zip(nodes, ends, strict=False):
-        start, nbytes = node.place
+def _split(arrays: Sequence[Array]) -> tuple[dict[int, tuple[int, int]], list[int]]:
+    """The positions of the arrays that are copied whole, straight from main memory, with their spans; and the positions
+    of all others."""
+    small: dict[int, tuple[int, int]] = {}
+    others: list[int] = []
+    for position, node in enumerate(arrays):
+        span = node.span
+        if span[1] <= SMALL and node.flat and "device" not in node.extra:
+            small[position] = span
+        else:
+            others.append(position)
+    if sum([nbytes for _, nbytes in small.values()]) > MOST_STAGED:
+        return {}, list(range(len(arrays)))
+    return small, others
+
+
+def _copies(
+    arrays: Sequence[Array], small: dict[int, tuple[int, int]], room: Bytes, offsets: Sequence[int]
+) -> Iterator[Staged]:
+    """Copies of small arrays: for hundreds of them, to make views takes longer than to copy the bytes."""
+    address, view = room.ctypes.data, room.data
+    for (position, (start, nbytes)), at in zip(small.items(), offsets, strict=False):
         ctypes.memmove(address + at, start, nbytes)
-        node.data = Staged(nbytes, lasting=node.rows is not None, whole=(content, at))
+        yield Staged(nbytes, long_lived=arrays[position].rows is not None, whole=(view, at))
 
 
-def _owner(live: LiveArray) -> Any:
-    """The array that memory belongs to: views are made anew each time."""
+def _owner(live: LiveArray) -> object:
+    """The array that owns the memory: views are made anew each time."""
     if isinstance(live, torch.Tensor):
         return live
     while isinstance(live.base, np.ndarray):
@@ -351,68 +388,12 @@ def _owner(live: LiveArray) -> Any:
 
 
 def _has_rows(node: Array) -> bool:
-    """Whether an array is one of a buffer's, large, and lies in main memory row after row."""
-    if node.rows is None or not node.shape or node.place[1] <= SMALL or not node.flat:
+    """Whether an array belongs to a buffer, is large, and lies in main memory row after row."""
+    if node.rows is None or not node.shape or node.span[1] <= SMALL or not node.flat:
         return False
     return not isinstance(node.data, torch.Tensor) or node.data.is_cpu
-
-
-def _is_small(node: Array) -> bool:
-    """Whether an array is copied whole, from where it lies in main memory."""
-    return node.place[1] <= SMALL and node.flat and "device" not in node.extra
 
 
 def _streams(live: torch.Tensor) -> bool:
     """Whether a tensor is on a device that copies by itself."""
     return live.is_cuda
-
-
-def _unlike(
-    stored: Stored, content: Octets, stretches: Sequence[tuple[int, int]], *, read: bool = False
-) -> list[tuple[int, int]]:
-    """The stretches, chunk by chunk, whose content is not what is stored of them.
-
-    :param read: whether to read the parts of chunks that a checksum says nothing about; otherwise they count
-        as changed.
-    """
-    found = []
-    view: Any = memoryview(content)  # type: ignore[arg-type]
-    for start, stop in stretches:
-        for begin, extent in stored.layout.placed(start, stop):
-            low, high = max(begin, start), min(begin + extent.take, stop)
-            if extent.whole and high - low == extent.take:
-                same = xxhash.xxh3_128_hexdigest(view[low:high]) == extent.chunk.checksum
-            else:
-                same = read and stored.holds(low, view[low:high])
-            if not same:
-                found.append((low, high))
-    return buffers.merged(found)
-
-
-def _widened(stored: Stored, stretches: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The stretches with the small chunks before them, so that there are never many of those.
-
-    As large as what is before it: so each byte is written again a few times at most, whatever the number of
-    checkpoints.
-    """
-    found = []
-    for start, stop in stretches:
-        while start and stop - start < LEAST_CHUNK:
-            begin, _ = next(iter(stored.layout.placed(start - 1, start)))
-            if start - begin > 2 * (stop - start) or start - begin >= LEAST_CHUNK:
-                break
-            start = begin
-        found.append((start, stop))
-    return buffers.merged(found)
-
-
-def _complement(stretches: Sequence[tuple[int, int]], nbytes: int) -> list[tuple[int, int]]:
-    edges = [0, *(edge for stretch in stretches for edge in stretch), nbytes]
-    return [(start, stop) for start, stop in zip(edges[::2], edges[1::2], strict=True) if start < stop]
-
-
-def _differ(before: Stored, after: Stored) -> bool:
-    """Whether most of the chunks that an array consists of are others than before."""
-    old = {extent.chunk for extent in before.layout.extents()}
-    now = [extent.chunk for extent in after.layout.extents()]
-    return sum(chunk not in old for chunk in now) * 2 > len(now)

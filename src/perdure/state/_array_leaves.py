@@ -28,10 +28,8 @@ def of_numpy(value: np.ndarray[Any, Any], path: Path) -> Array:
     shape = value.shape
     flat = value.flags.c_contiguous
     order = _AXES[len(shape)] if flat else tree.memory_order(shape, value.strides)
-    node = Array("numpy", tree.numpy_notation(value.dtype), shape, order, value, name=path)
-    node.flat = flat
-    node.place = value.__array_interface__["data"][0], value.nbytes
-    return node
+    memory = (value.__array_interface__["data"][0], value.nbytes), flat
+    return Array("numpy", tree.numpy_notation(value.dtype), shape, order, value, None, path, memory)
 
 
 def of_tensor(value: torch.Tensor, path: Path) -> Array:
@@ -64,7 +62,4 @@ def of_tensor(value: torch.Tensor, path: Path) -> Array:
     data = value.resolve_conj().resolve_neg() if lazy else value
     flat = data.is_contiguous()
     order = _AXES[len(shape)] if flat else tree.memory_order(shape, data.stride())
-    node = Array("torch", name, shape, order, data, extra, path)
-    node.flat = flat
-    node.place = data.data_ptr(), data.nbytes
-    return node
+    return Array("torch", name, shape, order, data, extra, path, ((data.data_ptr(), data.nbytes), flat))

@@ -21,7 +21,7 @@ OWN_CLASSES = {
     "perdure:Resumable": "perdure.environments.subprocess._worker_side:Resumable",
     "perdure:EpisodeReplay": "perdure.environments.replay._gymnasium:EpisodeReplay",
     "perdure:PoolReplay": "perdure.environments.replay._pools:PoolReplay",
-    "perdure:PoolGeneration": "perdure.environments.replay._pools:_Lap",
+    "perdure:PoolGeneration": "perdure.environments.replay._pools:PoolGeneration",
     "perdure:AECEpisodeReplay": "perdure.environments.replay._pettingzoo:AECEpisodeReplay",
     "perdure:ParallelEpisodeReplay": "perdure.environments.replay._pettingzoo:ParallelEpisodeReplay",
     "perdure:MujocoSimulation": "perdure.environments.handlers._mujoco:Simulation",
@@ -38,6 +38,16 @@ _renamed: dict[str, type | ModuleType] = {}
 def module_of(cls: type) -> str:
     """The name of the module that defines a class; SWIG makes classes that have none."""
     return getattr(cls, "__module__", None) or "builtins"
+
+
+def dotted_name(cls: type) -> str:
+    """`package.module.Class`, by which rules name the classes of libraries that they do not import."""
+    return f"{module_of(cls)}.{cls.__qualname__}"
+
+
+def base_names(cls: type) -> list[str]:
+    """The dotted names of a class and of all its bases, the nearest first."""
+    return [dotted_name(base) for base in cls.__mro__]
 
 
 @lru_cache(maxsize=4096)

@@ -184,7 +184,7 @@ class _Comparison:
             self._differ(path, "shares memory with another array in one state and not in the other")
         elif a.base is not None and b.base is not None:
             if (a.offset, a.strides) != (b.offset, b.strides):
-                self._differ(path, "windows onto different places")
+                self._differ(path, "views of different places")
             self._todo.append((a.base, b.base, path))
         else:
             ours, theirs = _content(a), _content(b)
@@ -256,10 +256,8 @@ def _canonical(node: Any) -> str:
 
 
 def _content(node: Array) -> Any:
-    """The content of an array, its axes as they are."""
-    content: Any = _aliasing.content(node)
-    inverse = sorted(range(len(node.order)), key=lambda axis: node.order[axis])
-    return content.permute(inverse) if isinstance(content, torch.Tensor) else content.transpose(inverse)
+    """The elements of an array, its axes in their own order."""
+    return _aliasing.with_own_axes(node, _aliasing.content(node))
 
 
 def bytes_equal(a: Any, b: Any) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from perdure.state._class_names import module_of, renamed_class
+from perdure.state._class_names import base_names, dotted_name, module_of, renamed_class
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,7 @@ def known(cls: type) -> _Class:
             _import_rules(module_of(base).partition(".")[0])
         found = _Class()
         for base in cls.__mro__:
-            for key in (base, f"{module_of(base)}.{base.__qualname__}"):
+            for key in (base, dotted_name(base)):
                 about = _classes.get(key)
                 if about is None:
                     continue
@@ -308,9 +308,7 @@ def shared_spaces(cls: type) -> dict[str, Any]:
     if found is None:
         defined = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
         found = _shared_spaces[cls] = {
-            name: value
-            for name, value in defined.items()
-            if any(f"{module_of(base)}.{base.__qualname__}" == _SPACE for base in type(value).__mro__)
+            name: value for name, value in defined.items() if _SPACE in base_names(type(value))
         }
     return found
 
@@ -356,7 +354,7 @@ _WRAPPERS = frozenset(
 
 def is_environment(cls: type) -> bool:
     """Whether objects of a class are environments themselves, and not what is wrapped around one."""
-    own, *names = (f"{module_of(base)}.{base.__qualname__}" for base in cls.__mro__)
+    own, *names = base_names(cls)
     return not ENVIRONMENTS.isdisjoint(names) and _WRAPPERS.isdisjoint((own, *names))
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from perdure.state._class_names import module_of
+from perdure.state._class_names import dotted_name
 
 
 class Ring(NamedTuple):
@@ -285,7 +285,7 @@ def writer_of(cls: type) -> RowWriter | None:
 
 def _find(cls: type) -> RowWriter | None:
     for base in cls.__mro__:
-        writer = _writers.get(base) or _writers.get(f"{module_of(base)}.{base.__qualname__}")
+        writer = _writers.get(base) or _writers.get(dotted_name(base))
         if writer is not None:
             same = all(getattr(cls, name, None) is getattr(base, name, None) for name in writer.unchanged)
             return writer if same else None

@@ -35,12 +35,13 @@ from perdure.store._open_run import open_run as open_run
 from perdure.store._packs import PACKS as PACKS
 from perdure.store._packs import pack_name as pack_name
 from perdure.store._reading import Catalog as Catalog
+from perdure.store._reading import StoredArray as StoredArray
 from perdure.store._reading import pack_sizes as pack_sizes
 from perdure.store._reading import with_pages as with_pages
 from perdure.store._retention import BEST as BEST
 from perdure.store._retention import PINNED as PINNED
 from perdure.store._retention import Retention
-from perdure.store._store import Checkpoint, Store
+from perdure.store._store import Checkpoint, Committed, Store
 from perdure.store._survey import CheckpointStatus
 from perdure.store._survey import Verdict as Verdict
 from perdure.store._survey import survey as survey
@@ -55,6 +56,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointInfo",
     "CheckpointStatus",
+    "Committed",
     "Entry",
     "LocalBackend",
     "Problem",

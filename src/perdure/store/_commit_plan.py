@@ -22,9 +22,10 @@ from perdure.store._layout import (
     whole,
     zero_chunk,
 )
-from perdure.store._packs import LEAST_COMPRESSED, Blob, New, PackWriter, cut, element_size
+from perdure.store._packs import LEAST_COMPRESSED, New, PackWriter, cut, element_size
 from perdure.store._reading import StoredArray, missing, read_extents
 from perdure.store.backends import Backend
+from perdure.tree import Blob
 
 SLACK = 4 << 20
 """The packs of one checkpoint take at most twice the bytes that it needs of them, and this many."""
@@ -75,7 +76,7 @@ def _chunks(layouts: Iterator[Layout]) -> dict[Key, Chunk]:
 _Stretch = tuple[int, list["New | Chunk | Extent"]]
 
 
-class Plan:
+class CommitPlan:
     """The plan of one commit.
 
     :param known: what may be referred to.
@@ -90,8 +91,8 @@ class Plan:
         self._backend = backend
         self._number = number
         self._new: dict[Key, New] = {}
-        self._passing: list[New] = []
-        self._lasting: list[New] = []
+        self._short_lived: list[New] = []
+        self._long_lived: list[New] = []
         self._names = [blob.name for blob in blobs]
         self._arrays = [self._array(blob) for blob in blobs]
         #: The bytes that are new, before compression.
@@ -112,8 +113,8 @@ class Plan:
                     f"the array {blob.name!r} says it has {blob.nbytes} bytes, but gives {content.nbytes}"
                 )
             chunks = cut(blob.name, content, whole=(blob.dtype, blob.shape), itemsize=size)
-            lasting = staged is not None and staged.lasting
-            return None, blob.nbytes, [(0, self._place(chunks, lasting, blob.nbytes > SMALL_PACK))]
+            long_lived = staged is not None and staged.long_lived
+            return None, blob.nbytes, [(0, self._place(chunks, long_lived, blob.nbytes > SMALL_PACK))]
         base = staged.base
         if not isinstance(base, StoredArray):
             raise TypeError(
@@ -125,10 +126,10 @@ class Plan:
         stretches: list[_Stretch] = []
         for start, piece in staged.pieces:
             chunks = cut(blob.name, piece, start, itemsize=size)
-            stretches.append((start, self._place(chunks, staged.lasting, False)))
+            stretches.append((start, self._place(chunks, staged.long_lived, False)))
         return base.layout, blob.nbytes, stretches
 
-    def _place(self, chunks: Iterator[New], lasting: bool, large: bool) -> list[New | Chunk | Extent]:
+    def _place(self, chunks: Iterator[New], long_lived: bool, large: bool) -> list[New | Chunk | Extent]:
         placed: list[New | Chunk | Extent] = []
         for new in chunks:
             key = (new.checksum, new.length)
@@ -141,7 +142,7 @@ class Plan:
                 continue
             if key not in self._new:
                 self._new[key] = new
-                (self._lasting if lasting else self._passing).append(new)
+                (self._long_lived if long_lived else self._short_lived).append(new)
             placed.append(self._new[key])
         return placed
 
@@ -155,8 +156,8 @@ class Plan:
         """
         # What will be needed for long apart from what the next checkpoint replaces: a pack is given back only
         # when nothing in it is needed any more.
-        writer.write(self._passing)
-        writer.write(self._lasting)
+        writer.write(self._short_lived)
+        writer.write(self._long_lived)
         layouts = []
         for layout, nbytes, stretches in self._arrays:
             pieces = [(start, [_extent(part) for part in parts]) for start, parts in stretches]

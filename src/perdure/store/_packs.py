@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import zstandard
 
@@ -53,39 +53,6 @@ _ITEMSIZE = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
     "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
-
-
-class Blob(Protocol):
-    """One array as the store sees it; its bytes must not change until the commit is done."""
-
-    @property
-    def name(self) -> str:
-        """A path in the state, for people; not necessarily unique."""
-        ...
-
-    @property
-    def dtype(self) -> str:
-        """Its type in the words of safetensors ("F32"), or any other string where it has no word for it."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """In elements."""
-        ...
-
-    @property
-    def nbytes(self) -> int:
-        """Number of bytes."""
-        ...
-
-    @property
-    def staged(self) -> Any:
-        """What of it changed since it was last stored (:class:`perdure.arrays.Staged`), or None: all of it."""
-        ...
-
-    def buffer(self) -> memoryview:
-        """All bytes, flat. Not asked for where `staged` is not None."""
-        ...
 
 
 @dataclass

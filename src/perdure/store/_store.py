@@ -26,7 +26,7 @@ from perdure import tree
 from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
 from perdure.store import _retention, _verify
 from perdure.store._checksummed_json import from_plain, to_plain
-from perdure.store._commit_plan import Known, Plan
+from perdure.store._commit_plan import CommitPlan, Known
 from perdure.store._manifest import (
     CheckpointInfo,
     Manifest,
@@ -37,7 +37,7 @@ from perdure.store._manifest import (
     write_manifest,
 )
 from perdure.store._open_run import open_run
-from perdure.store._packs import Blob, Compressor, PackWriter, pack_number
+from perdure.store._packs import Compressor, PackWriter, pack_number
 from perdure.store._reading import Catalog, Depth, StoredArray, pack_sizes
 from perdure.store._survey import CheckpointStatus, survey
 from perdure.store.backends import GET_LIMIT, Backend, LocalBackend, put_new
@@ -53,6 +53,18 @@ class Checkpoint:
 
     info: CheckpointInfo
     state: tree.State
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a commit made.
+
+    :param info: the new checkpoint.
+    :param arrays: for each of the state's arrays, in the order of `State.arrays`, where it is stored.
+    """
+
+    info: CheckpointInfo
+    arrays: Sequence[StoredArray]
 
 
 class Store:
@@ -80,8 +92,6 @@ class Store:
         self._mutex = threading.RLock()
         # Begins with the first commit, and is kept: to begin one takes longer than to write a small file.
         self._threads = ThreadPoolExecutor(2, "perdure packs")
-        #: Called while a commit goes on, with the bytes that are done and those there are to do.
-        self.progress: Callable[[int, int], None] | None = None
         self._damaged: dict[int, str] = {}
         # The newest checkpoint that was read, and its arrays; what of them was read is known to be whole.
         self._newest: tuple[int, list[StoredArray]] | None = None
@@ -141,61 +151,45 @@ class Store:
         state: tree.State,
         *,
         step: int,
+        contents: Sequence[tree.Content] | None = None,
         counters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
         tags: Sequence[str] = (),
-    ) -> CheckpointInfo:
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Committed:
         """Make `state` a checkpoint: after it returns, the checkpoint survives a power cut.
 
         If the process dies before, there is no such checkpoint, and the older ones are as they were. Only
-        chunks of arrays that the previous checkpoint does not hold are written; of an array that is
-        :class:`perdure.tree.Staged`, only what was set aside is looked at. The packs of one checkpoint take at
+        chunks of arrays that the previous checkpoint does not hold are written; of an array whose content is
+        :class:`perdure.tree.Staged`, only what was copied is looked at. The packs of one checkpoint take at
         most twice the bytes that it needs of them, and 4 MiB; with retention, that bounds the disk space of a run.
 
-        :param state: its arrays must not change until this returns.
+        :param state: what is stored of its arrays must not change until this returns.
         :param step: how far the run is, in whatever unit it counts.
+        :param contents: for each of `state.arrays`, what to store; by default the arrays themselves.
         :param counters: JSON-able.
         :param metrics: JSON-able; NaN and infinities may be in it.
         :param tags: for finding it again.
+        :param progress: called now and then with the number of bytes written and of all bytes to write.
         :raises StoreError: if it could not be written, for instance because the disk is full. No checkpoint
             that was there is lost, and the commit can be tried again.
         :raises DamagedError: if what it would refer to is damaged or gone. Commit a state that is set aside as a
             whole.
         """
-        self._check_writer()
-        arrays = list(state.arrays) if state.complete else []
-        early = None if state.complete else tree.document(state, arrays)
-        blobs = [tree.Blob(array) for array in arrays]
-
-        def document() -> Any:
-            # If it can wait, it is made while the arrays are on their way.
-            made = tree.document(state, arrays) if early is None else early
-            if len(arrays) != len(blobs):
-                raise ValueError(f"{arrays[-1].name}: an array that a complete state does not name")
-            return made
-
-        return self._commit(document, blobs, step=step, counters=counters, metrics=metrics, tags=tags)
-
-    def _commit(
-        self,
-        document: Callable[[], Any],
-        blobs: Sequence[Blob],
-        *,
-        step: int,
-        counters: Mapping[str, Any] | None = None,
-        metrics: Mapping[str, Any] | None = None,
-        tags: Sequence[str] = (),
-    ) -> CheckpointInfo:
         if isinstance(tags, str):
             raise TypeError(f"expected a list of tags, found the string {tags!r:.80}; give [{tags!r:.80}]")
+        self._check_writer()
+        given = [array.data for array in state.arrays] if contents is None else contents
+        blobs = [tree.Blob(array, content) for array, content in zip(state.arrays, given, strict=True)]
         with self._mutex:
             self._check_writer()
-            if self._known is None:
+            known = self._known
+            if known is None:
                 # At the start, and after a commit that failed and may have left a pack.
                 _retention.sweep(self._backend, self._catalog)
-                self._known = self._find_known()
+                known = self._find_known()
             sizes = pack_sizes(self._backend)
-            # Higher than all that is there: no name is ever given twice, not even after a commit that failed.
+            # Higher than every number there is: no name is given twice, not even after a commit that failed.
             number = max([0, *map(pack_number, sizes), *self._catalog.numbers()]) + 1
             info = CheckpointInfo(
                 number=number,
@@ -208,54 +202,53 @@ class Store:
                 tags=tuple(map(str, tags)),
                 versions=self._versions,
             )
-            plan = Plan(blobs, self._known, sizes, self._backend, number)
-            # Until the end it is not known what the disk holds; an error leaves it so.
+            plan = CommitPlan(blobs, known, sizes, self._backend, number)
+            # Only a commit that succeeds tells what the disk holds.
             self._known = None
-            writer = PackWriter(
-                self._backend,
-                number,
-                self._run.id,
-                self._compress,
-                self._threads,
-                self._progressing(plan.size),
-            )
             try:
-                with writer:
-                    layouts = plan.carry_out(writer)
-                    manifest = Manifest(self._run, info, document(), plan.packs, layouts)
-                    content = write_manifest(manifest)
-                    if len(content) > GET_LIMIT:
-                        raise StoreError(
-                            f"the state's structure takes {len(content)} bytes, at most {GET_LIMIT} can be "
-                            "stored: it has too many small objects; keep them in arrays"
-                        )
-                # Last, and only when the data is durable: with the manifest, the checkpoint exists.
-                put_new(self._backend, info.file, [content])
+                manifest, content = self._write(plan, state, info, progress)
             except StoreError:
-                # What was written of it takes space that may be what there is too little of.
+                # What was written so far takes space, of which there may be too little.
                 with suppress(StoreError, FileNotFoundError):
                     _retention.sweep(self._backend, self._catalog)
                 raise
             self._catalog.note(manifest, content)
-            stored = [StoredArray(self._backend, layout, number, verified=True) for layout in layouts]
-            for blob, array in zip(blobs, stored, strict=True):
-                if blob.staged is not None:
-                    blob.staged.stored = array
-            self._known = Known(layouts)
+            stored = [StoredArray(self._backend, each, number, verified=True) for each in manifest.arrays]
+            self._known = Known(manifest.arrays)
             self._newest = number, stored
-            return info
+            return Committed(info, stored)
 
-    def _progressing(self, total: int) -> Callable[[int], None]:
+    def _write(
+        self,
+        plan: CommitPlan,
+        state: tree.State,
+        info: CheckpointInfo,
+        progress: Callable[[int, int], None] | None,
+    ) -> tuple[Manifest, bytes]:
+        """Write the packs of a checkpoint, and last its manifest; returns that, and its bytes."""
         done = 0
 
-        def progressed(nbytes: int) -> None:
+        def wrote(nbytes: int) -> None:
             nonlocal done
             done += nbytes
-            # Asked for each time: whoever waits for the commit may have begun to since.
-            if (progress := self.progress) is not None:
-                progress(min(done, total), total)
+            if progress is not None:
+                progress(min(done, plan.size), plan.size)
 
-        return progressed
+        with PackWriter(
+            self._backend, info.number, self._run.id, self._compress, self._threads, wrote
+        ) as writer:
+            layouts = plan.carry_out(writer)
+            # Made while the arrays are being written.
+            manifest = Manifest(self._run, info, tree.document(state), plan.packs, layouts)
+            content = write_manifest(manifest)
+            if len(content) > GET_LIMIT:
+                raise StoreError(
+                    f"the state's structure takes {len(content)} bytes, at most {GET_LIMIT} can be "
+                    "stored: it has too many small objects; keep them in arrays"
+                )
+        # Last, and only when the data is durable: with the manifest, the checkpoint exists.
+        put_new(self._backend, info.file, [content])
+        return manifest, content
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """All checkpoints, from the oldest to the newest.

@@ -26,10 +26,11 @@ from perdure.tree._arrays import (
 )
 from perdure.tree._codec import decode, document, encode, is_text
 from perdure.tree._nodes import (
-    NOWHERE,
     PLAIN_TYPES,
     Array,
+    Content,
     Custom,
+    LiveArray,
     MappingNode,
     Node,
     NumberRun,
@@ -44,22 +45,25 @@ from perdure.tree._nodes import (
     Staged,
     State,
     Value,
+    all_children,
     children,
     edges,
     field_path,
     key_path,
     shown,
     step_path,
+    walk,
     write_path,
 )
 
 __all__ = [
-    "NOWHERE",
     "PLAIN_TYPES",
     "TORCH_DTYPES",
     "Array",
     "Blob",
+    "Content",
     "Custom",
+    "LiveArray",
     "MappingNode",
     "Node",
     "NumberRun",
@@ -74,6 +78,7 @@ __all__ = [
     "Staged",
     "State",
     "Value",
+    "all_children",
     "children",
     "decode",
     "document",
@@ -91,5 +96,6 @@ __all__ = [
     "numpy_notation",
     "shown",
     "step_path",
+    "walk",
     "write_path",
 ]

@@ -1,5 +1,4 @@
-"""The bytes of a tree's arrays: how dtypes are named, and how an array becomes a flat run of bytes. Knows no
-files."""
+"""The bytes of a tree's arrays: how dtypes are named, and how an array becomes flat bytes. Knows no files."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 
 from perdure.errors import DamagedError
-from perdure.tree._nodes import Array, Staged
+from perdure.tree._nodes import Array, Content, Staged
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
     str(dtype).removeprefix("torch."): dtype
@@ -51,9 +50,9 @@ _SAFETENSORS = {
 
 
 def numpy_notation(dtype: np.dtype[Any]) -> Any:
-    """How a document names a NumPy dtype that holds no Python objects: a string, or a list of fields.
+    """A NumPy dtype without Python objects in the notation of a document: a string, or a list of fields.
 
-    :raises ValueError: if it cannot be named: overlapping fields, or an array as element.
+    :raises ValueError: if there is no notation for it: overlapping fields, or an array as element.
     """
     if dtype.names is None:
         if dtype.subdtype is not None:
@@ -84,7 +83,7 @@ def numpy_dtype(notation: Any) -> np.dtype[Any]:
             f"expected the notation of a NumPy dtype, found {brief(notation)}: {error}"
         ) from None
     if dtype.hasobject or dtype.subdtype is not None:
-        raise DamagedError(f"the dtype {brief(notation)} is none whose arrays are stored as bytes")
+        raise DamagedError(f"arrays of the dtype {brief(notation)} cannot be stored as bytes")
     return dtype
 
 
@@ -128,7 +127,7 @@ def memory_order(shape: Sequence[int], strides: Sequence[int]) -> tuple[int, ...
 
 
 def flat_bytes(data: np.ndarray[Any, Any] | torch.Tensor, order: tuple[int, ...]) -> memoryview:
-    """The bytes of a live array in memory order; without a copy where they lie together in main memory."""
+    """The bytes of a live array in its physical layout; without a copy if they lie together in main memory."""
     if isinstance(data, torch.Tensor):
         tensor = data.detach().resolve_conj().resolve_neg().permute(order).cpu().contiguous()
         return flat(tensor)
@@ -139,28 +138,33 @@ def flat_bytes(data: np.ndarray[Any, Any] | torch.Tensor, order: tuple[int, ...]
 def flat(data: np.ndarray[Any, Any] | torch.Tensor) -> memoryview:
     """The memory of a contiguous array in main memory."""
     if isinstance(data, torch.Tensor):
-        # By hand: an axis of length one may have any stride, which torch's `reshape` keeps and its `view`
-        # does not like.
+        # Not `reshape` and `view`: an axis of length one may have any stride, which `reshape` keeps and `view` refuses.
         data = data.as_strided((data.numel(),), (1,)).view(torch.uint8).numpy()
     if data.nbytes == 0:
         return memoryview(b"")
-    octets: Any = data.reshape(-1).view(np.uint8)
-    return memoryview(octets)
+    view: Any = data.reshape(-1).view(np.uint8)
+    return memoryview(view)
 
 
 class Blob:
-    """One array as the store sees it: a name, a type and a run of bytes."""
+    """An array as the store sees it: a name, a type and bytes.
 
-    __slots__ = ("_array", "dtype", "name", "nbytes", "shape")
+    :param content: what gives the bytes; by default the array's own data.
+    """
 
-    def __init__(self, array: Array) -> None:
-        self._array = array
+    __slots__ = ("_content", "_order", "dtype", "name", "nbytes", "shape")
+
+    def __init__(self, array: Array, content: Content | None = None) -> None:
+        self._content = array.data if content is None else content
+        self._order = array.order
         name = array.dtype if array.framework == "torch" else ""
         if array.framework == "numpy" and isinstance(array.dtype, str) and array.dtype[0] in "<|":
             name = np.dtype(array.dtype).name
+        #: A path in the state, for people; not necessarily unique.
         self.name = array.name
+        #: Its type in the words of safetensors ("F32"); "U8" where it has no word for it.
         self.dtype = _SAFETENSORS.get(name, "U8")
-        #: In memory order, so that a tool that reads the pack sees the axes as they lie.
+        #: In its physical layout, so that a tool that reads the pack sees the axes as they lie.
         self.shape = tuple(array.shape[axis] for axis in array.order)
         self.nbytes = itemsize(array) * math.prod(array.shape)
         if name not in _SAFETENSORS:
@@ -168,16 +172,15 @@ class Blob:
 
     @property
     def staged(self) -> Staged | None:
-        """What of it changed since it was last stored, or None: all of it."""
-        data = self._array.data
-        return data if isinstance(data, Staged) else None
+        """The copy of what changed since the array was last stored; None if there is none: then all of it counts."""
+        return self._content if isinstance(self._content, Staged) else None
 
     def buffer(self) -> memoryview:
-        """All bytes, flat, in memory order."""
-        data = self._array.data
-        if isinstance(data, np.ndarray | torch.Tensor):
-            return flat_bytes(data, self._array.order)
-        assert data is not None, "a window onto another array has no bytes of its own"
-        content = memoryview(bytearray(data.nbytes))
-        data.read_into(content)
-        return content
+        """All bytes, flat, in the physical layout."""
+        content = self._content
+        if isinstance(content, np.ndarray | torch.Tensor):
+            return flat_bytes(content, self._order)
+        assert content is not None, "a view of another array has no bytes of its own"
+        buffer = memoryview(bytearray(content.nbytes))
+        content.read_into(buffer)
+        return buffer

@@ -57,16 +57,24 @@ def encode(state: State) -> tuple[dict[str, Any], list[Blob]]:
     """The JSON-able document that stands for `state`, and its arrays in the order in which the document
     counts them."""
     arrays: list[Array] = []
-    written = document(state, arrays)
+    written = _document(state, arrays)
     return written, [Blob(array) for array in arrays]
 
 
-def document(state: State, arrays: list[Array]) -> dict[str, Any]:
-    """The JSON-able document that stands for `state`.
+def document(state: State) -> dict[str, Any]:
+    """The JSON-able document that stands for `state`; it counts the arrays as `state.arrays` does.
 
-    :param arrays: those with bytes of their own, in the order in which it is to count them; those that are not in it
-        are added to it.
+    :raises ValueError: if the tree has an array that is not among them.
     """
+    arrays = list(state.arrays)
+    known = len(arrays)
+    written = _document(state, arrays)
+    if len(arrays) > known:
+        raise ValueError(f"{arrays[-1].name}: an array that its state does not name")
+    return written
+
+
+def _document(state: State, arrays: list[Array]) -> dict[str, Any]:
     numbers = {id(array): number for number, array in enumerate(arrays)}
     index: dict[int, int] = {}
     queue: list[Node] = []

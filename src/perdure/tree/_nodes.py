@@ -1,9 +1,10 @@
-"""The nodes of a `State` tree, and how their paths are written. Knows neither live objects nor files."""
+"""What a `State` tree consists of, how it is walked, and how paths are written. Knows no objects but arrays, and no
+files."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -14,10 +15,10 @@ PLAIN_TYPES = frozenset({type(None), bool, int, float, str})
 
 
 class Source(Protocol):
-    """Where the bytes of an array lie until they are wanted.
+    """Reads the bytes of an array when they are needed.
 
-    One that can be read by several threads at once also has a method `parts(buffer)`: calls that do not depend on
-    each other and together fill the buffer, each with the number of bytes it reads.
+    A source that several threads can read at once also has a method `parts(buffer)`. It returns independent calls that
+    together fill the buffer, each with the number of bytes it reads.
     """
 
     @property
@@ -26,22 +27,22 @@ class Source(Protocol):
         ...
 
     def read_into(self, buffer: memoryview) -> None:
-        """Fill `buffer` (flat, writable, exactly `nbytes` long), verifying what is read."""
+        """Fill `buffer` (flat, writable, exactly `nbytes` long), and verify what is read."""
         ...
 
 
 class Staged:
-    """The bytes of an array as they were at one moment, set aside while the program goes on.
+    """A copy of an array's bytes at one moment, which can be written while the training changes the array.
 
     :param nbytes: of the array.
-    :param pieces: where each stretch that was set aside begins, and its bytes (flat); sorted, none
-        overlapping, none empty.
-    :param base: holds all other bytes; None where there are no others.
-    :param lasting: whether what is set aside is likely to be needed for as long as rows of a replay buffer are.
-    :param whole: instead of pieces, some memory, and where in it all bytes lie one after the other.
+    :param pieces: the stretches that were copied: where each begins, and its bytes (flat). Sorted, without overlaps
+        and without empty ones.
+    :param base: holds the bytes that were not copied; None if everything was.
+    :param long_lived: whether the copied bytes will probably be needed for as long as rows of a replay buffer are.
+    :param whole: instead of `pieces`, a memory in which all bytes lie together, and where they begin in it.
     """
 
-    __slots__ = ("_pieces", "_whole", "base", "lasting", "nbytes", "stored")
+    __slots__ = ("_pieces", "_whole", "base", "long_lived", "nbytes")
 
     def __init__(
         self,
@@ -49,29 +50,23 @@ class Staged:
         pieces: Sequence[tuple[int, memoryview]] = (),
         base: Source | None = None,
         *,
-        lasting: bool = False,
+        long_lived: bool = False,
         whole: tuple[memoryview, int] | None = None,
     ) -> None:
         self.nbytes = nbytes
         self._pieces = pieces
         self._whole = whole
         self.base = base
-        self.lasting = lasting
-        #: Where all of it lies, once it is committed.
-        self.stored: Source | None = None
+        self.long_lived = long_lived
 
     @property
     def pieces(self) -> Sequence[tuple[int, memoryview]]:
         """Where each stretch begins, and its bytes."""
         if self._whole is None or not self.nbytes:
             return self._pieces
-        # Cut out only here: that is for the thread that writes.
+        # Sliced here and not earlier, because here it is the writing thread that spends the time.
         memory, at = self._whole
         return ((0, memory[at : at + self.nbytes]),)
-
-    def release(self) -> None:
-        """Let go of the memory of what was set aside: it is stored now."""
-        self._pieces, self._whole = (), None
 
     def read_into(self, buffer: memoryview) -> None:
         """Fill `buffer`; see :class:`Source`."""
@@ -79,6 +74,11 @@ class Staged:
             self.base.read_into(buffer)
         for start, piece in self.pieces:
             buffer[start : start + piece.nbytes] = piece
+
+
+LiveArray: TypeAlias = "np.ndarray[Any, Any] | torch.Tensor"
+#: What gives the bytes of an array: the array itself while it is live, or a source, such as a staged copy.
+Content: TypeAlias = "LiveArray | Source"
 
 
 class Node:
@@ -103,27 +103,28 @@ class Value(Node):
         return hash((self.kind, repr(self.data)))
 
 
-#: The place of an array that nobody has looked for.
-NOWHERE = (0, -1)
-
-
 class Array(Node):
     """A NumPy array or a torch tensor.
 
     :param framework: "numpy" or "torch".
     :param dtype: the library's own notation ("<f4", "float32"; a structured NumPy dtype as a list of fields).
     :param shape: in elements.
-    :param order: the axes from the slowest to the fastest in memory; the bytes are in memory order.
-    :param data: the live array (taken by reference), or the source its bytes are read from, or None where
-        `base` is given: then this array is a window onto the bytes of another.
+    :param order: its physical layout: the axes from the slowest to the fastest in memory. The bytes are stored in this
+        order.
+    :param data: the live array (by reference), or the source that its bytes are read from. None if `base` is given:
+        then this array is a view of the bytes of another one.
     :param extra: what else belongs to it: `device`, `requires_grad`, `parameter` for torch.
-    :param name: its path, for people; or the steps of it, because paths are seldom wanted.
+    :param name: its path, for messages; or the steps of it, because it is seldom needed as text.
+    :param memory: what `span` and `flat` are to be, where that is known already.
+
+    Of live data, `span` is its address and how many bytes it has, which stay the same when a view of it is made anew.
+    `flat` is whether its bytes lie in memory as they are stored, row after row.
     """
 
     __slots__ = (
+        "_data",
         "_name",
         "base",
-        "data",
         "dtype",
         "extra",
         "flat",
@@ -131,9 +132,9 @@ class Array(Node):
         "grad",
         "offset",
         "order",
-        "place",
         "rows",
         "shape",
+        "span",
         "strides",
     )
 
@@ -143,32 +144,50 @@ class Array(Node):
         dtype: Any,
         shape: tuple[int, ...],
         order: tuple[int, ...],
-        data: np.ndarray[Any, Any] | torch.Tensor | Source | Staged | None,
+        data: Content | None,
         extra: dict[str, Any] | None = None,
         name: str | Path = "",
+        memory: tuple[tuple[int, int], bool] | None = None,
     ) -> None:
         self.framework = framework
         self.dtype = dtype
         self.shape = shape
         self.order = order
-        self.data = data
+        self._data = data
         self.extra = extra or {}
         self._name = name
-        #: Where a live array begins in memory, and how many bytes it has: what stays the same when a view of it is
-        #: made anew.
-        self.place = NOWHERE
-        #: Whether the bytes of a live array lie as they are stored, one row after another.
-        self.flat = False
-        #: How the rows of a live array are written, where that is known (`perdure.state.buffers`).
-        self.rows: Any = None
+        self.span, self.flat = self._find_memory() if memory is None else memory
+        #: How the rows of a live array are written, where that is known (`perdure.state.buffers.Rows`). A tree only
+        #: carries it.
+        self.rows: object | None = None
         self.grad: Array | None = None
         self.base: Array | None = None
         self.offset = 0
         self.strides: tuple[int, ...] = ()
 
     @property
+    def data(self) -> Content | None:
+        """The live array, or what its bytes are read from."""
+        return self._data
+
+    @data.setter
+    def data(self, data: Content | None) -> None:
+        self._data = data
+        self.span, self.flat = self._find_memory()
+
+    def _find_memory(self) -> tuple[tuple[int, int], bool]:
+        data = self._data
+        plain = self.order == tuple(range(len(self.shape)))
+        if isinstance(data, torch.Tensor):
+            return (data.data_ptr(), data.nbytes), plain and data.is_contiguous()
+        if isinstance(data, np.ndarray):
+            address = int(data.__array_interface__["data"][0])
+            return (address, data.nbytes), plain and data.flags.c_contiguous
+        return (0, 0 if data is None else data.nbytes), False
+
+    @property
     def name(self) -> str:
-        """Its path, for people."""
+        """Its path, for messages."""
         if not isinstance(self._name, str):
             self._name = write_path(self._name)
         return self._name
@@ -257,16 +276,23 @@ class State:
     """A captured world.
 
     :param root: an `Object` whose fields are the parts, by name.
-    :param arrays: its arrays with bytes of their own, where they are live; in no order.
-    :param complete: whether it has no other arrays with bytes of their own.
+    :param arrays: all its arrays that have bytes of their own, each once, in any order. Whoever knows them gives them;
+        otherwise they are looked for when they are needed.
     """
 
-    __slots__ = ("arrays", "complete", "root")
+    __slots__ = ("_arrays", "root")
 
-    def __init__(self, root: Object, arrays: Sequence[Array] = (), *, complete: bool = False) -> None:
+    def __init__(self, root: Object, arrays: Sequence[Array] | None = None) -> None:
         self.root = root
-        self.arrays = arrays
-        self.complete = complete
+        self._arrays = arrays
+
+    @property
+    def arrays(self) -> Sequence[Array]:
+        """All arrays that have bytes of their own, each once: all but views."""
+        if self._arrays is None:
+            found = (node for _, node in walk(self.root))
+            self._arrays = [node for node in found if isinstance(node, Array) and node.base is None]
+        return self._arrays
 
     def leaves(self) -> Iterator[tuple[str, Any]]:
         """Every leaf with its path: plain values, `Value`, `Array`, `NumberRun`, `RepeatRun`, `Omitted`, empty
@@ -274,23 +300,9 @@ class State:
 
         A node that several paths lead to is listed once, under the first.
         """
-        seen: set[int] = set()
-        stack: list[tuple[str, Any]] = [("", self.root)]
-        while stack:
-            path, node = stack.pop()
-            if not isinstance(node, Node):
+        for path, node in walk(self.root, below=children):
+            if not isinstance(node, Node) or isinstance(node, _LEAVES) or next(edges(node), None) is None:
                 yield path, node
-                continue
-            if isinstance(node, Value | Omitted):
-                yield path, node
-                continue
-            if id(node) in seen:
-                continue
-            seen.add(id(node))
-            below = list(children(node, path))
-            if not below or isinstance(node, Array):
-                yield path, node
-            stack.extend(reversed(below))
 
     def __len__(self) -> int:
         return sum(1 for _ in self.leaves())
@@ -401,9 +413,44 @@ def edges(node: Node) -> Iterator[tuple[Slot, Any, str, Any]]:
 
 
 def children(node: Node, path: str) -> Iterator[tuple[str, Any]]:
-    """The nodes directly below `node`, each with its path."""
+    """What a person sees directly below `node`, each child with its path: no keys that are plain values, nothing inside
+    a run of elements, and not the base of a view."""
     if isinstance(node, NumberRun | RepeatRun):
         return
     for _, child, kind, name in edges(node):
         if kind != "base" and not (kind == "key" and isinstance(child, Value)):
             yield step_path(path, kind, name), child
+
+
+def all_children(node: Node, path: str) -> Iterator[tuple[str, Any]]:
+    """Everything directly below `node`, each child with its path."""
+    for _, child, kind, name in edges(node):
+        yield step_path(path, kind, name), child
+
+
+#: Nodes that are leaves, whatever lies below them.
+_LEAVES = (Array, NumberRun, Omitted, RepeatRun, Value)
+
+
+def walk(
+    root: Any, path: str = "", below: Callable[[Node, str], Iterable[tuple[str, Any]]] = all_children
+) -> Iterator[tuple[str, Any]]:
+    """Every node and plain value from `root` on, with its path; a parent comes before its children.
+
+    Each node comes once, under the first path that leads to it. `Value` and `Omitted` have no identity, so they come
+    as often as plain values do: wherever they stand. It does not recurse.
+
+    :param path: the path of `root`.
+    :param below: what to go on with below a node at a path; by default everything. `children` is what a person sees,
+        and a function that returns nothing for some nodes stops there.
+    """
+    seen: set[int] = set()
+    stack: list[tuple[str, Any]] = [(path, root)]
+    while stack:
+        at, node = stack.pop()
+        if isinstance(node, Node) and not isinstance(node, Value | Omitted):
+            if id(node) in seen:
+                continue
+            seen.add(id(node))
+            stack.extend(reversed(list(below(node, at))))
+        yield at, node

@@ -1,9 +1,11 @@
-"""Environments in processes of their own, from the training process's side: Gymnasium's AsyncVectorEnv, SB3's
-SubprocVecEnv and Tianshou's vector environments, Ray's actors included. Knows how each passes on a question, and no
-files.
+"""Environments in worker processes, seen from the training process: Gymnasium's AsyncVectorEnv, SB3's SubprocVecEnv and
+Tianshou's vector environments, including Ray's actors. Knows how each passes on a question, and no files.
 
 All workers are asked at once, through the pipes that the library itself uses, and every answer is received before
-anything is decided: whatever goes wrong, the pipes stay in step. `resumable` is the far end.
+anything is decided: whatever goes wrong, the pipes stay in step. `_worker_side` answers.
+
+A checkpoint asks each worker once ("capture"). Resuming asks three questions: "capture", during the walk; "check",
+because nothing may be changed anywhere before everything everywhere fits; and "restore".
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from perdure.errors import CaptureError, PerdureError, RestoreError
-from perdure.state import Adapter, attributes_of, register_adapter, structural
+from perdure.state import Adapter, attributes_of, base_names, register_adapter, structural
 from perdure.tree import SequenceNode, message
 from perdure.tree.message import EncodedState
 
@@ -313,9 +315,7 @@ def _in_processes(env: Any) -> bool:
 
 
 def _is_actor(worker: Any) -> bool:
-    return "tianshou.env.worker.ray.RayEnvWorker" in (
-        f"{cls.__module__}.{cls.__qualname__}" for cls in type(worker).__mro__
-    )
+    return "tianshou.env.worker.ray.RayEnvWorker" in base_names(type(worker))
 
 
 def _tianshou(env: Any) -> Workers:

@@ -38,8 +38,8 @@ from perdure.store._manifest import (
 )
 from perdure.store._open_run import open_run
 from perdure.store._packs import Compressor, PackWriter, pack_number
-from perdure.store._reading import Catalog, Depth, StoredArray, pack_sizes
-from perdure.store._survey import CheckpointStatus, survey
+from perdure.store._reading import Catalog, StoredArray, pack_sizes
+from perdure.store._survey import CheckpointStatus, Depth, survey
 from perdure.store.backends import GET_LIMIT, Backend, LocalBackend, put_new
 
 
@@ -256,13 +256,14 @@ class Store:
         Only the manifests are read. Of one that cannot be read, the number and the file are all that is known;
         :meth:`survey` says what is wrong with it.
         """
-        return [status.info for status in self.survey("state")]
+        return [status.info for status in self.survey()]
 
-    def survey(self, depth: Depth = "files") -> list[CheckpointStatus]:
+    def survey(self, depth: Depth = "glance") -> list[CheckpointStatus]:
         """All checkpoints, from the oldest to the newest, and whether each can be used.
 
-        :param depth: how much of each is looked at: "state" for its manifest, "files" for whether its data is there,
-            "data" for every byte. Bytes that no checkpoint needs are looked at by :meth:`verify` alone.
+        :param depth: how much of each is looked at: "glance" at its manifest and the sizes of its files, "state" at all
+            that its manifest says, "data" at that and every byte. Only :meth:`verify` looks at bytes that no checkpoint
+            needs.
         """
         return list(survey(self._catalog, depth))
 
@@ -373,7 +374,11 @@ class Store:
     def _read(self, number: int, deep: bool = True) -> Checkpoint:
         try:
             manifest = self._catalog.load(number)
-            state, sources = self._catalog.open(manifest, "data" if deep else "files")
+            if deep:
+                self._catalog.verify(manifest)
+            else:
+                self._catalog.check_sizes(manifest)
+            state, sources = self._catalog.decode(manifest, verified=deep)
         except DamagedError as error:
             self._damaged[number] = str(error)
             raise

@@ -21,13 +21,13 @@ from perdure.store import (
     NewerFormatError,
     Problem,
     RunInfo,
+    load_checksummed,
     manifest_name,
     open_run,
     pack_name,
     pack_sizes,
     read_manifest,
     read_run,
-    unseal,
     with_pages,
     write_run,
 )
@@ -254,7 +254,7 @@ def _misplaced(backend: Backend, number: int) -> Manifest | None:
     where = backend.locate(name)
     try:
         content = backend.get(name)
-        own = unseal("manifest", content, where).get("checkpoint")
+        own = load_checksummed("manifest", content, where).get("checkpoint")
         if type(own) is not int or not 0 <= own < 10**12:
             return None
         return with_pages(backend, read_manifest(content, manifest_name(own), where))

@@ -32,7 +32,7 @@ from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
 from perdure.run._loop_variables import Watch
 from perdure.run._signals import Interrupts, Preempted
 from perdure.state import Report, capture, check, parts_of, restore
-from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Retention, Store
+from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Compression, Retention, Store
 from perdure.tree import Array, Object, State
 from perdure.world import World
 
@@ -86,7 +86,7 @@ class Run:
         background: bool = True,
         when_busy: WhenBusy = "wait",
         on_error: OnError = "raise",
-        compression: str = "auto",
+        compression: Compression = "auto",
         lock_timeout: float = 10.0,
     ) -> None:
         self.directory = os.path.abspath(os.fspath(directory))

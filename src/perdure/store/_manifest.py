@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from perdure.errors import DamagedError, FormatError
-from perdure.store._checksummed_json import from_plain, seal, to_plain, unseal
+from perdure.store._checksummed_json import dump_checksummed, from_plain, load_checksummed, to_plain
 from perdure.store._layout import CODECS, MOST_PAGES, ZERO, Chunk, Extent, Layout, Page, checked
 
 FORMAT = 1
@@ -123,7 +123,7 @@ def library_versions() -> Mapping[str, str]:
 
 def write_run(run: RunInfo) -> bytes:
     """The content of ``run.json``."""
-    return seal("run", _run_body(run))
+    return dump_checksummed("run", _run_body(run))
 
 
 def read_run(data: bytes, where: str) -> RunInfo:
@@ -131,7 +131,7 @@ def read_run(data: bytes, where: str) -> RunInfo:
 
     :raises DamagedError: if it is damaged.
     """
-    return _parse_run(unseal("run", data, where), where)
+    return _parse_run(load_checksummed("run", data, where), where)
 
 
 def write_manifest(manifest: Manifest) -> bytes:
@@ -151,7 +151,7 @@ def write_manifest(manifest: Manifest) -> bytes:
         "packs": list(manifest.packs),
         "arrays": [_dump_layout(layout) for layout in manifest.arrays],
     }
-    return seal("manifest", body)
+    return dump_checksummed("manifest", body)
 
 
 def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None) -> Manifest:
@@ -162,7 +162,7 @@ def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None)
     :raises DamagedError: if it is damaged, or not in its place.
     :raises FormatError: if it is intact, but in a format that this version does not read.
     """
-    body = unseal("manifest", data, where)
+    body = load_checksummed("manifest", data, where)
     _check_format(body, where)
     run = _parse_run(body.get("run"), where)
     if run_id is not None and run.id != run_id:

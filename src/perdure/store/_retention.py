@@ -1,8 +1,9 @@
-"""What may be deleted: checkpoints that are not to be kept, and packs that no checkpoint refers to.
+"""Deletes checkpoints that are not kept, and packs that no checkpoint refers to. Knows manifests and packs, and reads
+no array.
 
-The order makes every moment safe. Manifests go first, each durably, then the packs that no manifest refers to
-any longer. A crash in between leaves packs that nobody needs, which the next writer removes; never a
-checkpoint without its data.
+The order makes a crash safe at every moment. Manifests are deleted first, each durably, and then the packs that no
+manifest refers to any more. A crash in between leaves packs that nobody needs, which the next writer removes. It never
+leaves a checkpoint without its data.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ PINNED = "pinned"
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints of a run are kept. What is kept for any of the reasons is kept.
+    """Which checkpoints of a run are kept. One reason is enough to keep a checkpoint.
 
-    :param last: so many of the newest ones.
-    :param best: so many of those that followed a new best score, the best ones.
-    :param every: the first one at or after each multiple of so many steps; None for none.
+    :param last: keep so many of the newest ones.
+    :param best: keep so many of those that followed a new best score, from the best one on.
+    :param every: keep the first one at or after each multiple of so many steps; None keeps none for this reason.
+    :raises ValueError: if a number is too small.
     """
 
     last: int = 3
@@ -49,10 +51,10 @@ class Retention:
             raise ValueError(f"keep: expected a number of steps, found every={self.every}")
 
     def __call__(self, good: Sequence[CheckpointInfo]) -> set[int]:
-        """The numbers of those to keep among the good ones, given from the oldest to the newest."""
+        """The numbers of the checkpoints to keep, among good ones from the oldest to the newest."""
         kept = {info.number for info in good[-self.last :]}
         kept |= {info.number for info in good if PINNED in info.tags}
-        # Each new best is better than those before it.
+        # Each new best score is better than those before it.
         best = [info.number for info in good if BEST in info.tags]
         kept |= set(best[len(best) - self.best :]) if self.best else set()
         if self.every is not None:
@@ -64,16 +66,15 @@ class Retention:
         return kept
 
 
-#: How many good checkpoints must be newer than a damaged one before it is given up.
+#: A damaged checkpoint is deleted when so many good ones are newer.
 NEWER_GOOD = 2
 
 
 def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, str]) -> list[int]:
-    """Delete the checkpoints that are not to be kept, and what only they referred to.
+    """Delete the checkpoints that are not kept, and the packs that only they referred to.
 
-    :param damaged: checkpoints that are known to be damaged, although their manifest may be good; with what
-        is wrong.
-    :return: the numbers of the deleted checkpoints.
+    :param damaged: what is wrong with checkpoints that are known to be damaged; their manifests may be good.
+    :returns: the numbers of the deleted checkpoints.
     """
     good: list[CheckpointInfo] = []
     problems: dict[int, str] = {}
@@ -83,7 +84,7 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
         except (NewerFormatError, FileNotFoundError):
             continue
         except DamagedError as error:
-            # That the disk could not read it just now does not prove that it is lost.
+            # That the disk could not read it this time does not prove that it is lost.
             if not isinstance(error.__cause__, OSError):
                 problems[number] = str(error)
             continue
@@ -93,12 +94,12 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
             good.append(info)
 
     kept = set(keep(good) if callable(keep) else keep)
-    # The newest one is what the run resumes from, and what the next commit builds on.
+    # The run resumes from the newest one, and the next commit builds on it.
     kept |= {info.number for info in good[-1:]}
-    # Which packs a damaged manifest refers to cannot be known, so as long as there is one, no pack can be
-    # deleted: kept for ever, one flipped bit would fill the disk. But it could be mended by hand, or tell
-    # what happened; and with no good checkpoint after it, it may be all there is. So it goes once newer ones
-    # have proven that the run goes on.
+    # Nobody can know which packs a damaged manifest refers to, so no pack is deleted while there is one. If it were
+    # kept for ever, one flipped bit would fill the disk. But a person may repair it, or learn from it what happened,
+    # and if no good checkpoint is newer it may be all there is. So it is deleted once newer ones have shown that the
+    # run goes on.
     given_up = [number for number in problems if sum(info.number > number for info in good) >= NEWER_GOOD]
     given_up = [number for number in given_up if number not in kept]
     delete = sorted([info.number for info in good if info.number not in kept] + given_up)
@@ -116,7 +117,7 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
 
 
 def sweep(backend: Backend, catalog: Catalog) -> None:
-    """Delete the packs that no checkpoint refers to. Does nothing if there is a manifest it cannot read."""
+    """Delete the packs that no checkpoint refers to. If a manifest cannot be read, nothing is deleted."""
     unused = set(pack_sizes(backend))
     for number in reversed(catalog.numbers()):
         if not unused:
@@ -126,7 +127,7 @@ def sweep(backend: Backend, catalog: Catalog) -> None:
         except FileNotFoundError:
             continue
         except StoreError:
-            # It may refer to any of them.
+            # Its checkpoint may need any of them.
             return
     for pack in sorted(unused):
         backend.delete(pack_name(pack))

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test check format bench damage fuzz reliability environments clean
+.PHONY: demo test gpu campaign check format bench damage fuzz reliability environments clean
 
 # How long `make fuzz` looks for a failing input, for each of four kinds of input.
 FUZZ_SECONDS ?= 120
@@ -24,10 +24,19 @@ test: $(VENV)/.installed
 	$(BIN)/python tools/build_torchrl_extension.py
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
+# What needs CUDA, and a torch that has it: the pinned one need not. Elsewhere it is skipped.
+gpu: $(VENV)/.installed
+	$(BIN)/python -m pytest -m gpu tests/run
+
+# What the suite samples, in full; some ten minutes.
+campaign: $(VENV)/.installed
+	$(BIN)/python -m pytest -m campaign --timeout 900 --numprocesses $(WORKERS) --dist worksteal
+
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

@@ -15,7 +15,7 @@ import click
 import torch
 from rich.console import Console
 
-from benchmarks import capture, growth, imports, storage, training
+from benchmarks import capture, growth, imports, resuming, storage, training
 from benchmarks.report import Result, machine, machine_line, show, show_figures
 
 BENCHMARKS: dict[str, Callable[..., Result]] = {
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[..., Result]] = {
     "growth": growth.run,
     "training": training.run,
     "capture": capture.run,
+    "resuming": resuming.run,
     "imports": imports.run,
 }
 
@@ -41,6 +42,7 @@ FULL: dict[str, dict[str, Any]] = {
     "growth": {"capacities": [10_000, 100_000, 1_000_000, 10_000_000], "rounds": 15, "peer_rounds": 2},
     "training": {"pairs": 18},
     "capture": {"rounds": 40},
+    "resuming": {"rounds": 5, "repeats": 10},
     "imports": {"rounds": 7, "profiles": 2},
 }
 
@@ -59,6 +61,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "growth": {"capacities": [10_000, 100_000], "rounds": 4, "peer_rounds": 1},
     "training": {"pairs": 2, "seconds": 2.0, "capacity": 50_000},
     "capture": {"rounds": 10},
+    "resuming": {"rounds": 1, "repeats": 3},
     "imports": {"rounds": 2, "profiles": 1},
 }
 
@@ -83,6 +86,11 @@ QUICK: dict[str, dict[str, Any]] = {
     "all of it as much again.",
 )
 @click.option(
+    "--before",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Compare resuming with another checkout: its `src` folder.",
+)
+@click.option(
     "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all numbers to this file."
 )
 @click.option(
@@ -93,6 +101,7 @@ def main(
     only: tuple[str, ...],
     workload: tuple[str, ...],
     frames: int | None,
+    before: Path | None,
     file: Path | None,
     plot: Path | None,
 ) -> None:
@@ -114,6 +123,7 @@ def main(
         workloads = {name: workloads[name] for name in workload}
     sizes["storage"]["workloads"] = workloads
     sizes["growth"]["plot"] = plot
+    sizes["resuming"]["before"] = before
     results = []
     for name in only or BENCHMARKS:
         start = time.perf_counter()

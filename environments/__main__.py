@@ -1,4 +1,4 @@
-"""`python -m environments`: check them all, as far as it is not done, and write the table."""
+"""`python -m environments`: checks all environments that have no result yet, and writes the table."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from environments.cases import CASES
 
 
 def main() -> int:
-    """Run it; returns the exit code: 0 if all is as the cases say."""
+    """Run the campaign; returns the exit code: 0 if all verdicts are as expected."""
     parser = argparse.ArgumentParser(prog="python -m environments", description=__doc__)
     parser.add_argument("patterns", nargs="*", default=["*"], help="which cases ('MuJoCo/*'); all by default")
     parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    parser.add_argument("--minutes", type=float, default=180, help="begin no case after this many minutes")
+    parser.add_argument("--again", action="store_true", help="also check those that have a result")
     parser.add_argument(
-        "--minutes", type=float, default=180, help="begin no further case after so many minutes"
+        "--keep",
+        action="store_true",
+        help="keep results that are as expected, even if the source has changed since",
     )
-    parser.add_argument("--again", action="store_true", help="also those that are done")
     parser.add_argument(
-        "--keep", action="store_true", help="keep what is as expected, though the source has changed since"
-    )
-    parser.add_argument(
-        "--table", action="store_true", help="run nothing, write the table from what is there"
+        "--table", action="store_true", help="check nothing, only write the table from the results"
     )
     parser.add_argument("--one", metavar="CASE", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -39,7 +39,7 @@ def main() -> int:
     names = [name for name in CASES if any(fnmatch.fnmatchcase(name, each) for each in given.patterns)]
     if not names:
         parser.error(f"no case is called that; the cases are: {', '.join(CASES)}")
-    # From each family in turn: what is there if the time runs out is a bit of everything.
+    # One of each family in turn: if the time runs out, there are results of all families.
     places = {
         name: sum(other.startswith(name.partition("/")[0] + "/") for other in names[:index])
         for index, name in enumerate(names)

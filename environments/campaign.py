@@ -1,5 +1,7 @@
-"""Runs the cases, a few at a time and each bounded in time, and keeps a result file for each: what is there already is
-not done again, so an interrupted campaign goes on."""
+"""Checks the cases, a few at a time and each limited in time, and keeps a result file for each.
+
+A case that has a result is not checked again, so an interrupted campaign continues.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,15 @@ from typing import Any
 
 from environments import venvs
 from environments.cases import CASES, Case
-from perdure.check_env import CheckReport, _env_spec, check_subject
+from perdure.check_env import CheckReport, check_spec, env_spec
 from perdure.errors import PerdureError
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = venvs.CACHE / "results"
-#: What one process of a check may take, and all of them together, in seconds.
+#: How long one process of a check may take, and all of them together, in seconds.
 PROCESS_SECONDS = 600.0
 CASE_SECONDS = 2_400.0
-#: Whose versions the results depend on.
+#: The libraries on whose versions the results depend.
 _LIBRARIES = (
     *(
         "gymnasium",
@@ -58,12 +60,12 @@ _LIBRARIES = (
 
 
 def result_file(name: str) -> Path:
-    """Where the result of a case is kept."""
+    """The file with the result of a case."""
     return RESULTS / f"{re.sub(r'[^A-Za-z0-9.]+', '-', name)}.json"
 
 
 def source_print() -> str:
-    """A fingerprint of the source that the results depend on."""
+    """A fingerprint of the source on which the results depend."""
     found = hashlib.sha256()
     for part in ("src/perdure", "environments"):
         for path in sorted((ROOT / part).rglob("*.py")):
@@ -72,7 +74,7 @@ def source_print() -> str:
 
 
 def load(name: str) -> dict[str, Any] | None:
-    """The result of a case, or None if there is none that is of this case as it is defined now."""
+    """The result of a case, or None if there is none, or if the case has been changed since."""
     try:
         found: dict[str, Any] = json.loads(result_file(name).read_text())
     except (OSError, ValueError):
@@ -90,10 +92,10 @@ def as_expected(name: str, result: dict[str, Any]) -> bool:
 
 
 def check_case(name: str) -> None:
-    """Check one case in this Python, and keep the result."""
+    """Check one case with this interpreter, and keep the result."""
     case = CASES[name]
-    report = check_subject(
-        _env_spec(case.env, **case.options),
+    report = check_spec(
+        env_spec(case.env, **case.options),
         steps=case.steps,
         cut=case.cut,
         ignore=case.ignore,
@@ -128,7 +130,10 @@ def keep(name: str, report: CheckReport) -> None:
 def run(
     names: Iterable[str], workers: int, deadline: float, tell: Callable[[str, dict[str, Any] | None], None]
 ) -> None:
-    """Check the cases. `tell` is called with each result; None where the time was over before."""
+    """Check the cases.
+
+    :param tell: called with each result; with None if there was no time left for the case.
+    """
     places: dict[str, str | Exception] = {}
     making = threading.Lock()
 
@@ -161,7 +166,7 @@ def run(
 
 
 def _in_process(name: str, python: str) -> None:
-    """In a process of the Python that has the packages; all that it started ends with it."""
+    """Check a case with the interpreter that has its packages; all processes that this starts end with it."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     process = subprocess.Popen(
         [python, "-m", "environments", "--one", name],
@@ -176,7 +181,7 @@ def _in_process(name: str, python: str) -> None:
     try:
         said, _ = process.communicate(timeout=CASE_SECONDS)
     except BaseException:
-        # Asked first: it ends the processes that it has started itself.
+        # SIGTERM comes first, so that it can end the processes that it has started.
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(10)

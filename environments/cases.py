@@ -1,7 +1,7 @@
 """The environments to check, as data.
 
-:data:`CASES` by name, a family and a case ("classic/CartPole-v1"). What each takes is what `perdure check-env` takes.
-:data:`UNREACHED` is what is known to exist, and why it is not here.
+:data:`CASES` by name, a family and a case ("classic/CartPole-v1"), with the arguments of `perdure check-env`.
+:data:`UNREACHED` lists environments that are not here, and why.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ class Case:
     """One environment.
 
     :param env: as in `perdure check-env ENV`.
-    :param options: of :func:`perdure.check_env.subject`.
+    :param options: of :func:`perdure.check_env.env_spec`.
     :param venv: the virtual environment that has its packages (see `venvs`).
-    :param expect: what the check is expected to find; "exact" if nothing is said.
-    :param note: what the table says beside it.
+    :param expect: the expected verdict.
+    :param note: a remark for the table.
     """
 
     env: str
@@ -385,9 +385,9 @@ for _game in ("breakout", "pong"):
     )
 _made(
     "pools in native code",
-    "AtariVectorEnv breakout with a barrier",
+    "AtariVectorEnv breakout bounded",
     "atari_vector_replayed",
-    kwargs={"game": "breakout", "barrier": 150},
+    kwargs={"game": "breakout", "max_replay_steps": 150},
 )
 _made(
     "pools in native code",
@@ -401,10 +401,10 @@ for _id in ("CartPole-v1", "Pong-v5", "HalfCheetah-v4", "LunarLander-v2"):
     _add("pools in native code", f"EnvPool {_id} replayed", f"envpool/{_id}", replay=True)
 _add(
     "pools in native code",
-    "EnvPool CartPole-v1 with a barrier",
+    "EnvPool CartPole-v1 bounded",
     "envpool/CartPole-v1",
     replay=True,
-    kwargs={"barrier": 150},
+    kwargs={"max_replay_steps": 150},
 )
 _add(
     "pools in native code",

@@ -1,4 +1,4 @@
-"""Environments that take more than an id: the wrapper stacks of the training libraries, and pools in native code.
+"""Environments that need more than an id: the wrapper stacks of training libraries, and pools in native code.
 
 A fresh process finds each of these by name (`environments.makers:name`).
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def continuous(env_id: str, **kwargs: Any) -> Any:
-    """CleanRL's wrappers for continuous control, lambdas included."""
+    """CleanRL's wrappers for continuous control, including lambdas."""
     env = gym.wrappers.FlattenObservation(gym.make(env_id, **kwargs))
     env = gym.wrappers.RecordEpisodeStatistics(env)
     env = gym.wrappers.ClipAction(env)
@@ -35,34 +35,34 @@ def heavily_wrapped() -> Any:
 
 
 def delayed() -> Any:
-    """Observations that come late, of actions that are done for longer."""
+    """Delayed observations of repeated actions."""
     env = gym.wrappers.RepeatAction(gym.make("CartPole-v1"), 2)
     return gym.wrappers.DelayObservation(gym.wrappers.StickyAction(env, 0.3, (1, 4)), 2)
 
 
 def discretized() -> Any:
-    """A continuous environment for those who act by numbers, rescaled."""
+    """A continuous environment with discrete actions and rescaled observations."""
     env = gym.wrappers.MaxAndSkipObservation(gym.make("Pendulum-v1"), 2)
     env = gym.wrappers.RescaleObservation(env, np.float32(-1), np.float32(1))
     return gym.wrappers.DiscretizeAction(env, 7)
 
 
 def rendered() -> Any:
-    """Observations with a picture in them, drawn in mid-episode."""
+    """Observations that contain a picture."""
     return gym.wrappers.AddRenderObservation(
         gym.make("CartPole-v1", render_mode="rgb_array"), render_only=False
     )
 
 
 def atari(game: str, sticky: float = 0.25, **kwargs: Any) -> Any:
-    """Preprocessed and stacked, as Gymnasium does it."""
+    """Gymnasium's preprocessing and frame stack."""
     gym.register_envs(importlib.import_module("ale_py"))
     env = gym.make(f"ALE/{game}-v5", frameskip=1, repeat_action_probability=sticky, **kwargs)
     return gym.wrappers.FrameStackObservation(gym.wrappers.AtariPreprocessing(env), 4)
 
 
 def atari_plain(game: str, **kwargs: Any) -> Any:
-    """As the emulator gives it."""
+    """The emulator's own observations."""
     gym.register_envs(importlib.import_module("ale_py"))
     if isinstance(kwargs.get("frameskip"), list):
         # JSON has no tuples.
@@ -98,13 +98,13 @@ def atari_vector(game: str) -> Any:
     return AtariVectorEnv(game, num_envs=3)
 
 
-def atari_vector_replayed(game: str, barrier: int | None = None) -> Any:
-    """ALE's own vector, played again."""
+def atari_vector_replayed(game: str, max_replay_steps: int | None = None) -> Any:
+    """ALE's own vector, replayed."""
     from ale_py.vector_env import AtariVectorEnv
 
     from perdure.environments import PoolReplay
 
-    return PoolReplay(lambda seed: AtariVectorEnv(game, num_envs=3), 1, barrier=barrier)
+    return PoolReplay(lambda seed: AtariVectorEnv(game, num_envs=3), 1, max_replay_steps=max_replay_steps)
 
 
 def minigrid(env_id: str) -> Any:
@@ -147,7 +147,7 @@ def vector(
 
 
 def atari_in_processes(library: str = "gymnasium") -> Any:
-    """Emulators, each in a process of its own."""
+    """Emulators in processes."""
     from perdure.environments import Resumable
 
     makers = [lambda: Resumable(atari("Breakout"))] * 3
@@ -197,7 +197,7 @@ def tianshou_vector(kind: str, env_id: str = "CartPole-v1") -> Any:
 
 
 class _Crafter(gym.Env):
-    """Crafter speaks the interface of before Gymnasium."""
+    """Adapts Crafter, which has the interface of Gymnasium's predecessor."""
 
     def __init__(self) -> None:
         import crafter
@@ -217,12 +217,12 @@ class _Crafter(gym.Env):
 
 
 def crafter() -> Any:
-    """A world of creatures that are kept in sets."""
+    """Crafter, which keeps its creatures in sets."""
     return _Crafter()
 
 
 class _Bullet(gym.Env):
-    """A pole on a cart in PyBullet: the physics are known by the number of a client."""
+    """A pole on a cart in PyBullet, which refers to its simulation by a client's number."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (4,), np.float64)
 
@@ -268,19 +268,19 @@ class _Bullet(gym.Env):
 
 
 def bullet() -> Any:
-    """PyBullet as it is: what it keeps is behind a number."""
+    """PyBullet without replay: its state is behind a number."""
     return _Bullet()
 
 
 def bullet_replayed() -> Any:
-    """PyBullet, its episodes played again."""
+    """PyBullet, replayed."""
     from perdure.environments import EpisodeReplay
 
     return EpisodeReplay(_Bullet(), skip=["*.client", "*.body"])
 
 
 def box2d_replayed(env_id: str, wrapped: bool = False, **kwargs: Any) -> Any:
-    """Box2D's environments; those that keep one world are given a new one for each episode."""
+    """Box2D's environments; those that keep one world get a new one for each episode."""
     from perdure.environments import EpisodeReplay, fresh_world
 
     shares = env_id.startswith(("BipedalWalker", "CarRacing"))
@@ -293,7 +293,7 @@ def box2d_replayed(env_id: str, wrapped: bool = False, **kwargs: Any) -> Any:
 
 
 def nethack_replayed(env_id: str = "NetHackScore-v0") -> Any:
-    """NetHack, its games played again."""
+    """NetHack, replayed."""
     import nle  # noqa: F401 - registers it
 
     from perdure.environments import EpisodeReplay, seeded_game
@@ -302,7 +302,7 @@ def nethack_replayed(env_id: str = "NetHackScore-v0") -> Any:
 
 
 def doom_replayed(env_id: str) -> Any:
-    """VizDoom, its episodes played again."""
+    """VizDoom, replayed."""
     import vizdoom.gymnasium_wrapper  # noqa: F401 - registers it
 
     from perdure.environments import EpisodeReplay

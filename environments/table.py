@@ -13,24 +13,23 @@ DOCUMENT = ROOT / "docs" / "environments.md"
 
 _HEAD = """# Environments
 
-Which environments go on exactly when a killed run is resumed, found out by doing it. Written by `make
-environments`; do not edit.
+Which environments continue exactly when a killed run is resumed. Each was tested. Written by `make environments`;
+do not edit.
 
-Each row is `perdure check-env`: the environment is run in fresh processes with the same seed and the same actions;
-captured in mid-episode of a later episode and right after an end; restored in a fresh process for each capture,
-into an environment that was seeded otherwise; and taken on for the number of steps in the table, across resets
-(episodes are cut after 200 steps). **Exact** means that every observation, reward, end and info (less the wall
-clock), what all generators and spaces draw at the end, and all state that is captured at the end, are the same bits
-as without any interruption. What is not exact is in the table too: the check says so before a run is lost, not
-after.
+Each row is the result of `perdure check-env`: the environment is run in fresh processes with the same seed and the
+same actions; captured in mid-episode of a later episode and right after an end; restored, for each capture, in a fresh
+process whose environment had another seed; and run for the number of steps in the table, across resets (episodes are
+reset after 200 steps). **Exact** means that every observation, reward, end and info (except the wall clock),
+everything that generators and spaces draw at the end, and all state that is captured at the end, have the same bits as
+without an interruption. Environments that are not exact are in the table too: the check tells before a run is lost.
 
-- *walk*: the state lies in Python and is found unasked. *handler*: a handler of Perdure takes what lies in native
-  code. *replay*: the episode's actions are played again (`perdure.environments.EpisodeReplay` and its like).
-  *barrier*: as replay, of a pool that is replaced by a new one now and then.
-- *bytes*: what a second checkpoint writes, committed through the store (manifest and all).
-- *ms*: to capture (the median of up to five times, in a process that has captured before), and to restore for the
-  first time in a process; on two cores, with two checks running at a time beside other work: where an environment is in
-  processes of its own these compete too. By itself it takes about half.
+- *walk*: the state lies in Python and is found automatically. *handler*: a handler of Perdure captures what lies in
+  native code. *replay*: the episode's actions are replayed (`perdure.environments.EpisodeReplay` and its counterparts).
+  *bounded replay*: as replay, for a pool that is replaced by a new one after a number of steps.
+- *bytes*: what a second checkpoint writes, including its manifest.
+- *ms*: the time of a capture (the median of up to five, in a process that has captured before), and of the first
+  restore in a process; on two cores, with two checks running at a time beside other work, and competing with the
+  environment's own processes. Alone, it takes about half as long.
 
 
 """
@@ -44,20 +43,21 @@ $ perdure check-env mine/env.py:make --wrapper gymnasium.wrappers:NormalizeObser
 $ perdure check-env mine/env.py:make --vector async:4 --json
 ```
 
-The exit code is 0 if it is exact, 1 if not (with what differs first, and why), 2 if it could not be checked. In a test:
+The exit code is 0 if it is exact, 1 if not (with the first difference and the reason), 2 if it could not be checked. In
+a test:
 
 ```python
 from mine.env import make  # at the top level of a module: fresh processes have to find it
 
-from perdure.environments import assert_exact
+from perdure.check_env import assert_exact
 
 
-def test_my_environment_goes_on():
+def test_my_environment_continues_exactly():
     assert_exact(make, steps=200)
 ```
 
-What is found out: state in closures, in class attributes, in module globals, in native code behind a number; random
-numbers that no seed reaches; an order that differs from process to process; a handler that changes what it captures;
+The check finds state in closures, in class attributes, in module globals, and in native code behind a number; random
+numbers that no seed reaches; orders that differ from process to process; handlers that change what they capture; and
 crashes.
 """
 
@@ -87,7 +87,7 @@ def write() -> str:
     missing = [name for name in CASES if name not in results]
     if missing:
         lines += ["## Not run", "", "There was no time for: " + ", ".join(missing) + ".", ""]
-    lines += ["## Out of reach, or not looked at", "", _row("what", "why"), _row("---", "---")]
+    lines += ["## Not checked", "", _row("what", "why"), _row("---", "---")]
     lines += [*(_row(*each) for each in UNREACHED), "", *_OWN.splitlines(), ""]
     versions: dict[str, Counter[str]] = {}
     for each in results.values():

@@ -1,6 +1,6 @@
-"""Virtual environments for packages that do not live together with the others, under `.cache` and made once.
+"""Virtual environments for packages that conflict with others; made once, under `.cache`.
 
-Each has its own packages and, after them, those of the Python that runs this.
+Each has its own packages and, after them, those of the interpreter that runs this.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import venv
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "environments"
-#: What each needs. "main" is the Python that runs this.
+#: The packages of each. "main" is the interpreter that runs this.
 PACKAGES: dict[str, tuple[str, ...]] = {
     "dm_control": ("dm_control==1.0.50", "mujoco==3.17.0"),
     "ray": ("ray==2.60.0",),
@@ -22,7 +22,7 @@ _MINUTES = 15
 
 
 def python(name: str) -> str:
-    """The interpreter of one of them, which is made if it is not there.
+    """The interpreter of one of them, which is created if necessary.
 
     :raises subprocess.SubprocessError: if its packages cannot be installed.
     """

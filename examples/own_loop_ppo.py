@@ -1,4 +1,4 @@
-"""A training loop of one's own: PPO on CartPole in CleanRL's style, with vectorised environments.
+"""Your own training loop: PPO on CartPole in CleanRL's style, with vectorised environments.
 
 What one iteration hands to the next (here the last observations) is kept in the world and not in local
 variables: a local variable is lost with its process. Everything else in this file is PPO as anybody writes

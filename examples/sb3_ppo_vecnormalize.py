@@ -29,7 +29,7 @@ def main() -> None:
     model = PPO(
         "MlpPolicy", env, n_steps=128, batch_size=128, gamma=0.9, learning_rate=1e-3, seed=1, device="cpu"
     )
-    # PPO is at rest between two rollouts, here every 512 steps: the first such place after 1000 steps is the one.
+    # PPO has a safe point between two rollouts, here every 512 steps: the first one after 1000 steps is taken.
     model.learn(steps, callback=PersistenceCallback("runs/sb3_ppo_vecnormalize", every=1000))
     print(f"{model.num_timesteps} steps done; mean of the observations: {env.obs_rms.mean.round(4)}")
 

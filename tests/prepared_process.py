@@ -1,9 +1,9 @@
 """Processes that have imported already what takes longest, run a script, and end as any interpreter does.
 
-Run as a script it reads lines of JSON, `[[script, *arguments], environment, where]`, forks for each, and answers with
-the child's id and, when it ended, its exit code. The child runs the script as `__main__`, and ends by the end of this
-file: with threads joined, `atexit` called and all else that an interpreter does when it shuts down. What is random in
-an interpreter, the seed of hashes and where things lie in memory, is the same in all children of one starter.
+Run as a script it reads lines of JSON, `[[script, *arguments], environment, where, directory]`, forks for each, and
+answers with the child's id and, when it ended, its exit code. The child runs the script as `__main__`, and ends by the
+end of this file: with threads joined, `atexit` called and all else that an interpreter does when it shuts down. What is
+random in an interpreter, the seed of hashes and where things lie in memory, is the same in all children of one starter.
 """
 
 from __future__ import annotations
@@ -41,12 +41,27 @@ class Starter:
         assert self.answer() == "ready"
 
     def start(
-        self, script: Path, *arguments: object, where: Path, environment: Mapping[str, str] | None = None
+        self,
+        script: Path,
+        *arguments: object,
+        where: Path,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
     ) -> Started:
-        """Start one; `where` is a directory for what it says."""
+        """Start one.
+
+        :param where: a directory for what it prints.
+        :param environment: its environment variables; by default those of this process when the starter was made.
+        :param directory: its working directory; by default that of this process when the starter was made.
+        """
         assert self._server.stdin is not None
         command = [str(each) for each in (script, *arguments)]
-        order = [command, None if environment is None else dict(environment), str(where)]
+        order = [
+            command,
+            None if environment is None else dict(environment),
+            str(where),
+            str(directory or "."),
+        ]
         print(json.dumps(order), file=self._server.stdin)
         return Started(self, self.answer(), where)
 
@@ -105,10 +120,10 @@ def _serve() -> None:
     gc.freeze()
     print('"ready"', flush=True)
     for line in iter(sys.stdin.readline, ""):
-        command, environment, where = json.loads(line)
+        command, environment, where, directory = json.loads(line)
         pid = os.fork()
         if pid == 0:
-            _become(command, environment, where)
+            _become(command, environment, where, directory)
             return
         print(pid, flush=True)
         ends = time.monotonic() + SECONDS
@@ -119,7 +134,7 @@ def _serve() -> None:
         print(os.waitstatus_to_exitcode(found[1]), flush=True)
 
 
-def _become(command: list[str], environment: dict[str, str] | None, where: str) -> None:
+def _become(command: list[str], environment: dict[str, str] | None, where: str, directory: str) -> None:
     import numpy as np
     import torch
 
@@ -128,6 +143,7 @@ def _become(command: list[str], environment: dict[str, str] | None, where: str) 
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(os.path.join(where, name), os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.chdir(directory)
     if environment is not None:
         os.environ.clear()
         os.environ.update(environment)

@@ -1,4 +1,32 @@
-"""Every error and warning Perdure raises. A message says what was expected, what was found, where, and what to do."""
+"""Every error and warning that Perdure raises on purpose.
+
+Errors::
+
+    PerdureError
+    ├── CaptureError               something in the world cannot be part of a checkpoint
+    ├── RestoreError               a checkpoint or policy file does not fit the script
+    ├── StoreError                 a run directory cannot be read or written
+    │   ├── LockedError            another process is writing to it
+    │   ├── DamagedError           a file of it is damaged or missing
+    │   └── UnsupportedFormatError a newer Perdure wrote it
+    ├── UntrustedError             a policy file needs classes that were not trusted
+    ├── NotPicklableError          a policy cannot be saved as a whole
+    └── EnvSpecError               `check_env` cannot build the environment in another process
+
+    Preempted                      a SystemExit: the run is checkpointed and the process exits
+
+Warnings::
+
+    PerdureWarning
+    ├── DamagedCheckpointWarning   a damaged checkpoint was skipped, or given up
+    ├── NotCapturedWarning         something will not be part of the checkpoints
+    ├── SlowReplayWarning          resuming would take long, because episodes are played again
+    ├── ChangedScriptWarning       the script was edited since the run began
+    ├── ChangedRowsWarning         a replay buffer changed where its cursor did not say so
+    └── CheckpointFailedWarning    a checkpoint could not be written
+
+Each message says what was expected, what was found, where, and what to do. This module imports nothing of Perdure.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +41,21 @@ class PerdureError(Exception):
     """Base class of all errors that Perdure raises on purpose."""
 
 
-class PerdureWarning(UserWarning):
-    """Base class of all warnings that Perdure gives."""
-
-
 class CaptureError(PerdureError):
-    """Something in the world cannot be captured; the message lists each path with its remedy."""
+    """Something in the world cannot be captured.
+
+    Raised when a checkpoint is taken. The message lists every path that is at fault, each with its remedy: register
+    the class, wrap the environment, or leave the path out with `skip`.
+    """
 
 
 class RestoreError(PerdureError):
-    """A state does not fit the live objects.
+    """A checkpoint or a policy file does not fit the live objects.
 
-    Raised before any live object was changed, unless the message says otherwise. `report` (may be None) holds
-    every path that did not fit.
+    Raised before any live object was changed, unless the message says otherwise. Build the same objects as the script
+    that wrote it, or start a new run in another directory.
+
+    :param report: what became of each path, if that is known.
     """
 
     def __init__(self, message: str, report: Report | None = None) -> None:
@@ -34,23 +64,38 @@ class RestoreError(PerdureError):
 
 
 class StoreError(PerdureError):
-    """A run directory cannot be read or written."""
+    """A run directory cannot be read or written: it is not there, the disk is full, permission is denied.
 
-
-class DamagedError(StoreError):
-    """A file of a run is damaged, missing or not what its manifest says."""
-
-
-class FormatError(DamagedError):
-    """A file was written in a format (or a version of it) that this version of Perdure does not read."""
+    Checkpoints that are already committed are not affected. Remove the cause and try again.
+    """
 
 
 class LockedError(StoreError):
-    """Another process is writing to this run."""
+    """Another process is writing to the run. Wait until it ends, stop it, or use another directory."""
+
+
+class DamagedError(StoreError):
+    """A file of a run is damaged, missing, or not what Perdure writes.
+
+    Resuming skips damaged checkpoints. `perdure verify` lists everything that is wrong, and `perdure repair` removes
+    what cannot be used.
+    """
+
+
+class UnsupportedFormatError(StoreError):
+    """A file is intact, but a newer Perdure wrote it in a format that this one does not read.
+
+    It is not damaged, and nothing skips or repairs it: upgrade Perdure.
+    """
 
 
 class UntrustedError(PerdureError):
-    """A file with a pickle in it names classes that were not trusted; nothing of it was run. `names` lists them."""
+    """A policy file needs classes or functions that were not trusted; nothing in it was run.
+
+    Trust them by name if you know where the file comes from: `load_policy(..., trust=[...])`.
+
+    :param names: the classes and functions that were not trusted.
+    """
 
     def __init__(self, message: str, names: Sequence[str] = ()) -> None:
         super().__init__(message)
@@ -58,32 +103,55 @@ class UntrustedError(PerdureError):
 
 
 class NotPicklableError(PerdureError):
-    """The policy cannot be pickled in its entirety; `path` names the attribute at fault."""
+    """A policy cannot be pickled as a whole.
+
+    Define its classes and functions at the top level of a module, or save only the state dictionary.
+
+    :param path: the attribute that cannot be pickled.
+    """
 
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message)
         self.path = path
 
 
+class EnvSpecError(PerdureError):
+    """`perdure check-env` and `perdure.check_env` cannot tell another process how to build the environment.
+
+    Name it by its id or by a function at the top level of a module, with arguments that JSON can hold.
+    """
+
+
+class Preempted(SystemExit):
+    """A signal asked the run to stop: it has a checkpoint, and the process exits with 128 + the signal's number.
+
+    It is a `SystemExit` so that a script needs no code for it. Catch it only to clean up, and raise it again.
+    """
+
+
+class PerdureWarning(UserWarning):
+    """Base class of all warnings that Perdure gives."""
+
+
 class DamagedCheckpointWarning(PerdureWarning):
-    """A newer checkpoint is damaged; an older one is used."""
+    """A damaged checkpoint was skipped and an older one is used, or it was deleted because newer ones are good."""
 
 
 class NotCapturedWarning(PerdureWarning):
-    """Something will not be part of the checkpoints."""
+    """Something will not be part of the checkpoints, so a resumed run may not be exact. Keep it in the world."""
 
 
 class SlowReplayWarning(PerdureWarning):
-    """To resume here would take long, because an environment's steps have to be played again."""
+    """Resuming would take long, because an environment's steps have to be played again."""
 
 
 class ChangedScriptWarning(PerdureWarning):
-    """The script builds other values than when the run began; the checkpoint's are used."""
+    """The script builds other values than when the run began; the checkpoint's values are used."""
 
 
 class ChangedRowsWarning(PerdureWarning):
-    """Rows of a replay buffer changed that its cursor said nothing of."""
+    """Rows of a replay buffer changed although its cursor had not passed them."""
 
 
 class CheckpointFailedWarning(PerdureWarning):
-    """A checkpoint could not be written, and the training goes on without it."""
+    """A checkpoint could not be written, and the training goes on without it (`on_error="warn"`)."""

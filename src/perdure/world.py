@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from perdure._lazy import publish
+
+__all__ = ["World"]
+
 _STANDARD_PARTS = (
     "envs",
     "policy",
@@ -94,3 +98,6 @@ class World:
 
     def __repr__(self) -> str:
         return f"World({', '.join(f'{name}: {type(part).__name__}' for name, part in self.parts().items())})"
+
+
+publish(globals())

@@ -15,6 +15,7 @@ from rich.console import Console
 pytest.importorskip("stable_baselines3")
 pytest.importorskip("tianshou")
 
+import perdure
 from benchmarks import (
     capture,
     figures,
@@ -22,6 +23,7 @@ from benchmarks import (
     imports,
     peers,
     report,
+    resuming,
     run,
     storage,
     timing,
@@ -59,6 +61,7 @@ def shown(result):
     return text.getvalue()
 
 
+@pytest.mark.campaign
 def test_storage_measures_everyone_and_shows_who_is_missing(monkeypatch):
     monkeypatch.setattr(
         peers,
@@ -144,6 +147,7 @@ def test_a_peer_that_fails_is_shown_and_ours_is_not_forgiven(monkeypatch, tmp_pa
         storage.run(**arguments)
 
 
+@pytest.mark.campaign
 def test_memory_is_measured_in_a_process_of_its_own(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
     monkeypatch.setattr(peers, "_PEERS", ("ours:Perdure",))
@@ -181,6 +185,18 @@ def test_capture():
         assert what in text
 
 
+def test_resuming():
+    result = resuming.run(rounds=1, repeats=1, environments=2, before=Path(perdure.__file__).parents[1])
+    text = shown(result)
+    for kind in resuming.KINDS:
+        assert f"{kind}, this checkout" in text
+        assert f"{kind}, the other checkout" in text
+    for each in result.data["AsyncVectorEnv, this checkout"]:
+        assert each["capture"] > 0
+        assert each["resume"] > 0
+
+
+@pytest.mark.campaign
 def test_imports(monkeypatch):
     monkeypatch.setattr(imports, "interleaved", partial(timing.interleaved, warmup=0))
     result = imports.run(rounds=1, profiles=1)

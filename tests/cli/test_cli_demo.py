@@ -26,7 +26,7 @@ def alive(pid):
 
 
 def test_a_killed_training_ends_like_one_that_was_left_alone(tmp_path):
-    child = process("demo", "--steps", 3000, "--kills", 2, "--directory", tmp_path / "demo")
+    child = process("demo", "--steps", 2000, "--kills", 2, "--directory", tmp_path / "demo")
     output, errors = child.communicate(timeout=120)
     assert (child.returncode, errors) == (0, ""), output
     assert 1 <= output.count("  killed") <= 2
@@ -48,7 +48,7 @@ def test_a_killed_training_ends_like_one_that_was_left_alone(tmp_path):
 
 def test_a_demo_that_goes_wrong_says_so_and_where(tmp_path):
     child = process(
-        "demo", "--steps", 3000, "--kills", 1, "--directory", tmp_path / "demo", PERDURE_DEMO_SABOTAGE="rng"
+        "demo", "--steps", 1500, "--kills", 1, "--directory", tmp_path / "demo", PERDURE_DEMO_SABOTAGE="rng"
     )
     output, _ = child.communicate(timeout=120)
     assert child.returncode == 1, output
@@ -71,7 +71,7 @@ def test_an_interrupted_demo_leaves_no_process_behind(tmp_path, number):
     child.communicate(timeout=30)
     assert child.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}.get(number, -number)
     # Nobody ends them after SIGKILL; they leave by themselves when nobody listens any more.
-    until = time.monotonic() + (20 if number == signal.SIGKILL else 0)
+    until = time.monotonic() + (60 if number == signal.SIGKILL else 0)
     while any(map(alive, pids)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(map(alive, pids))

@@ -99,8 +99,8 @@ print(sorted(set(sys.modules) - before))
 
 
 def test_sizes_and_scores():
-    assert [size(n) for n in (0, 999, 1000, 99_949, 123_456, 999_499, 999_500, 5_000_000_000)] == [
-        "0 B", "999 B", "1.0 kB", "99.9 kB", "123 kB", "999 kB", "1.0 MB", "5.0 GB",
+    assert [size(n) for n in (0, 999, 1000, 99_949, 5_000_000_000)] == [
+        "0 bytes", "999 bytes", "1.0 kB", "99.9 kB", "5.0 GB",
     ]  # fmt: skip
     scores = [score(x) for x in (float("nan"), 0.00012345, 123.456, 12345.67)]
     assert scores == ["nan", "0.0001234", "123.5", "12,345.7"]

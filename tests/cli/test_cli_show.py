@@ -60,7 +60,7 @@ def test_the_tree_lists_paths_types_and_shapes(tmp_path):
     result = perdure_command("show", run, "--tree")
     assert result.exit_code == 0
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
-    assert "agent.weight torch float32 (4, 8), 128 B" in lines
+    assert "agent.weight torch float32 (4, 8), 128 bytes" in lines
     assert "buffer numpy float32 (100, 10), 4.0 kB" in lines
     assert "count 3" in lines
     assert any(line.startswith("on_end left out: ") for line in lines)

@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[2]))
 
 import perdure
 from environments.cases import CASES
-from perdure.check_env import _env_spec
+from perdure.check_env import env_spec
 from perdure.check_env._driver import Driver, drive
 from perdure.check_env._outputs import leaves
 
@@ -32,7 +32,7 @@ STEPS, CUT = 220, 200
 
 def build(name: str, seed: int) -> Driver:
     case = CASES[name]
-    it = drive(_env_spec(case.env, **case.options).make(seed), 7, CUT)
+    it = drive(env_spec(case.env, **case.options).make(seed), 7, CUT)
     it.start(seed)
     return it
 

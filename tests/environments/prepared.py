@@ -57,7 +57,7 @@ def _become(order, main):
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(order["environment"])
-        sys.argv = ["probe", order["job"]]
+        sys.argv = ["child", order["job"]]
         main()
         code = 0
     except SystemExit as reason:

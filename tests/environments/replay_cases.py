@@ -92,7 +92,7 @@ def bullet(own_world):
     return make
 
 
-def pool(env_id, barrier=None):
+def pool(env_id, max_replay_steps=None):
     def make():
         import envpool
 
@@ -101,29 +101,33 @@ def pool(env_id, barrier=None):
         return PoolReplay(
             lambda seed: envpool.make(env_id, env_type="gymnasium", num_envs=3, seed=seed, num_threads=2),
             seed=5,
-            barrier=barrier,
+            max_replay_steps=max_replay_steps,
         )
 
     return make
 
 
-def atari(game, barrier=None):
+def atari(game, max_replay_steps=None):
     def make():
         from ale_py.vector_env import AtariVectorEnv
 
         from perdure.environments import PoolReplay
 
         return PoolReplay(
-            lambda seed: AtariVectorEnv(game, num_envs=3, num_threads=2), seed=5, barrier=barrier
+            lambda seed: AtariVectorEnv(game, num_envs=3, num_threads=2),
+            seed=5,
+            max_replay_steps=max_replay_steps,
         )
 
     return make
 
 
-def pool_sync(barrier=None):
+def pool_sync(max_replay_steps=None):
     from perdure.environments import PoolReplay
 
-    return PoolReplay(lambda seed: gym.make_vec("CartPole-v1", 3, "sync"), seed=5, barrier=barrier)
+    return PoolReplay(
+        lambda seed: gym.make_vec("CartPole-v1", 3, "sync"), seed=5, max_replay_steps=max_replay_steps
+    )
 
 
 #: How to make it; at which (episode, step) there are checkpoints; how many steps follow each.
@@ -143,14 +147,14 @@ CASES = {
     "doom_home": (doom("MyWayHome"), [(2, 50)], 500),
     "nethack": (nethack, [(1, 50), (3, 77)], 500),
     "pool_sync": (pool_sync, [(0, 130)], 500),
-    "pool_sync_barrier": (lambda: pool_sync(100), [(0, 130), (0, 200), (0, 299)], 500),
+    "pool_sync_bounded": (lambda: pool_sync(100), [(0, 130), (0, 200), (0, 299)], 500),
     "pool_cartpole": (pool("CartPole-v1"), [(0, 230)], 500),
-    "pool_cartpole_barrier": (pool("CartPole-v1", 100), [(0, 230), (0, 400), (0, 555)], 500),
+    "pool_cartpole_bounded": (pool("CartPole-v1", 100), [(0, 230), (0, 400), (0, 555)], 500),
     "pool_pong": (pool("Pong-v5"), [(0, 120)], 500),
     "pool_cheetah": (pool("HalfCheetah-v4", 300), [(0, 300), (0, 650)], 500),
     "pool_lunar": (pool("LunarLander-v3"), [(0, 230)], 500),
     "atari_breakout": (atari("breakout"), [(0, 150)], 500),
-    "atari_pong_barrier": (atari("pong", 100), [(0, 150), (0, 299)], 500),
+    "atari_pong_bounded": (atari("pong", 100), [(0, 150), (0, 299)], 500),
     "racing": (with_a_world_of_its_own("CarRacing-v3", 40), [(1, 30)], 60),
     "racing_long": (with_a_world_of_its_own("CarRacing-v3", 200), [(1, 100), (3, 150)], 500),
     "racing_discrete": (with_a_world_of_its_own("CarRacing-v3", 150, continuous=False), [(4, 140)], 500),

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from environments import campaign, makers, table, venvs
 from environments.cases import CASES, MAKERS
-from perdure.check_env import CheckReport, _env_spec
+from perdure.check_env import CheckReport, env_spec
 
 
 def test_the_cases_are_as_many_as_promised_and_name_what_is_there():
@@ -20,7 +20,7 @@ def test_the_cases_are_as_many_as_promised_and_name_what_is_there():
     assert len(exact) >= 80
     assert len({name.partition("/")[0] for name in exact}) >= 12
     for name, case in CASES.items():
-        what = _env_spec(case.env, **case.options)
+        what = env_spec(case.env, **case.options)
         assert type(what).load(what.document()) == what
         assert case.venv in ("main", *venvs.PACKAGES), name
         if case.env.startswith(MAKERS):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
+import types
 
+import gymnasium as gym
 import pytest
 import toy_environments as toys
 
-from perdure.check_env import CheckReport, SubjectError, _env_spec, assert_exact, check
+from perdure.check_env import CheckReport, EnvSpecError, assert_exact, check, env_spec
 from perdure.check_env._untracked_state import changed, places
+from perdure.environments import PoolReplay
 
 STEPS = 40
 
@@ -26,6 +30,24 @@ def test_what_keeps_its_state_in_itself_is_exact():
     assert report.restore_ms > 0
     assert report.notes == []
     assert CheckReport.load(json.loads(json.dumps(report.document()))) == report
+
+
+def test_what_is_replayed_is_exact_and_reported_as_replayed(prepared):
+    report = check("LunarLander-v3", steps=STEPS, replay=True)
+    assert report.exact, report.text()
+    assert report.way == "replay"
+    assert report.handled == ["perdure:EpisodeReplay"]
+
+
+def test_a_pool_is_replayed_as_a_pool(monkeypatch):
+    def make(name, num_envs, seed):
+        return gym.make_vec(name, num_envs, "sync")
+
+    monkeypatch.setitem(sys.modules, "envpool", types.SimpleNamespace(make_gymnasium=make))
+    assert type(env_spec("envpool/CartPole-v1").make(1)) is gym.vector.SyncVectorEnv
+    pool = env_spec("envpool/CartPole-v1", kwargs={"num_envs": 2}, replay=True).make(1)
+    assert type(pool) is PoolReplay
+    assert pool.num_envs == 2
 
 
 def test_state_that_no_object_holds_is_found_out(prepared):
@@ -75,17 +97,17 @@ def test_what_a_fresh_process_cannot_find_is_an_error_that_says_what_to_do():
     def local():
         return toys.Plain()
 
-    for env, what in ((lambda: toys.Plain(), "a lambda"), (local, "a function inside of another one")):
-        with pytest.raises(SubjectError, match=f"{what}.*top level of a module"):
+    for env, what in ((lambda: toys.Plain(), "a lambda"), (local, "a function inside another function")):
+        with pytest.raises(EnvSpecError, match=f"{what}.*top level of a module"):
             check(env)
-    with pytest.raises(SubjectError, match=r"test_check\.py"):
+    with pytest.raises(EnvSpecError, match=r"test_check\.py"):
         check(local)
-    with pytest.raises(SubjectError, match="by name"):
+    with pytest.raises(EnvSpecError, match="by name"):
         check(functools.partial(toys.Closing, print))
-    with pytest.raises(SubjectError, match="must be JSON"):
+    with pytest.raises(EnvSpecError, match="must be JSON"):
         check(toys.Closing, kwargs={"tick": print})
     for wrong in ("parallel:3", "sync:none", "sync:0"):
-        with pytest.raises(SubjectError, match="sb3-dummy"):
+        with pytest.raises(EnvSpecError, match="sb3-dummy"):
             check(toys.Plain, vector=wrong)
 
 
@@ -95,7 +117,7 @@ def test_an_assertion_says_why(prepared):
 
 
 def test_a_partial_is_its_function_and_arguments():
-    what = _env_spec(functools.partial(toys.Closing, tick=3), wrappers=[(toys.Closing, {"tick": 1})])
+    what = env_spec(functools.partial(toys.Closing, tick=3), wrappers=[(toys.Closing, {"tick": 1})])
     assert what.target == "toy_environments:Closing"
     assert dict(what.kwargs) == {"tick": 3}
     assert what.wrappers == (("toy_environments:Closing", {"tick": 1}),)

@@ -17,9 +17,9 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="ne
 
 TRAINER = """
 import subprocess, sys
-from perdure.environments import engines
+from perdure.environments.replay import _orphans
 engine = subprocess.Popen([sys.argv[1], "120"])
-assert engines.note(["anengine"]) == [engine.pid]
+assert _orphans.note(["anengine"]) == [engine.pid]
 print(engine.pid, flush=True)
 sys.stdin.read()
 """

@@ -376,7 +376,7 @@ def test_places_outside_of_a_buffer_are_refused(place):
         return content
 
     state = edited(transported(capture({"sim": one})), "state['state']", edit)
-    with pytest.raises(RestoreError, match="a place from 0 to 5"):
+    with pytest.raises(RestoreError, match="a position from 0 to 5"):
         restore(state, {"sim": Simulated(DELAYED)})
 
 

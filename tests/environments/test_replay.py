@@ -345,9 +345,13 @@ def test_a_fresh_world_makes_an_episode_what_it_is_in_a_new_environment():
     assert run(used, 150) == run(new, 150)
 
 
-def test_steps_that_draw_from_the_process_are_noticed_while_there_is_time():
+@pytest.mark.parametrize("already_drawn", [0, 1])
+def test_steps_that_draw_from_the_process_are_noticed_while_there_is_time(already_drawn):
     env = EpisodeReplay(Drawing())
     env.reset(seed=1)
+    # NumPy draws normal numbers in pairs and sets the second aside.
+    np.random.seed(1)
+    np.random.normal(size=already_drawn)
     with pytest.warns(NotCapturedWarning, match=r"numpy\.random"):
         env.step(1)
 
@@ -370,9 +374,9 @@ def test_draws_from_the_process_are_played_again_where_nothing_else_draws():
 def test_the_cost_is_known_beforehand():
     env = played(lambda: EpisodeReplay(Game()), 300)
     assert 0 < env.replay_seconds < 60
-    env = EpisodeReplay(Game(), patience=0.0)
+    env = EpisodeReplay(Game(), warn_after=0.0)
     env.reset(seed=1)
-    with pytest.warns(SlowReplayWarning, match="steps have been taken since the last reset"):
+    with pytest.warns(SlowReplayWarning, match="the 256 steps since the last reset would be replayed"):
         run(env, 256)
     run(env, 600)  # once is enough
 
@@ -443,7 +447,7 @@ def test_an_action_that_cannot_be_kept_does_not_disturb_the_training(action):
     env.reset(seed=1)
     env.step(1)
     env.step(action)
-    with pytest.raises(CaptureError, match="an action of this episode cannot be kept"):
+    with pytest.raises(CaptureError, match="an action of this episode cannot be recorded"):
         capture({"env": env})
     env.reset()
     capture({"env": env})
@@ -559,8 +563,8 @@ def steps(envs, count):
     return [envs.step(np.array([index % 2, 1])) for index in range(count)]
 
 
-def test_a_barrier_truncates_and_begins_anew():
-    envs = pool(barrier=5)
+def test_after_the_last_step_of_a_pool_all_episodes_are_truncated_and_new_ones_begin():
+    envs = pool(max_replay_steps=5)
     envs.reset()
     found = steps(envs, 7)
     assert [bool(each[3].all()) for each in found] == [False, False, False, False, True, False, False]
@@ -574,7 +578,7 @@ def test_every_pool_has_a_seed_of_its_own():
         seeds.append(seed)
         return gym.make_vec("CartPole-v1", 2, "sync")
 
-    envs = PoolReplay(make, 3, barrier=2)
+    envs = PoolReplay(make, 3, max_replay_steps=2)
     envs.reset()
     steps(envs, 6)
     envs.reset()
@@ -597,13 +601,13 @@ def test_a_pool_that_gives_whichever_is_first_is_refused():
                 "CartPole-v1", 2, "sync", vector_kwargs={"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
             ),
             1,
-            barrier=3,
+            max_replay_steps=3,
         )
 
 
-def test_a_pool_is_captured_right_at_its_barrier():
+def test_a_pool_is_captured_right_at_its_end():
     for at in (0, 4, 5, 6):
-        envs, fresh = pool(barrier=5), pool(barrier=5)
+        envs, fresh = pool(max_replay_steps=5), pool(max_replay_steps=5)
         for each in (envs, fresh):
             each.reset()
         steps(envs, at)
@@ -613,6 +617,14 @@ def test_a_pool_is_captured_right_at_its_barrier():
             [part.tobytes() for each in steps(one, 20) for part in each[:4]] for one in (envs, fresh)
         )
         assert ours == theirs
+
+
+def test_attributes_of_a_pool_keep_their_names_in_checkpoints():
+    state = capture({"env": pool(max_replay_steps=5)})
+    own = dict(payload(state)["now"].fields["own"].pairs)
+    assert own["barrier"] == 5
+    assert own["_lap"].fields == {"seed": 3, "number": 0, "begun": False, "over": False}
+    assert not own.keys() & {"_generation", "max_replay_steps"}
 
 
 def test_a_pool_that_was_never_reset():

@@ -16,7 +16,7 @@ from perdure.state import CLOCKS, diff
 from perdure.store import Store
 
 HERE = Path(__file__).parent
-QUICK = ("lunar", "wrapped", "wraps", "bipedal", "racing", "pool_sync", "pool_sync_barrier")
+QUICK = ("lunar", "wrapped", "wraps", "bipedal", "racing", "pool_sync", "pool_sync_bounded")
 #: What each of the others needs.
 LONG = {
     **dict.fromkeys(
@@ -27,9 +27,9 @@ LONG = {
     **dict.fromkeys(("doom_basic", "doom_center", "doom_home"), ("vizdoom",)),
     "nethack": ("nle",),
     **dict.fromkeys(
-        ("pool_cartpole", "pool_cartpole_barrier", "pool_pong", "pool_cheetah", "pool_lunar"), ("envpool",)
+        ("pool_cartpole", "pool_cartpole_bounded", "pool_pong", "pool_cheetah", "pool_lunar"), ("envpool",)
     ),
-    **dict.fromkeys(("atari_breakout", "atari_pong_barrier"), ("ale_py",)),
+    **dict.fromkeys(("atari_breakout", "atari_pong_bounded"), ("ale_py",)),
 }
 
 

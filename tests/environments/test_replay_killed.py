@@ -3,12 +3,12 @@
 import importlib.util
 import os
 import signal
-import subprocess
-import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from prepared_process import Starter
 
 from perdure.state import CLOCKS, diff
 from perdure.store import Store
@@ -16,21 +16,23 @@ from perdure.store import Store
 HERE = Path(__file__).parent
 
 
-def train(name, directory, fuse=0):
-    """One process of a training. Its output goes to a file: an engine that is left over would keep a pipe open."""
-    output = Path(f"{directory}.txt")
-    with output.open("w") as file:
-        done = subprocess.run(
-            [sys.executable, str(HERE / "replay_training.py"), name, str(directory)],
-            env={**os.environ, "FUSE": str(fuse)},
-            stdout=file,
-            stderr=file,
-            timeout=250,
-        )
-    return done.returncode, output.read_text()
+@pytest.fixture
+def train(tmp_path):
+    """Runs one process of a training; how it ended, and what it said."""
+    starter = Starter("torch._dynamo", "gymnasium")
+
+    def train(name, directory, fuse=0):
+        where = Path(tempfile.mkdtemp(dir=tmp_path))
+        environment = {**os.environ, "FUSE": str(fuse)}
+        script = HERE / "replay_training.py"
+        process = starter.start(script, name, directory, where=where, environment=environment)
+        return process.wait(), process.output + process.errors
+
+    yield train
+    starter.close()
 
 
-def expect_the_same_end(name, tmp_path):
+def expect_the_same_end(train, name, tmp_path):
     code, said = train(name, tmp_path / "whole")
     assert code == 0, said
     for fuse in (333, 201):
@@ -50,15 +52,15 @@ def expect_the_same_end(name, tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("Box2D") is None, reason="box2d is not installed")
-def test_lunar_lander(tmp_path):
-    expect_the_same_end("lander", tmp_path)
+def test_lunar_lander(train, tmp_path):
+    expect_the_same_end(train, "lander", tmp_path)
 
 
 @pytest.mark.environments
 @pytest.mark.skipif(importlib.util.find_spec("vizdoom") is None, reason="vizdoom is not installed")
-def test_doom_and_no_engine_is_left_over(tmp_path):
+def test_doom_and_no_engine_is_left_over(train, tmp_path):
     before = engines()
-    expect_the_same_end("doom", tmp_path)
+    expect_the_same_end(train, "doom", tmp_path)
     # The last process ends its own; those of the killed ones were ended by the ones that followed.
     deadline = time.monotonic() + 20
     while engines() - before and time.monotonic() < deadline:

@@ -15,7 +15,7 @@ import pytest
 import perdure
 from perdure.environments import Resumable
 from perdure.environments.subprocess import _trainer_side
-from perdure.errors import CaptureError, FormatError, RestoreError
+from perdure.errors import CaptureError, DamagedError, RestoreError
 from perdure.state import capture, check, diff, restore
 from perdure.store import Store
 from perdure.tree import message
@@ -334,9 +334,9 @@ def test_a_packed_state_is_the_state():
 def test_bytes_that_are_no_packed_state_are_refused():
     content = message.encode(capture(world()))
     for cut in (0, 3, 20, len(content) // 2, len(content) - 1):
-        with pytest.raises(FormatError):
+        with pytest.raises(DamagedError):
             message.decode(message.from_bytes(content[:cut]))
-    with pytest.raises(FormatError):
+    with pytest.raises(DamagedError):
         message.from_bytes(content + b"more")
     rng = np.random.default_rng(1)
     refused = 0
@@ -345,7 +345,7 @@ def test_bytes_that_are_no_packed_state_are_refused():
         damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
         try:
             message.decode(message.from_bytes(bytes(damaged)))
-        except FormatError:
+        except DamagedError:
             refused += 1
     assert refused > 20
 
@@ -367,7 +367,7 @@ def test_a_hostile_state_is_refused_and_the_worker_goes_on(hostile, opened):
         form = bytes(content["form"].data).replace(b"CartPoleEnv", b"CartSoleEnv")
         content["form"].data = np.frombuffer(form, np.uint8)
     before = capture({"envs": fresh})
-    with pytest.raises((RestoreError, FormatError)):
+    with pytest.raises((RestoreError, DamagedError)):
         restore(saved, {"envs": fresh})
     assert diff(before, capture({"envs": fresh}), ignore=()) == []
     step(fresh, 5)

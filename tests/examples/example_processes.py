@@ -1,61 +1,83 @@
-"""Runs the code that a reader would copy, in processes of its own and directories of its own."""
+"""Runs the code that a reader would copy, in processes and directories of its own.
 
+The processes are forked from interpreters that have imported the libraries (not Perdure's integrations) already, which
+takes longer than most of what is run here; `run_fresh` takes an interpreter that has imported nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
+
+from prepared_process import Starter
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     **os.environ,
     "PYTHONWARNINGS": "default",
-    "PYTHONUNBUFFERED": "1",
     "OMP_NUM_THREADS": "1",
     "NUMBA_DISABLE_JIT": "1",  # for few steps it takes longer to compile Tianshou's functions than to run them
 }
 #: Perdure's own warnings: what a reader copies must give none.
 WARNINGS = ("NotCapturedWarning", "ChangedScriptWarning", "DamagedCheckpointWarning")
+#: What is imported beforehand for a script that names a library.
+LIBRARIES = {"tianshou": "tianshou.highlevel.experiment", "stable_baselines3": "stable_baselines3"}
+
+
+@cache
+def _starter(module: str) -> Starter:
+    starter = Starter("torch._dynamo", module, environment=ENVIRONMENT)
+    atexit.register(starter.close)
+    return starter
 
 
 class Process:
-    """A Python script that runs in `directory`; all that it says is kept."""
+    """A Python script that runs in `directory`; all that it prints is kept in a directory beside that."""
 
-    def __init__(self, script, *words, directory, name="output"):
+    def __init__(self, script: Path, *words: str, directory: Path, name: str = "output") -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.directory, self.path = directory, directory / f"{name}.txt"
-        with open(self.path, "w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, str(script), *words],
-                cwd=directory,
-                env=ENVIRONMENT,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-            )
+        where = directory.with_name(f"{directory.name}-{name}")
+        where.mkdir()
+        text = script.read_text()
+        module = next((module for name, module in LIBRARIES.items() if f"from {name}" in text), "gymnasium")
+        self._directory = directory
+        self._process = _starter(module).start(script, *words, where=where, directory=directory)
 
-    @property
-    def output(self):
-        return self.path.read_text(errors="replace")
+    def finish(self) -> str:
+        """Wait for its end, which must be a success without a warning of Perdure's. What it printed."""
+        code = self._process.wait()
+        return _succeeded(code, self._process.output + self._process.errors)
 
-    def finish(self):
-        """Wait for its end, which must be a success without a warning of Perdure's. What it said."""
-        try:
-            code = self.process.wait(180)
-        finally:
-            self.process.kill()
-        assert code == 0, f"exit code {code}:\n{self.output[-5000:]}"
-        assert not [name for name in WARNINGS if name in self.output], self.output[-5000:]
-        return self.output
-
-    def kill_after_checkpoint(self, delay):
-        """SIGKILL it `delay` seconds after its first checkpoint."""
+    def kill_after_checkpoint(self, delay: float) -> int:
+        """SIGKILL it `delay` seconds after its first checkpoint. Its exit code: another one if it ended before."""
         began = time.monotonic()
-        try:
-            while not list(self.directory.glob("runs/*/checkpoints/*.json")):
-                assert self.process.poll() is None, f"it ended without a checkpoint:\n{self.output[-5000:]}"
-                assert time.monotonic() - began < 120, f"no checkpoint:\n{self.output[-5000:]}"
+        with contextlib.suppress(ProcessLookupError):
+            while not list(self._directory.glob("runs/*/checkpoints/*.json")):
+                os.kill(self._process.pid, 0)
+                assert time.monotonic() - began < 120, f"no checkpoint:\n{self._process.errors[-5000:]}"
                 time.sleep(0.01)
             time.sleep(delay)
-        finally:
-            self.process.kill()
-        return self.process.wait()
+            os.kill(self._process.pid, signal.SIGKILL)
+        return self._process.wait()
+
+
+def run_fresh(script: Path, directory: Path) -> str:
+    """Run a script in an interpreter that has imported nothing before. What it printed."""
+    directory.mkdir(parents=True, exist_ok=True)
+    found = subprocess.run(
+        [sys.executable, script], cwd=directory, env=ENVIRONMENT, capture_output=True, text=True, timeout=180
+    )
+    return _succeeded(found.returncode, found.stdout + found.stderr)
+
+
+def _succeeded(code: int, output: str) -> str:
+    assert code == 0, f"exit code {code}:\n{output[-5000:]}"
+    assert not [name for name in WARNINGS if name in output], output[-5000:]
+    return output

@@ -5,7 +5,7 @@ import random
 import signal
 
 import pytest
-from example_processes import ROOT, Process
+from example_processes import ROOT, Process, run_fresh
 
 from perdure.state import CLOCKS, diff
 from perdure.store import Store
@@ -14,7 +14,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 #: How many steps: several checkpoints, in a few seconds.
 STEPS = {
     "custom_handler": 30_000,
-    "own_loop_ppo": 8_000,
+    "own_loop_ppo": 6_000,
     "persist_normaliser": 15,
     "sb3_ppo_vecnormalize": 6_000,
     "sb3_sac": 600,
@@ -65,18 +65,15 @@ def start_and_kill(example, words, directory):
 @each
 def test_survives_being_killed(example, tmp_path):
     if example.stem in WITHOUT_TRAINING:
-        Process(example, directory=tmp_path).finish()
+        run_fresh(example, tmp_path)
         return
     words = ("--steps", str(STEPS[example.stem]))
-    whole = None
-    if not example.stem.startswith(LIBRARIES):
-        whole = Process(example, *words, directory=tmp_path / "whole")
     killed = start_and_kill(example, words, tmp_path)
     assert killed is not None, "it ended before it could be killed: give it more steps"
     again = Process(example, *words, directory=killed, name="again").finish()
     assert "going on at step" in again
-    if whole is not None:
-        whole.finish()
+    if not example.stem.startswith(LIBRARIES):
+        Process(example, *words, directory=tmp_path / "whole").finish()
         assert differences(tmp_path / "whole", killed, UNSEEDED.get(example.stem, ())) == []
 
 

@@ -5,7 +5,6 @@ blocks, lines that begin with `$ perdure` run. `<!-- not run: reason -->` in the
 it.
 """
 
-import os
 import re
 import shlex
 import subprocess
@@ -14,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from example_processes import ROOT, Process
+
+from perdure.cli import main
 
 README = ROOT / "README.md"
 #: What the README says, and what runs here.
@@ -72,24 +74,32 @@ def test_python_block(block, tmp_path):
         assert "going on at step" in Process(path, directory=tmp_path, name="again").finish()
 
 
-def test_commands(tmp_path):
+@pytest.fixture(scope="module")
+def with_runs(tmp_path_factory):
+    """A directory with the runs that the commands name, as the Python blocks make them."""
+    directory = tmp_path_factory.mktemp("commands")
     words = {word for command in COMMANDS for word in shlex.split(command, comments=True)}
     named = {word for word in words if word.startswith("runs/")}
     for block in PYTHON:
         if any(f'"{name}"' in block.code for name in named):
-            Process(script(block, tmp_path), directory=tmp_path).finish()
-    assert named <= {f"runs/{path.name}" for path in tmp_path.glob("runs/*")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for command in COMMANDS:
+            Process(script(block, directory), directory=directory).finish()
+    assert named <= {f"runs/{path.name}" for path in directory.glob("runs/*")}
+    return directory
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command, with_runs, monkeypatch):
+    monkeypatch.chdir(with_runs)
+    program, *arguments = shlex.split(command, comments=True)
+    if arguments[0] == "check-env":
+        # It starts processes of its own. One is as good as all to see that the program is installed.
         found = subprocess.run(
-            shlex.split(command, comments=True),
-            cwd=tmp_path,
-            env={**os.environ, "PATH": path},
-            capture_output=True,
-            text=True,
-            timeout=120,
+            [Path(sys.executable).parent / program, *arguments], capture_output=True, text=True, timeout=120
         )
-        assert found.returncode == 0, f"{command}: exit code {found.returncode}\n{found.stdout}{found.stderr}"
+        assert found.returncode == 0, found.stdout + found.stderr
+        return
+    found = CliRunner().invoke(main, arguments)
+    assert found.exit_code == 0, found.output
 
 
 def test_nothing_is_shortened_that_is_not_there():

@@ -25,6 +25,16 @@ from tianshou.data import (
 
 #: Another seed writes in other ways.
 SEED = int(os.environ.get("BUFFER_SEED", "1"))
+#: Whether the run is told between writes that training goes on, and whether rows are compared whatever the cursors say.
+WAYS = pytest.mark.parametrize(
+    ("ticks", "check"),
+    [
+        pytest.param(False, False, id="unseen-trusting"),
+        pytest.param(True, True, id="ticks-checking"),
+        pytest.param(False, True, id="unseen-checking", marks=pytest.mark.campaign),
+        pytest.param(True, False, id="ticks-trusting", marks=pytest.mark.campaign),
+    ],
+)
 
 # -- Tianshou ------------------------------------------------------------------------------------------------------
 
@@ -92,8 +102,7 @@ TIANSHOU = {
 }
 
 
-@pytest.mark.parametrize("check", [False, True], ids=["trusting", "checking"])
-@pytest.mark.parametrize("ticks", [False, True], ids=["unseen", "ticks"])
+@WAYS
 @pytest.mark.parametrize("kind", TIANSHOU)
 def test_tianshou(kind, ticks, check, tmp_path, monkeypatch):
     small(monkeypatch, check)
@@ -163,8 +172,7 @@ STABLE = {
 
 
 @pytest.mark.filterwarnings("ignore:The last trajectory")
-@pytest.mark.parametrize("check", [False, True], ids=["trusting", "checking"])
-@pytest.mark.parametrize("ticks", [False, True], ids=["unseen", "ticks"])
+@WAYS
 @pytest.mark.parametrize("kind", STABLE)
 def test_stable_baselines3(kind, ticks, check, tmp_path, monkeypatch):
     small(monkeypatch, check)

@@ -14,6 +14,7 @@ from torchrl_trees import TREES
 # isort: split
 import torch
 from buffer_support import Scenario, committed, frozen, small, unlike
+from prepared_process import Starter
 from tensordict import MemoryMappedTensor, TensorDict
 from torchrl.data import LazyMemmapStorage, LazyTensorStorage, ReplayBuffer, TensorDictReplayBuffer
 
@@ -29,13 +30,13 @@ needs_trees = pytest.mark.skipif(
 )
 
 
-def run_cases(directory, steps):
-    words = [sys.executable, "-W", "error::perdure.errors.PerdureWarning", HERE / "torchrl_buffers.py"]
-    found = subprocess.run(
-        [*words, directory, str(steps), *cases.KINDS], capture_output=True, text=True, timeout=280
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
-    return dict(line.split(" ", 1) for line in found.stdout.splitlines())
+def run_cases(starter, directory, steps):
+    directory.mkdir(parents=True, exist_ok=True)
+    where = directory / f"said-{steps}"
+    where.mkdir()
+    process = starter.start(HERE / "torchrl_buffers.py", directory, steps, *cases.KINDS, where=where)
+    assert process.wait() == 0, process.output + process.errors
+    return dict(line.split(" ", 1) for line in process.output.splitlines())
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,12 @@ def outcomes(tmp_path_factory):
     directory = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PERDURE_CHECK_ROWS", "1")
-        whole = run_cases(directory / "whole", STEPS)
-        run_cases(directory / "parts", 5)
-        return whole, run_cases(directory / "parts", STEPS), directory
+        starter = Starter("torch._dynamo", "torchrl.data", "tensordict")
+        whole = run_cases(starter, directory / "whole", STEPS)
+        run_cases(starter, directory / "parts", 5)
+        parts = run_cases(starter, directory / "parts", STEPS)
+        starter.close()
+        return whole, parts, directory
 
 
 @pytest.mark.timeout(900)

@@ -10,6 +10,7 @@ import hashlib
 import random
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 from torchrl_trees import TREES
@@ -39,6 +40,7 @@ from torchrl.data.replay_buffers.samplers import (
 )
 
 import perdure
+from perdure.errors import PerdureWarning
 
 logging.disable(logging.INFO)
 ROWS = 60
@@ -251,6 +253,7 @@ def go(kind, directory, steps):
 
 
 if __name__ == "__main__":
+    warnings.simplefilter("error", PerdureWarning)
     torch.set_num_threads(1)
     # Rows that were never written hold what memory held, which is something else in each process; so it is filled.
     torch.use_deterministic_algorithms(True)

@@ -13,8 +13,7 @@ import torch
 from persistence_nets import Net, Remembers, Rich
 
 from perdure.errors import DamagedError, NotPicklableError, RestoreError, UntrustedError
-from perdure.persistence import PolicyPersistence, load_policy
-from perdure.persistence import policy_file as policy_module
+from perdure.persistence import PolicyPersistence, checksums, load_policy
 from perdure.persistence._persistence import World
 
 Mode = PolicyPersistence.Mode
@@ -87,11 +86,11 @@ def test_load_policy_takes_the_file_or_a_directory(world, tmp_path):
     assert load_policy(tmp_path, trust=TRUST).value == 2.0
 
 
-@pytest.mark.parametrize("moment", ["isfile", "read_bytes", "read_checksums"])
+@pytest.mark.parametrize("moment", ["isfile", "read_bytes", "read"])
 def test_a_policy_that_is_replaced_while_it_is_loaded(world, tmp_path, monkeypatch, moment):
     """The version that the link led to is gone: it is the new one that is loaded, and checked."""
     PolicyPersistence().persist(Net(1.0), world)
-    owner = {"isfile": os.path, "read_bytes": Path, "read_checksums": policy_module}[moment]
+    owner = {"isfile": os.path, "read_bytes": Path, "read": checksums}[moment]
     real = getattr(owner, moment)
 
     def replaced_first(*args):
@@ -190,7 +189,7 @@ class Mine(torch.nn.Module):
 def test_load_policy_in_a_fresh_process(world, tmp_path):
     PolicyPersistence().persist(Rich(2.0), world)
     code = (
-        "import sys; from perdure.policy import load_policy; import torch.nn\n"
+        "import sys; from perdure import load_policy; import torch.nn\n"
         "trust = ['persistence_nets', 'torch.nn', 'torch.optim', 'functools.partial']\n"
         "trust += ['persistence_nets.double', 'persistence_nets.Rich.sample']\n"
         "policy = load_policy(sys.argv[1], trust=trust)\n"

@@ -237,3 +237,28 @@ def test_a_carried_over_file_that_is_damaged_stays_known_as_damaged(world, tmp_p
     PersistenceGroup(Remembers()).persist(PersistEvent.PERSIST_POLICY, world)
     with pytest.raises(DamagedError, match=r"policy\.pt is damaged"):
         pair(world)
+
+
+def test_two_publications_of_one_process_at_once(world, tmp_path):
+    """Neither takes the other for what a killed process left."""
+    persist(world, 1.0)
+
+    class PublishesAnother(Persistence):
+        def persist(self, event, inner):
+            other = World(persist_directory=tmp_path)
+            persist(other, 2.0)
+            assert Path(inner.persist_directory).is_dir()
+
+        def restore(self, event, world):
+            pass
+
+    persist(world, 3.0, PublishesAnother())
+    assert pair(world) == (3.0, 3.0)
+    assert [p.name for p in (tmp_path / "policies").iterdir()] == ["00000003"]
+
+
+def test_what_an_earlier_process_of_the_same_number_left_is_removed(world, tmp_path):
+    left = tmp_path / "policies" / f".tmp-{os.getpid()}-{'0' * 16}"
+    left.mkdir(parents=True)
+    persist(world, 1.0)
+    assert not left.exists()

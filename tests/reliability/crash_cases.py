@@ -27,7 +27,7 @@ from simulated_disk import Bounds, Killed, Mark, Record, Recorder, State, materi
 import perdure
 from perdure.errors import PerdureWarning
 from perdure.inspect import _policies
-from perdure.persistence import policy_file, versions
+from perdure.persistence import checksums, versions
 from perdure.store import LocalBackend, Store
 from perdure.tree import Array, Object
 from perdure.tree import State as RunState
@@ -461,7 +461,7 @@ def _damage(root: Path) -> None:
     for files in (_OLD, _NEW):
         staging = Path(versions.begin(root))
         (staging / "policy.pt").write_bytes(files["policy.pt"])
-        policy_file.write_checksums(str(staging))
+        checksums.write(str(staging))
         versions.publish(str(staging), versions.next_version(root))
     (root / "policy.pt").write_bytes(b"damaged")
 
@@ -539,7 +539,7 @@ def check_versions(root: Path, *expected: Files, whole: tuple[Files, ...] = ()) 
     versions.clean(root)
     assert seen_files(root) in expected, f"after the next writer, a reader sees {shown(seen_files(root))}"
     assert (left := leftovers(root)) == [], f"left behind: {left}"
-    for name in versions.versions(root):
+    for name in versions.names(root):
         version = root / versions.POLICIES / name
         files = {
             str(path.relative_to(version)): path.read_bytes() for path in version.rglob("*") if path.is_file()
@@ -549,7 +549,7 @@ def check_versions(root: Path, *expected: Files, whole: tuple[Files, ...] = ()) 
     write_version(root, last)
     assert seen_files(root) == last, f"after another one, a reader sees {shown(seen_files(root))}"
     versions.prune(root, ())
-    assert len(versions.versions(root)) == 1
+    assert len(versions.names(root)) == 1
 
 
 def shown(files: Files) -> dict[str, bytes]:

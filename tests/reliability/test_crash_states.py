@@ -27,8 +27,24 @@ def say(what: str, counts: object) -> None:
     print(f"{what}: {counts}")
 
 
+campaign = pytest.mark.campaign
+#: Programs of the same steps as others, in which the suite only samples. `make campaign` leaves nothing out.
+SAMPLED = (
+    "several packs in a commit",
+    "repair",
+    "publication over files of others",
+    "publication over a directory of others",
+    "publication over one link replaced",
+)
+
+
 @pytest.mark.parametrize(
-    "name", [name for name in CASES if name not in ("training", "several packs in a commit", "repair")]
+    "name",
+    [
+        pytest.param(name, marks=campaign if name in SAMPLED else ())
+        for name in CASES
+        if name not in ("training", "several packs in a commit", "repair")
+    ],
 )
 def test_a_power_cut_after_every_operation_and_every_fsync_left_out(name: str) -> None:
     """Every state that there may be; and of each program with one fsync missing as many as it takes to find that."""
@@ -59,6 +75,7 @@ def test_a_power_cut_after_every_operation_and_every_fsync_left_out(name: str) -
     assert name != "backend" or not spare
 
 
+@campaign
 @pytest.mark.parametrize("name", ["several packs in a commit", "repair"])
 def test_a_power_cut_after_every_operation(name: str) -> None:
     """Of what consists of the same steps as others, in which an fsync that is missing is found."""
@@ -69,19 +86,21 @@ def test_a_power_cut_after_every_operation(name: str) -> None:
     assert not tally.sampled
 
 
-def test_a_power_cut_after_every_operation_of_a_training() -> None:
-    case = CASES["training"]
-    counts = explore(record_case(case), case.check, COARSE, every=60)
-    say("training", counts)
-    assert counts.checked > 5
+@pytest.mark.parametrize(("name", "every"), [*((name, 11) for name in SAMPLED), ("training", 180)])
+def test_a_power_cut_in_a_sample_of_states(name: str, every: int) -> None:
+    case = CASES[name]
+    counts = explore(record_case(case), case.check, COARSE, every=every)
+    say(name, counts)
+    assert counts.checked > (4 if name == "training" else 10)
 
 
 @pytest.mark.parametrize(
     ("name", "every"),
     [
-        ("creation", 12),
-        ("commit and retention", 16),
-        ("publication over files of others", 22),
+        pytest.param("creation", 12, marks=campaign),
+        pytest.param("commit and retention", 16, marks=campaign),
+        ("commit and retention", 60),
+        pytest.param("publication over files of others", 22, marks=campaign),
         ("next publication", 39),
     ],
 )
@@ -97,7 +116,10 @@ def test_a_power_cut_after_a_killed_process_was_started_again(name: str, every: 
     assert tally.checked > 50
 
 
-@pytest.mark.parametrize(("name", "every"), [("commit and retention", 100), ("next publication", 70)])
+@pytest.mark.parametrize(
+    ("name", "every"),
+    [pytest.param("commit and retention", 100, marks=campaign), ("next publication", 70)],
+)
 def test_a_power_cut_while_another_one_is_recovered_from(name: str, every: int) -> None:
     case = CASES[name]
     tally, done, _ = explore_recovery(record_case(case), case, every)

@@ -39,7 +39,7 @@ import perdure
 from perdure.cli import main
 from perdure.errors import DamagedError, PerdureError
 from perdure.inspect import check_policies
-from perdure.persistence import policy_file
+from perdure.persistence import checksums
 from perdure.store import Store
 
 
@@ -214,10 +214,10 @@ def test_every_byte_of_the_policies(root: Path) -> None:
             else:
                 path.unlink()
             if damage.name.endswith(".SHA256SUMS") and damage.name not in damage.files:
-                policy_file.verify(path.parent)  # what there is no list for cannot be wrong
+                checksums.verify(path.parent)  # what there is no list for cannot be wrong
             else:
                 with pytest.raises(DamagedError):
-                    policy_file.verify(path.parent)
+                    checksums.verify(path.parent)
             if count % 50 == 0 or damage.name not in damage.files:
                 problems = check_policies(str(root))
                 assert [problem.file for problem in problems] == [os.path.dirname(damage.name)], damage.what

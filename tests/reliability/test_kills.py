@@ -67,7 +67,7 @@ def test_the_campaign_finds_a_reader_that_fails(tmp_path: Path) -> None:
     tally = Tally()
     with readers(tmp_path / "run", 1, tally, seconds=30):
         with Store.open(tmp_path / "run") as store:
-            assert store.checkpoints()[0].damage
+            assert store.survey()[0].verdict == "damaged"
         for _ in range(300):
             if list(tmp_path.glob("run.reader-*")):
                 break

@@ -188,7 +188,7 @@ def test_a_link_removed_and_made_anew(monkeypatch: Plant) -> None:
 
 def test_a_version_removed_under_its_own_name(monkeypatch: Plant) -> None:
     def prune(root: Path, keep: object) -> None:
-        for name in versions.versions(root):
+        for name in versions.names(root):
             if name != versions.best(root):
                 shutil.rmtree(root / versions.POLICIES / name)
 

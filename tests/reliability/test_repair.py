@@ -168,7 +168,7 @@ def test_after_any_damage_what_is_good_stays(root: Path) -> None:
             continue
         good = {number for number, content in before.read.items() if content is not None}
         backend = in_memory(damage.files)
-        plan = _repair.plan(backend)
+        plan = _repair.plan_checkpoints(backend)
         assert backend.objects == damage.files, damage.what
         backend.lock(0)
         _repair.carry_out(backend, plan.steps)
@@ -183,7 +183,7 @@ def test_after_any_damage_what_is_good_stays(root: Path) -> None:
         if not plan.left:
             assert not after.problems, f"{damage.what}: {after.problems}"
             assert not [note for note in after.notes if "no checkpoint that can be read" in note.problem]
-        again = _repair.plan(backend)
+        again = _repair.plan_checkpoints(backend)
         assert again.steps == [], f"{damage.what}: {again.steps}"
         assert again.left == plan.left
         assert not good or after.read.keys() >= good
@@ -249,7 +249,7 @@ def test_a_file_of_another_run_is_left(root: Path) -> None:
     write_files(root, {"checkpoints/00000009.json": small_store((4,))["checkpoints/00000001.json"]})
     document = as_json("repair", root, "--yes", code=1)
     assert [each["file"] for each in document["left"]] == ["checkpoints/00000009.json"]
-    assert "the run it is of" in document["left"][0]["meaning"]
+    assert "the run that it belongs to" in document["left"][0]["meaning"]
 
 
 def test_a_renamed_manifest_is_moved_back(root: Path) -> None:
@@ -463,7 +463,7 @@ def test_a_step_that_fails_leaves_the_run_no_worse() -> None:
     while True:
         at += 1
         backend = in_memory(damaged)
-        plan = _repair.plan(backend)
+        plan = _repair.plan_checkpoints(backend)
 
         def fail(verb: str, name: str) -> None:
             raise StoreError(f"could not {verb} {name}")
@@ -475,7 +475,7 @@ def test_a_step_that_fails_leaves_the_run_no_worse() -> None:
             between = find(dict(backend.objects))
             assert between.newest == good.newest
             assert {n: between.read[n] for n in (1, 2)} == {n: good.read[n] for n in (1, 2)}
-            _repair.carry_out(backend, _repair.plan(backend).steps)
+            _repair.carry_out(backend, _repair.plan_checkpoints(backend).steps)
             assert find(dict(backend.objects)).problems == []
         else:
             break

@@ -93,7 +93,7 @@ def test_checkpoints_are_due_by_steps_by_seconds_and_at_the_end(tmp_path, monkey
     walk(tmp_path / "steps", 7, every=3)
     walk(tmp_path / "end", 7)
     clock = itertools.count(step=4.0)
-    monkeypatch.setattr("perdure.run._run.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("perdure.run._cadence.time.monotonic", lambda: next(clock))
     walk(tmp_path / "seconds", 7, seconds=6)
 
     def steps(name):
@@ -281,7 +281,7 @@ def test_objects_that_the_loop_changes_outside_the_world_are_warned_of(tmp_path)
             optimizer.step()
             history.append(step)
     assert len(said) == 1
-    assert "the loop hands optimizer, generator, history from" in str(said[0].message)
+    assert "between iterations in optimizer, generator, history, which" in str(said[0].message)
 
 
 def test_a_loop_that_keeps_everything_in_the_world_is_not_warned_of(tmp_path):
@@ -307,7 +307,10 @@ def test_a_local_observation_is_warned_of_though_the_environment_keeps_it_too(tm
     env = gym.make("CartPole-v1")
     world = perdure.World(env=env)
     obs, _ = env.reset(seed=1)
-    with perdure.Run(tmp_path / "run") as run, pytest.warns(NotCapturedWarning, match="hands obs from"):
+    with (
+        perdure.Run(tmp_path / "run") as run,
+        pytest.warns(NotCapturedWarning, match="iterations in obs, which"),
+    ):
         for _ in run.steps(world, 4, every=2):
             obs, *_ = env.step(int(obs[2] > 0))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import importlib
 import re
 import sys
@@ -68,6 +69,77 @@ def test_a_renamed_class_is_refused_with_a_line_that_helps(before_and_after):
     sys.modules["old_agents"] = old
     assert restore(state, {"agents": [live], "shown": live}).exact
     assert live.weights == [7.0]
+
+
+KINDS = """
+import collections, enum
+class {name}Mode(enum.Enum):
+    FAST = 1
+class {name}Flags(enum.IntFlag):
+    A = 1
+    B = 2
+class {name}Dict(dict): pass
+class {name}Default(collections.defaultdict): pass
+class {name}List(list): pass
+class {name}Deque(collections.deque): pass
+{name}Point = collections.namedtuple("{name}Point", "x y")
+{name}Point.__module__ = "{module}"
+class {name}Handled:
+    number = 0
+class {name}Item:
+    def __init__(self):
+        self.x = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("Mode", lambda cls: cls.FAST),
+        ("Flags", lambda cls: cls.A | cls.B),
+        ("Dict", lambda cls: cls(a=1)),
+        ("Default", lambda cls: cls(int, {"a": 1})),
+        ("List", lambda cls: cls([1, 2])),
+        ("Deque", lambda cls: cls([1, 2], 5)),
+        ("Point", lambda cls: cls(1, 2)),
+        ("Handled", lambda cls: cls()),
+        ("Item", lambda cls: cls()),
+    ],
+)
+@pytest.mark.parametrize("place", ["built", "made while running", "made by a factory"])
+def test_every_kind_of_class_gets_the_line_that_helps(before_and_after, kind, make, place):
+    """The script has an object of the renamed class, or only the class, or a factory that makes such objects."""
+    modules = {}
+    for name in ("Old", "New"):
+        module = f"{name.lower()}_agents"
+        modules[name] = _module(module, KINDS.format(name=name, module=module))
+        handled = getattr(modules[name], f"{name}Handled")
+        perdure.register(
+            handled, capture=vars, restore=lambda live, saved: None, create=lambda saved, h=handled: h()
+        )
+    old, new = (make(getattr(modules[name], f"{name}{kind}")) for name in ("Old", "New"))
+
+    def world(value, built):
+        if place == "made by a factory":
+            return {"x": collections.defaultdict(lambda: value, {"key": value} if built else {})}
+        return {"x": [value if built or place == "built" else None]}
+
+    state = capture(world(old, True))
+    del sys.modules["old_agents"]
+    with pytest.raises(RestoreError) as raised:
+        restore(state, world(new, False))
+    line = _remedy(raised.value)
+    now = getattr(modules["New"], f"New{kind}")
+    eval(
+        line.replace("TheClassNow", "now").replace(f", New{kind})", ", now)"),
+        {"perdure": perdure, "now": now},
+    )
+    live = world(new, False)
+    assert restore(state, live).exact
+    (found,) = live["x"].values() if isinstance(live["x"], dict) else live["x"]
+    assert type(found) is now
+    if kind != "Handled" and kind != "Item":
+        assert found == new
 
 
 def test_a_moved_module_is_said_once_for_all_its_classes(before_and_after):

@@ -18,7 +18,7 @@ import torch
 from state_support import Bytes, packed, transported
 
 from perdure import tree
-from perdure.errors import FormatError, RestoreError
+from perdure.errors import DamagedError, RestoreError
 from perdure.state import capture, diff, restore
 
 
@@ -310,7 +310,7 @@ def test_numbers_and_text_that_are_none():
         ("str", "ff"),
         ("str", 5),
     ):
-        with pytest.raises(FormatError):
+        with pytest.raises(DamagedError):
             holding(["v", kind, data])
 
 
@@ -323,7 +323,7 @@ def test_a_dtype_nested_without_end():
     )
     is_refused(state, {"x": 5})
     array = ["a", {"lib": "numpy", "dtype": notation, "shape": [], "blob": 0}]
-    with pytest.raises(FormatError):
+    with pytest.raises(DamagedError):
         tree.decode({"root": [0], "nodes": [["o", "perdure:World", {"x": [1]}], array]}, [Bytes(b"0000")])
 
 
@@ -379,7 +379,7 @@ def test_arrays_that_are_none(index):
         ["a", ARRAYS[index]],
         ["a", array(lib="torch", dtype="float64", shape=[1], blob=0)],
     ]
-    with pytest.raises(FormatError):
+    with pytest.raises(DamagedError):
         document(*nodes, sources=[b"12345678", b""])
 
 
@@ -413,12 +413,12 @@ def test_windows_onto_other_memory(change):
         nodes = [["o", "perdure:World", {"x": [1]}], ["a", window], ["a", window | {"base": [1]}]]
     else:
         nodes[1] = ["a", window | change]
-    with pytest.raises(FormatError):
+    with pytest.raises(DamagedError):
         document(*nodes, sources=[b"12345678"])
 
 
 def test_bytes_are_used_once():
-    with pytest.raises(FormatError, match="once"):
+    with pytest.raises(DamagedError, match="once"):
         document(
             ["o", "perdure:World", {"x": [1], "y": [2]}],
             ["a", array()],
@@ -472,7 +472,7 @@ NODES = [
 def test_nodes_that_are_none(node):
     try:
         state = holding(node)
-    except FormatError:
+    except DamagedError:
         return
     is_refused(state)
 
@@ -491,7 +491,7 @@ def test_nodes_that_are_none(node):
     ],
 )
 def test_documents_that_are_none(document):
-    with pytest.raises(FormatError):
+    with pytest.raises(DamagedError):
         tree.decode(document, [])
 
 
@@ -509,7 +509,7 @@ def test_runs_that_are_none():
         (["r", 5, 10], ["d", "dict", {}]),
         (["r", None, 1 << 60], ["d", "dict", {}]),
     ):
-        with pytest.raises(FormatError):
+        with pytest.raises(DamagedError):
             holding(["i", "list", [[3]]], run, inner, sources=[b"12345678"])
 
 
@@ -533,8 +533,8 @@ def test_keys_that_cannot_be_hashed(key):
 
 
 def test_tuples_that_hold_themselves():
-    assert "holds itself" in is_refused(holding(["i", "tuple", [[2]]]))
-    assert "holds itself" in is_refused(holding(["i", "tuple", [[3]]], ["i", "frozenset", [[2]]]))
+    assert "contains itself" in is_refused(holding(["i", "tuple", [[2]]]))
+    assert "contains itself" in is_refused(holding(["i", "tuple", [[3]]], ["i", "frozenset", [[2]]]))
     is_refused(holding(["h", "builtins:bytearray", [2]]))
 
 
@@ -611,7 +611,7 @@ def test_any_damage_to_a_document_is_noticed_or_harmless():
             restore(
                 tree.decode(damaged, [Bytes(each) for each in content]), live, strict=chance.random() < 0.7
             )
-        except (RestoreError, FormatError):
+        except (RestoreError, DamagedError):
             refused += 1
     assert refused > 100
     assert isinstance(live["net"], torch.nn.Linear)

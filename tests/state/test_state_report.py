@@ -66,7 +66,7 @@ def test_a_part_too_few_or_too_many():
 
 def test_an_attribute_the_checkpoint_does_not_know():
     report = refuses(
-        {"a": Thing(x=1)}, {"a": Thing(x=0, y=2)}, "a.y: the script has it, the checkpoint knows nothing"
+        {"a": Thing(x=1)}, {"a": Thing(x=0, y=2)}, "a.y: the script has it, the checkpoint does not"
     )
     assert report.missing == ["a.y"]
 

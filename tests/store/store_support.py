@@ -87,14 +87,6 @@ def as_nobody(function: Callable[[], str]) -> str:
     return in_child(run)
 
 
-def open_to_all(path: Path) -> None:
-    """Let other users get to `path`: pytest's directories are closed to them."""
-    for directory in [path, *path.parents]:
-        directory.chmod(0o755)
-        if directory.name.startswith("pytest-of-"):
-            break
-
-
 class Child:
     """A forked child that runs `function(ready)`, which writes to `ready` once it is; killed at the end."""
 

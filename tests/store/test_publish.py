@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from store_support import as_nobody, killed_at, open_to_all
+from store_support import as_nobody, killed_at
 
 from perdure.errors import StoreError
 from perdure.persistence import versions as publishing
-from perdure.persistence.versions import begin, best, clean, discard, next_version, prune, publish, versions
+from perdure.persistence.versions import begin, best, clean, discard, names, next_version, prune, publish
 
 CALLS = (
     "open",
@@ -67,7 +67,7 @@ def test_files_are_published_together(root: Path) -> None:
     assert seen(root) == {"policy.pt": "00000002/policy.pt", "config.json": "00000002/config.json"}
     assert os.readlink(root / "policy.pt") == "best/policy.pt"
     assert os.readlink(root / "best") == "policies/00000002"
-    assert (versions(root), best(root), next_version(root)) == ([first, second], second, "00000003")
+    assert (names(root), best(root), next_version(root)) == ([first, second], second, "00000003")
     # Moved as a whole, all of it still leads to the same files.
     shutil.move(root, root.with_name("moved"))
     assert seen(root.with_name("moved"))["policy.pt"] == "00000002/policy.pt"
@@ -77,11 +77,11 @@ def test_a_version_that_is_not_the_best(root: Path) -> None:
     put(root, "policy.pt")
     put(root, "policy.pt", "more", link=False)
     assert seen(root) == {"policy.pt": "00000001/policy.pt"}
-    assert (versions(root), best(root)) == (["00000001", "00000002"], "00000001")
+    assert (names(root), best(root)) == (["00000001", "00000002"], "00000001")
 
 
 def test_nothing_there_yet(root: Path) -> None:
-    assert (versions(root), best(root), next_version(root)) == ([], None, "00000001")
+    assert (names(root), best(root), next_version(root)) == ([], None, "00000001")
     clean(root)
     assert prune(root, set()) == []
     assert not root.exists()
@@ -111,14 +111,14 @@ def test_names_that_a_run_needs_itself(root: Path, name: str) -> None:
     (staging / name).write_text("")
     with pytest.raises(StoreError, match="a run has its own files of that name"):
         publish(str(staging), "v")
-    assert versions(root) == []
+    assert names(root) == []
     publish(str(staging), "v", link=False)
 
 
 def test_a_version_is_never_changed(root: Path) -> None:
     put(root, "policy.pt")
     staging = begin(root)
-    with pytest.raises(StoreError, match="is there already, and a version is never changed"):
+    with pytest.raises(StoreError, match="exists already, and a version is never changed"):
         publish(staging, "00000001")
     discard(staging)
     discard(staging)
@@ -130,7 +130,7 @@ def test_something_else_in_the_place_of_best(root: Path) -> None:
     (root / "best").mkdir()
     with pytest.raises(StoreError, match="move it away"):
         put(root, "policy.pt")
-    assert versions(root) == []
+    assert names(root) == []
 
 
 def test_a_foreign_file_is_kept(root: Path) -> None:
@@ -165,7 +165,7 @@ def test_pruning_keeps_the_best(root: Path) -> None:
         put(root, "policy.pt")
     put(root, "policy.pt", link=False)
     assert prune(root, {"00000002"}) == ["00000001", "00000003", "00000005"]
-    assert versions(root) == ["00000002", "00000004"]
+    assert names(root) == ["00000002", "00000004"]
     assert seen(root) == {"policy.pt": "00000004/policy.pt"}
     assert next_version(root) == "00000005"
 
@@ -196,19 +196,17 @@ def test_a_version_that_was_being_removed_is_so_durably_before_its_files_go(
     assert str(policies) in done[: done.index("removed")]
 
 
-def test_no_permission(tmp_path: Path) -> None:
-    open_to_all(tmp_path)
-
+def test_no_permission(public: Path) -> None:
     def write() -> str:
         try:
-            begin(tmp_path)
+            begin(public)
         except StoreError as error:
             return str(error)
         return "no error"
 
-    tmp_path.chmod(0o555)
+    # Without the rights of root, which a test may have, it can only be read.
+    public.chmod(0o555)
     assert "permission denied for user" in as_nobody(write)
-    tmp_path.chmod(0o755)
 
 
 def test_an_error_on_the_way_leaves_the_old(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,11 +315,11 @@ def test_killed_while_pruning(tmp_path: Path) -> None:
         for _ in range(3):
             put(root, "a", "b")
         killed = killed_at(step, partial(prune, root, {"00000002"}), CALLS)
-        for version in versions(root):
+        for version in names(root):
             assert sorted(os.listdir(root / "policies" / version)) == ["a", "b"]
         clean(root)
         assert prune(root, {"00000002"}) in ([], ["00000001"])
-        assert versions(root) == ["00000002", "00000003"]
+        assert names(root) == ["00000002", "00000003"]
         shutil.rmtree(root)
     assert step > 5
 

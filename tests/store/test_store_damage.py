@@ -13,7 +13,13 @@ import numpy as np
 import pytest
 from store_support import Arrays, arrays_of, commit, files_of, same
 
-from perdure.errors import DamagedCheckpointWarning, DamagedError, FormatError, PerdureError, PerdureWarning
+from perdure.errors import (
+    DamagedCheckpointWarning,
+    DamagedError,
+    PerdureError,
+    PerdureWarning,
+    UnsupportedFormatError,
+)
 from perdure.store import Store, load_checksummed
 from perdure.store._checksummed_json import _END, _START, digest, dump_checksummed, dump_json, load_json
 from perdure.store._packs import decompress, stored_chunks
@@ -78,7 +84,7 @@ def test_the_bits_of_a_compressed_chunk_that_do_not_matter(tmp_path: Path) -> No
                 store.latest()
         else:
             without_effect += 1
-            assert "but stand for the same" in found.problem
+            assert "although they decompress to the right content" in found.problem
             checkpoint = store.latest()
             assert checkpoint is not None
             assert same(arrays_of(checkpoint.state), content)
@@ -90,7 +96,7 @@ def test_the_bits_of_a_compressed_chunk_that_do_not_matter(tmp_path: Path) -> No
 def _decompressed(frame: bytearray) -> bytes | None:
     try:
         return decompress(memoryview(frame), 8000, "")
-    except FormatError:
+    except DamagedError:
         return None
 
 
@@ -158,9 +164,9 @@ def test_the_warning_names_everything(root: Path) -> None:
         f"checkpoints/00000003.json: {path} is damaged: its checksum is not that of its content"
     )
     assert caught[0].filename == __file__
-    infos = Store.open(root).checkpoints()
-    assert [bool(info.damage) for info in infos] == [False, False, True]
-    assert (infos[2].number, infos[2].file) == (3, "checkpoints/00000003.json")
+    statuses = Store.open(root).survey()
+    assert [status.verdict for status in statuses] == ["ok", "ok", "damaged"]
+    assert (statuses[2].number, statuses[2].info.file) == (3, "checkpoints/00000003.json")
 
 
 def test_missing_and_swapped_packs(root: Path) -> None:
@@ -190,7 +196,7 @@ def test_swapped_manifests(root: Path) -> None:
     third.write_bytes(content)
     step, warned = latest(root)
     assert step == 1
-    assert "is the manifest of checkpoint 2: it was renamed or put in another's place" in warned[0]
+    assert "is the manifest of checkpoint 2: it was renamed, or copied over another one" in warned[0]
 
 
 def test_a_manifest_of_another_run(root: Path, tmp_path: Path) -> None:
@@ -296,11 +302,14 @@ def reseal(path: Path, change: Callable[[dict[str, Any]], Any], kind: str = "man
 
 def test_a_newer_format(root: Path) -> None:
     reseal(root / "checkpoints" / "00000003.json", lambda body: body.update(format=2))
-    with pytest.raises(FormatError, match=r"version 2 of the format, written by a newer Perdure; .* Upgrade"):
+    with pytest.raises(
+        UnsupportedFormatError, match=r"version 2 of the format, which a newer Perdure wrote; .* Upgrade"
+    ):
         Store.open(root).latest()
-    assert "Upgrade" in Store.open(root).checkpoints()[-1].damage
+    newest = Store.open(root).survey()[-1]
+    assert (newest.verdict, "Upgrade" in newest.problem) == ("newer format", True)
     reseal(root / "run.json", lambda body: body.update(format=2), "run")
-    with pytest.raises(FormatError, match="Upgrade"):
+    with pytest.raises(UnsupportedFormatError, match="Upgrade"):
         Store.open(root)
 
 
@@ -416,7 +425,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("text", HOSTILE, ids=[repr(text[:12]) for text in HOSTILE])
 def test_hostile_json(text: bytes) -> None:
-    with pytest.raises(FormatError, match=r"^here is not JSON as Perdure writes it"):
+    with pytest.raises(DamagedError, match=r"^here is not JSON as Perdure writes it"):
         load_json(text, "here")
 
 
@@ -424,7 +433,7 @@ def test_hostile_json(text: bytes) -> None:
 def test_a_sealed_file_of_hostile_json(root: Path, text: bytes) -> None:
     path = root / "checkpoints" / "00000003.json"
     path.write_bytes(_START.format(digest(text), "manifest").encode() + text + _END)
-    with pytest.raises(FormatError):
+    with pytest.raises(DamagedError):
         Store.open(root).read(3)
     assert latest(root)[0] == 2
 
@@ -455,7 +464,7 @@ def header_of(entries: Any, size: int = 0) -> bytes:
 )
 def test_a_malformed_header_of_a_pack(entries: Any) -> None:
     header = header_of(entries)
-    with pytest.raises(FormatError):
+    with pytest.raises(DamagedError):
         stored_chunks(header, len(header) + 4, 1, "here")
 
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 import pytest
-from store_support import Child, as_nobody, commit, in_child, open_to_all
+from store_support import Child, as_nobody, commit, in_child
 
 from perdure.errors import DamagedError, LockedError, StoreError
 from perdure.store import LocalBackend, Store
@@ -171,12 +171,6 @@ def test_leftovers_of_dead_writers_are_removed(backend: LocalBackend) -> None:
 
 
 # -- permissions: as another user, because root may do everything ---------------------------------------
-
-
-@pytest.fixture
-def public(tmp_path: Path) -> Path:
-    open_to_all(tmp_path)
-    return tmp_path
 
 
 def test_no_permission_to_write(public: Path) -> None:

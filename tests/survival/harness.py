@@ -4,6 +4,7 @@ import atexit
 import itertools
 import os
 import random
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -68,6 +69,14 @@ def launch(script, name, directory, *words, **variables):
             f"{script} {name} ended with {found.returncode}:\n{found.stdout}\n{found.stderr}"
         )
     return found
+
+
+@cache
+def whole(script, name):
+    """A whole training, made once for all tests: where it is, and how many steps its environments took."""
+    directory = Path(tempfile.mkdtemp(prefix="perdure-survival-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory / "run", uninterrupted(script, name, directory / "run")
 
 
 def uninterrupted(script, name, directory, *words):

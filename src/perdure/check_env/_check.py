@@ -1,15 +1,17 @@
-"""Does an environment go on exactly where it was, restored in a fresh process? Found out by doing it.
+"""Checks whether an environment continues exactly where it was when it is restored in a fresh process.
 
 The same environment is run in several fresh processes, with the same seed and the same actions:
 
-1. the reference is left alone;
-2. another is captured on the way, in mid-episode of a later episode and right after an end: it must see what the
-   reference sees, or it is not reproducible at all, or capturing changes it;
-3. for each capture, a process in which the environment was seeded otherwise, and has gone another way, restores it and
-   goes on across resets: it must see what the reference sees from there on.
+1. the reference runs undisturbed;
+2. another is captured on the way, in mid-episode of a later episode and right after an end. It must return what the
+   reference returns; else the environment is not reproducible at all, or capturing changes it;
+3. for each capture, a process whose environment had another seed and another history restores it and continues across
+   resets. It must return what the reference returns from there on.
 
-What is compared, bit for bit: what every step and reset returns (less the wall clock), what the generators and spaces
-draw at the end, and all the state that is captured at the end.
+Compared bit for bit are: everything that steps and resets return (except the wall clock), what the generators and
+spaces draw at the end, and all state that is captured at the end.
+
+It knows what the processes record, and nothing of environments or checkpoints themselves.
 """
 
 from __future__ import annotations
@@ -21,34 +23,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from perdure.check_env import _reasons, _subprocesses
-from perdure.check_env._env_spec import Subject, SubjectError, subject
+from perdure.check_env._env_spec import EnvSpec, Wrapper, env_spec
 from perdure.check_env._outputs import first_difference
-from perdure.check_env._report import (
-    CRASHED,
-    DIFFERENT,
-    EXACT,
-    NOT_REPRODUCIBLE,
-    PERTURBED,
-    REFUSED,
-    UNCHECKED,
-    CheckReport,
-    Finding,
-)
+from perdure.check_env._reasons import Condition
+from perdure.check_env._report import CheckReport, Finding, Verdict, Way
 from perdure.check_env._subprocesses import Record
 
-__all__ = [
-    "CheckReport",
-    "Finding",
-    "Subject",
-    "SubjectError",
-    "assert_exact",
-    "check",
-    "check_subject",
-    "subject",
-]
-
 _CUT = 200
-_WANDER = 3
+_STEPS_BEFORE = 3
 
 
 def check(
@@ -57,7 +39,7 @@ def check(
     steps: int = 500,
     seed: int = 1,
     kwargs: Mapping[str, Any] | None = None,
-    wrappers: Sequence[str | Callable[..., Any] | tuple[str | Callable[..., Any], Mapping[str, Any]]] = (),
+    wrappers: Sequence[Wrapper] = (),
     imports: Sequence[str] = (),
     replay: bool = False,
     vector: str = "",
@@ -65,28 +47,28 @@ def check(
     ignore: Sequence[str] = (),
     timeout: float = 300.0,
 ) -> CheckReport:
-    """Find out whether an environment goes on exactly, restored in a fresh process.
+    """Find out whether an environment continues exactly when it is restored in a fresh process.
 
     :param env: a Gymnasium id ("CartPole-v1"); a function or class that makes the environment, which fresh processes
         must find by its name (no lambda, no local function), or its name as "module:factory"; a module of PettingZoo
         or MPE2 ("pettingzoo.classic.chess_v6", with `kwargs={"parallel": True}` for its parallel form);
         "dm_control/cheetah-run"; "envpool/Pong-v5".
     :param steps: how many steps to make after the captures, across resets.
-    :param kwargs: what to make it with; JSON.
+    :param kwargs: keyword arguments for making it; JSON.
     :param wrappers: wrapper classes, or "module:Class", or a pair of that and its keyword arguments; the innermost
         first.
-    :param imports: modules to import first in each process; those that register handlers, say.
-    :param replay: have its episodes played again: wrap it in :class:`perdure.environments.EpisodeReplay`, or in what
-        there is instead of it for PettingZoo and for pools.
+    :param imports: modules to import first in each process, for example to register handlers.
+    :param replay: wrap it in :class:`perdure.environments.EpisodeReplay`, or in its counterpart for PettingZoo and
+        for pools.
     :param vector: run several in one of Gymnasium's vectors, or another library's: "sync:3", "async:3", "sb3-dummy",
         "sb3-subproc", "tianshou-dummy", "tianshou-subproc", "tianshou-shmem", "tianshou-ray".
-    :param cut: reset an episode after so many steps, so that resets are met in environments of long episodes.
-    :param ignore: what to leave out of the comparison ("info['time']", with `*` and `?`).
+    :param cut: reset an episode after this many steps, so that long episodes have resets too.
+    :param ignore: paths to leave out of the comparison ("info['time']", with `*` and `?`).
     :param timeout: how long each process may take, in seconds.
-    :raises SubjectError: if fresh processes could not find the environment.
+    :raises EnvSpecError: if fresh processes could not find the environment.
     """
-    what = subject(env, kwargs=kwargs, wrappers=wrappers, imports=imports, replay=replay, vector=vector)
-    return check_subject(what, steps=steps, seed=seed, cut=cut, ignore=ignore, timeout=timeout)
+    spec = env_spec(env, kwargs=kwargs, wrappers=wrappers, imports=imports, replay=replay, vector=vector)
+    return check_spec(spec, steps=steps, seed=seed, cut=cut, ignore=ignore, timeout=timeout)
 
 
 def assert_exact(env: str | Callable[..., Any], **options: Any) -> CheckReport:
@@ -100,8 +82,8 @@ def assert_exact(env: str | Callable[..., Any], **options: Any) -> CheckReport:
     return report
 
 
-def check_subject(
-    what: Subject,
+def check_spec(
+    spec: EnvSpec,
     *,
     steps: int = 500,
     seed: int = 1,
@@ -110,15 +92,14 @@ def check_subject(
     timeout: float = 300.0,
     tell: Callable[[str], None] = lambda message: None,
 ) -> CheckReport:
-    """As `check`, of a subject. `tell` is called with what is being done."""
+    """As `check`, for an :class:`EnvSpec`.
+
+    :param tell: called with what is being done.
+    """
     begun = time.monotonic()
-    directory = tempfile.mkdtemp(prefix="perdure-check-")
-    job = {"subject": what.document(), "seed": seed, "steps": steps, "cut": cut, "ignore": list(ignore)}
-    job |= {"end": None, "final": True, "wander": 0}
-    try:
-        report = _Check(what, job, directory, timeout, tell).run()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+    job = {"spec": spec.document(), "seed": seed, "steps": steps, "cut": cut, "ignore": list(ignore)}
+    with tempfile.TemporaryDirectory(prefix="perdure-check-", ignore_cleanup_errors=True) as directory:
+        report = _Check(spec, job, directory, timeout, tell).run()
     report.seconds = round(time.monotonic() - begun, 1)
     return report
 
@@ -126,71 +107,65 @@ def check_subject(
 class _Check:
     def __init__(
         self,
-        what: Subject,
+        spec: EnvSpec,
         job: dict[str, Any],
         directory: str,
         timeout: float,
         tell: Callable[[str], None],
     ) -> None:
-        self.report = CheckReport(what.name)
-        self.what = what
-        self.job = job
+        self.report = CheckReport(spec.name)
+        self.spec = spec
+        self.job = {**job, "end": None, "final": True}
         self.directory = directory
         self.timeout = timeout
         self.tell = tell
 
     def process(self, role: str, name: str, **more: Any) -> Record:
         self.tell(name)
-        job = {**self.job, "role": role, "store": f"{self.directory}/{name}.run", **more}
+        job = {**self.job, "role": role, "store": self.store(name), **more}
         return _subprocesses.run(job, self.directory, name, self.timeout)
 
-    def fail(self, verdict: str, *why: str) -> CheckReport:
+    def store(self, name: str) -> str:
+        return f"{self.directory}/{name}.run"
+
+    def fail(self, verdict: Verdict, *why: str) -> CheckReport:
         self.report.verdict = verdict
         self.report.reasons += [each for each in why if each]
         return self.report
 
     def run(self) -> CheckReport:
-        """All of it."""
+        """All processes, one after the other."""
         report = self.report
         reference = self.process("reference", "reference")
         plan = reference.first("plan")
         if reference.failure or plan is None:
-            return self.fail(UNCHECKED, *_reasons.could_not_run(reference))
-        points = {name: plan[name] for name in ("early", "middle", "done")}
+            return self.fail("unchecked", *_reasons.could_not_run(reference))
         self.job["end"] = plan["end"]
         last = max(plan["middle"], plan["done"])
         report.resets = reference.steps[-1]["episode"] - reference.steps[last]["episode"]
         if not plan["natural"]:
-            report.notes.append(
-                f"no episode ended by itself: each was cut and reset after {self.job['cut']:,} steps"
-            )
+            report.notes.append(f"no episode ended by itself: each was reset after {self.job['cut']:,} steps")
+        points = {name: plan[name] for name in ("early", "middle", "done")}
         captured = self.process("captured", "captured", points=points)
         self._measure(captured)
         if captured.failure:
             return self._capture_failed(captured)
         if (refused := captured.first("final refused")) is not None:
-            return self.fail(REFUSED, f"at step {plan['end']:,}: {refused['message']}")
+            return self.fail("refused", f"at step {plan['end']:,}: {refused['message']}")
         if (finding := compare("while being captured", reference, captured)) is not None:
-            return self._before_any_restoring(finding, reference)
-        report.way = self._way(captured)
+            return self._differs_unrestored(finding, reference)
+        report.way = _way(captured)
         for line in captured.lines["captured"]:
-            if line["point"] != "early" and not self._restored(line, reference, captured, plan):
+            if line["point"] != "early" and not self._restored(line, reference, captured):
                 return report
-        report.verdict = EXACT
-        self._note_hidden(captured)
+        report.verdict = "exact"
+        self._note_untracked(captured)
         return report
-
-    def _way(self, captured: Record) -> str:
-        line = captured.lines["captured"][-1]
-        if any(name.startswith("perdure.") and name.endswith("Replay") for name in line["handled"]):
-            return "barrier" if line["barrier"] else "replay"
-        return "handler" if line["handled"] else "walk"
 
     def _measure(self, captured: Record) -> None:
         lines = {line["point"]: line for line in captured.lines.get("captured", ())}
-        if "middle" in lines:
-            first = min(lines.values(), key=lambda line: line["number"])
-            middle = lines["middle"]
+        if (middle := lines.get("middle")) is not None:
+            first = min(lines.values(), key=lambda line: int(line["number"]))
             self.report.first_bytes, self.report.bytes = first["bytes"], middle["bytes"]
             self.report.capture_ms = round(middle["capture_ms"], 3)
             self.report.commit_ms = round(middle["commit_ms"], 3)
@@ -199,54 +174,48 @@ class _Check:
     def _capture_failed(self, captured: Record) -> CheckReport:
         failed = captured.first("failed")
         if captured.timed_out:
-            return self.fail(UNCHECKED, *_reasons.could_not_run(captured))
-        if captured.crashed:
-            return self.fail(CRASHED, *_reasons.crashed("capturing it", captured))
-        if failed is not None and failed["error"] == "CaptureError":
-            return self.fail(REFUSED, failed["message"], _reasons.instead(self.what, captured))
-        return self.fail(CRASHED, *_reasons.crashed("capturing it", captured))
+            return self.fail("unchecked", *_reasons.could_not_run(captured))
+        if not captured.crashed and failed is not None and failed["error"] == "CaptureError":
+            return self.fail("refused", failed["message"], _reasons.try_replay(self.spec, captured))
+        return self.fail("crashed", *_reasons.crashed("capturing it", captured))
 
-    def _before_any_restoring(self, finding: Finding, reference: Record) -> CheckReport:
-        """The captured run is not the reference: because it was captured, or because no two runs are alike?"""
+    def _differs_unrestored(self, finding: Finding, reference: Record) -> CheckReport:
+        """The captured run differs from the reference: because it was captured, or because any two runs differ?"""
         again = self.process("reference", "reference again")
         between = compare("in a second run", reference, again)
         self.report.finding = between or finding
         if between is None:
-            return self.fail(
-                PERTURBED, "two runs without a capture are alike; the one that was captured is not"
-            )
-        return self.fail(NOT_REPRODUCIBLE, *_reasons.not_reproducible(self._alike_if()))
+            return self.fail("perturbed", "two runs without a capture are equal; the captured one differs")
+        return self.fail("not reproducible", *_reasons.not_reproducible(self._alike_with()))
 
-    def _alike_if(self) -> str:
-        """Under which condition two runs are alike: "hashes", "addresses", or "" if none was found."""
-        same: dict[str, Any] = {"environment": {"PYTHONHASHSEED": "0"}, "final": False}
-        for condition, more in (("hashes", same), ("addresses", {**same, "same_addresses": True})):
-            if condition == "addresses" and shutil.which("setarch") is None:
-                continue
-            pair = [self.process("reference", f"{condition} {number}", **more) for number in (1, 2)]
-            if not any(each.failure for each in pair) and compare("", *pair) is None:
-                return condition
+    def _alike_with(self) -> Condition:
+        """The condition under which two runs are equal, if one is found."""
+        hashes: dict[str, Any] = {"environment": {"PYTHONHASHSEED": "0"}, "final": False}
+        if self._are_alike("hashes", **hashes):
+            return "hashes"
+        if shutil.which("setarch") and self._are_alike("addresses", **hashes, same_addresses=True):
+            return "addresses"
         return ""
 
-    def _restored(
-        self, line: dict[str, Any], reference: Record, captured: Record, plan: dict[str, Any]
-    ) -> bool:
-        """Restore one of the captures and go on; whether that was exact."""
+    def _are_alike(self, name: str, **more: Any) -> bool:
+        pair = [self.process("reference", f"{name} {number}", **more) for number in (1, 2)]
+        return not any(each.failure for each in pair) and compare("", *pair) is None
+
+    def _restored(self, line: dict[str, Any], reference: Record, captured: Record) -> bool:
+        """Restore one of the captures and continue; whether that was exact."""
         report = self.report
         point, at = line["point"], line["position"]
+        episode = f"episode {at['episode'] + 1:,}"
         if point == "middle":
-            where = (
-                f"in mid-episode, {at['steps']:,} steps into episode {at['episode'] + 1:,} (step {at['t']:,})"
-            )
+            where = f"in mid-episode, {at['steps']:,} steps into {episode} (step {at['t']:,})"
         else:
-            where = f"right after the end of episode {at['episode'] + 1:,} (step {at['t']:,})"
+            where = f"right after the end of {episode} (step {at['t']:,})"
         more = {
             "number": line["number"],
             "position": at,
-            "store": f"{self.directory}/captured.run",
-            "twin": f"{self.directory}/reference.run",
-            "own_store": f"{self.directory}/restored.run",
-            "wander": 0 if point == "middle" else _WANDER,
+            "store": self.store("captured"),
+            "reference": self.store("reference"),
+            "steps_before": 0 if point == "middle" else _STEPS_BEFORE,
         }
         restored = self.process("restored", f"restored {point}", **more)
         done = restored.first("restored")
@@ -256,42 +225,48 @@ class _Check:
         if restored.failure and finding is None:
             self._restoring_failed(restored, where, captured)
             return False
-        end = restored.first("finished") or {}
-        if finding is None and not end.get("count"):
+        end = restored.first("finished")
+        if finding is None and not (end and end["count"]):
             report.points.append(where)
-            report.steps = len(restored.steps) if not report.steps else min(report.steps, len(restored.steps))
+            report.steps = min(report.steps or len(restored.steps), len(restored.steps))
             return True
         report.finding = finding
         explained = self.process("explain", f"explain {point}", **more)
-        self.fail(DIFFERENT, *_reasons.different(finding, end, explained, captured, self.what))
+        self.fail("different", *_reasons.different(self.spec, finding, restored, explained, captured))
         return False
 
     def _restoring_failed(self, restored: Record, where: str, captured: Record) -> None:
         failed = restored.first("failed")
-        was_restored = restored.first("restored") is not None
         if restored.timed_out:
-            self.fail(UNCHECKED, *_reasons.could_not_run(restored))
-        elif failed is not None and not was_restored:
-            self.fail(
-                REFUSED, f"restored {where}: {failed['message']}", _reasons.instead(self.what, captured)
-            )
+            self.fail("unchecked", *_reasons.could_not_run(restored))
+        elif failed is not None and restored.first("restored") is None:
+            advice = _reasons.try_replay(self.spec, captured)
+            self.fail("refused", f"restored {where}: {failed['message']}", advice)
         else:
             doing = f"step {restored.steps[-1]['t']:,}" if restored.steps else "restoring"
-            self.fail(CRASHED, *_reasons.crashed(f"{doing}, restored {where}", restored))
+            self.fail("crashed", *_reasons.crashed(f"{doing}, restored {where}", restored))
 
-    def _note_hidden(self, captured: Record) -> None:
-        line = captured.first("hidden")
+    def _note_untracked(self, captured: Record) -> None:
+        line = captured.first("untracked")
         if line is not None and line["changed"]:
             self.report.notes.append(
-                "no checkpoint holds what changed outside of its objects; in this check it made no difference: "
+                "this changed outside its objects, and no checkpoint holds it; in this check it made no difference: "
                 + "; ".join(line["changed"][:5])
             )
 
 
-def compare(where: str, reference: Record, other: Record, *, after: int | None = None) -> Finding | None:
-    """The first thing that another process saw and the reference did not; None if there is none.
+def _way(captured: Record) -> Way:
+    line = captured.lines["captured"][-1]
+    if any(name.startswith("perdure:") and name.endswith("Replay") for name in line["handled"]):
+        return "bounded replay" if line["bounded"] else "replay"
+    return "handler" if line["handled"] else "walk"
 
-    :param after: the other one was restored after so many steps.
+
+def compare(where: str, reference: Record, other: Record, *, after: int | None = None) -> Finding | None:
+    """The first difference between a process and the reference; None if there is none.
+
+    :param where: which process, in words.
+    :param after: how many steps had been made when the other process restored; None if it did not restore.
     """
     for kind in ("start", "step", "end"):
         ours, theirs = reference.lines.get(kind, []), other.lines.get(kind, [])

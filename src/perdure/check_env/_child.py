@@ -1,7 +1,7 @@
-"""What a fresh process does for a check: build the environment, go so far, capture or restore, write down all it saw.
+"""The subprocess of a check: builds the environment, runs it, captures or restores it, and records all it returns.
 
-`python -m perdure.check_env._child JOB` reads a job (JSON) and writes a record, one line of JSON for each
-thing that happened, at once: what was written before the process died tells how far it came.
+`python -m perdure.check_env._child JOB` reads a job (JSON) and writes a record, one line of JSON for each event, at
+once: if the process dies, what it wrote before tells how far it came.
 """
 
 from __future__ import annotations
@@ -17,31 +17,46 @@ import traceback
 from typing import Any
 
 import numpy as np
+import torch
 
-from perdure.check_env._env_spec import Subject
+from perdure import World, tree
+from perdure.check_env import _untracked_state
+from perdure.check_env._driver import Driver, Fields, drive
+from perdure.check_env._env_spec import EnvSpec
+from perdure.check_env._outputs import leaves
 from perdure.errors import PerdureError
+from perdure.state import capture, diff, restore
+from perdure.store import Store
+from perdure.tree import State
 
+#: A capture that takes less than so many seconds is timed several times.
 _QUICK = 0.05
-_AGAIN = 4
+_REPETITIONS = 5
 _WARM_STEPS = 100
 _MOST_PATHS = 12
 
 
-class _Probe:
+class _Child:
     def __init__(self, job: dict[str, Any]) -> None:
         self.job = job
         self.file = open(job["record"], "w")  # noqa: SIM115 - open for as long as the process lives
-        self.subject = Subject.load(job["subject"])
+        self.spec = EnvSpec.load(job["spec"])
         self.seed: int = job["seed"]
 
     def write(self, kind: str, **fields: Any) -> None:
         self.file.write(json.dumps({"kind": kind, **fields}) + "\n")
-        # Whatever happens next: it may be the end of this process.
+        # The next thing that happens may be the end of this process.
         self.file.flush()
 
     def run(self) -> None:
+        roles = {
+            "reference": self._reference,
+            "captured": self._captured,
+            "restored": self._restored,
+            "explain": self._explain,
+        }
         try:
-            getattr(self, f"_{self.job['role']}")()
+            roles[self.job["role"]]()
         except Exception as error:
             self.write(
                 "failed",
@@ -55,7 +70,7 @@ class _Probe:
     # -- the roles -------------------------------------------------------------------------------------------
 
     def _reference(self) -> None:
-        """Go all the way, and say where a capture would be in mid-episode and where right after an end."""
+        """Run to the end, and plan where to capture: in mid-episode, and right after an end."""
         driver = self._begin(self.seed)
         end = self.job["end"]
         episodes: list[tuple[int, int, bool]] = []
@@ -64,11 +79,11 @@ class _Probe:
             if end is None and driver.t >= _WARM_STEPS and len(episodes) >= 2:
                 end = self._plan(episodes, driver.t)
                 continue
-            self._unit(driver)
+            self._step(driver)
             if driver.ended() or driver.steps >= driver.cut:
                 episodes.append((first, driver.t, driver.ended()))
                 first = driver.t
-        self._finish(driver, self.job["store"])
+        self._finish(driver)
 
     def _plan(self, episodes: list[tuple[int, int, bool]], now: int) -> int:
         later = episodes[1:]
@@ -77,7 +92,7 @@ class _Probe:
         done = next((end for begin, end, _ in ends if end >= last), ends[-1][1])
         middle = first + max(1, (last - first) // 2) if last - first > 1 else first
         early = max(first, middle - 10) if middle > first else max(0, first - 1)
-        # Not before where it is by now: all processes end at the same step.
+        # Not before the present step: all processes end at the same one.
         end = max(now, max(middle, done) + int(self.job["steps"]))
         self.write(
             "plan", early=early, middle=middle, done=done, end=end, natural=any(e[2] for e in episodes)
@@ -85,133 +100,105 @@ class _Probe:
         return end
 
     def _captured(self) -> None:
-        """Go the same way, and capture three times: once to have a first checkpoint, then where it counts."""
-        from perdure import World
-        from perdure.check_env import _untracked_state
-        from perdure.state import capture
-        from perdure.store import Store
-
+        """Run in the same way, and capture three times: for a first checkpoint, and at both points of the plan."""
         driver = self._begin(self.seed)
         before = _untracked_state.places(driver.env)
-        points: dict[str, int] = self.job["points"]
-        directory = self.job["store"]
-        with Store.open(directory, write=True) as store:
+        with Store.open(self.job["store"], write=True) as store:
             while driver.t < self.job["end"]:
-                for name, at in points.items():
-                    if at != driver.t:
-                        continue
-                    begun = time.perf_counter()
-                    state = capture(World(env=driver.env))
-                    times = [time.perf_counter() - begun]
-                    while times[0] < _QUICK and len(times) <= _AGAIN:
-                        begun = time.perf_counter()
-                        state = capture(World(env=driver.env))
-                        times.append(time.perf_counter() - begun)
-                    size = _size(directory)
-                    begun = time.perf_counter()
-                    number = store.commit(state, step=driver.t).info.number
-                    self.write(
-                        "captured",
-                        point=name,
-                        number=number,
-                        position=driver.position(),
-                        capture_ms=1000 * statistics.median(times),
-                        commit_ms=1000 * (time.perf_counter() - begun),
-                        bytes=_size(directory) - size,
-                        barrier=_has_barrier(driver.env),
-                        **_inventory(state),
-                    )
-                    del state
-                self._unit(driver)
-        self.write("hidden", changed=_untracked_state.changed(before, _untracked_state.places(driver.env)))
-        self._finish(driver, directory)
+                for name, at in self.job["points"].items():
+                    if at == driver.t:
+                        self._checkpoint(driver, store, name)
+                self._step(driver)
+        self.write("untracked", changed=_untracked_state.changed(before, _untracked_state.places(driver.env)))
+        self._finish(driver)
+
+    def _checkpoint(self, driver: Driver, store: Store, point: str) -> None:
+        directory = self.job["store"]
+        times: list[float] = []
+        while not times or (times[0] < _QUICK and len(times) < _REPETITIONS):
+            begun = time.perf_counter()
+            state = capture(World(env=driver.env))
+            times.append(time.perf_counter() - begun)
+        size = _size(directory)
+        begun = time.perf_counter()
+        number = store.commit(state, step=driver.t).info.number
+        self.write(
+            "captured",
+            point=point,
+            number=number,
+            position=driver.position(),
+            capture_ms=1000 * statistics.median(times),
+            commit_ms=1000 * (time.perf_counter() - begun),
+            bytes=_size(directory) - size,
+            bounded=_has_bounded_replay(driver.env),
+            handled=_handled(state),
+        )
 
     def _restored(self) -> None:
-        """Restore into an environment that was seeded otherwise and has gone another way; go on to the end."""
-        driver = self._elsewhere()
+        """Restore into an environment with another seed and another history, and run to the end."""
+        driver = self._with_other_history()
         self._restore(driver)
         while driver.t < self.job["end"]:
-            self._unit(driver)
-        self._finish(driver, self.job["own_store"], self.job["store"], self.job["twin"])
+            self._step(driver)
+        self._finish(driver)
 
     def _explain(self) -> None:
-        """Restore, and see at once whether everything that was captured is there."""
-        from perdure import World
-        from perdure.state import capture, diff
-        from perdure.store import Store
-
-        driver = self._elsewhere()
+        """Restore, and compare at once what is there with what was captured."""
+        driver = self._with_other_history()
         self._restore(driver)
-        state = capture(World(env=driver.env))
         with Store.open(self.job["store"]) as store:
-            found = diff(store.read(self.job["number"]).state, state)
+            saved = store.read(self.job["number"]).state
+            found = diff(saved, capture(World(env=driver.env)))
         self.write("explained", differences=[str(each) for each in found[:_MOST_PATHS]], count=len(found))
 
     # -- what they share -------------------------------------------------------------------------------------
 
-    def _begin(self, seed: int) -> Any:
-        from perdure.check_env._driver import drive
-
-        _seed_process(seed)
-        env = self.subject.make(seed)
-        self.write("made")
-        driver = drive(env, self.seed, self.job["cut"])
-        self._record("start", driver.start(seed), driver)
+    def _begin(self, seed: int) -> Driver:
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+        driver = drive(self.spec.make(seed), self.seed, self.job["cut"])
+        self._record("start", driver.start(seed))
         return driver
 
-    def _elsewhere(self) -> Any:
+    def _with_other_history(self) -> Driver:
         driver = self._begin(self.seed + 1)
-        for _ in range(self.job["wander"]):
+        for _ in range(self.job["steps_before"]):
             driver.advance()
         return driver
 
-    def _restore(self, driver: Any) -> None:
-        from perdure import World
-        from perdure.state import restore
-        from perdure.store import Store
-
+    def _restore(self, driver: Driver) -> None:
         with Store.open(self.job["store"]) as store:
-            checkpoint = store.read(self.job["number"])
+            saved = store.read(self.job["number"]).state
             world = World(env=driver.env)
             begun = time.perf_counter()
-            restore(checkpoint.state, world)
+            restore(saved, world)
             took = 1000 * (time.perf_counter() - begun)
         driver.env = world.env
         driver.go_to(self.job["position"])
         self.write("restored", restore_ms=took)
 
-    def _unit(self, driver: Any) -> None:
-        said = driver.advance()
-        self._record("step", said, driver)
+    def _step(self, driver: Driver) -> None:
+        returned = driver.advance()
+        self._record("step", returned, t=driver.t, episode=driver.episode)
 
-    def _record(self, kind: str, said: dict[str, Any], driver: Any) -> None:
-        from perdure.check_env._outputs import leaves
+    def _record(self, kind: str, returned: Fields, **position: int) -> None:
+        self.write(kind, **position, leaves=leaves(returned, self.job["ignore"]))
 
-        fields = {"t": driver.t, "episode": driver.episode} if kind == "step" else {}
-        self.write(kind, **fields, leaves=leaves(said, self.job["ignore"]))
-
-    def _finish(self, driver: Any, directory: str, other: str = "", twin: str = "") -> None:
-        """What its generators draw at the end, after all that is captured was kept, or compared to another's."""
-        from perdure import World
-        from perdure.state import capture, diff
-        from perdure.store import Store
-
+    def _finish(self, driver: Driver) -> None:
+        """Record the state at the end, and only then what all generators draw next."""
         found: list[str] = []
-        if self.job["final"]:
-            try:
-                state = capture(World(env=driver.env))
-                if other:
-                    with Store.open(other) as store, Store.open(twin) as second:
-                        end, again = (_last(each) for each in (store, second))
-                        # What differs between two runs without any restoring says nothing of it.
-                        noise = {each.path for each in diff(end, again)}
-                        found = [str(each) for each in diff(end, state) if each.path not in noise]
-                else:
-                    with Store.open(directory, write=True) as store:
-                        store.commit(state, step=driver.t)
-            except PerdureError as error:
-                self.write("final refused", message=str(error))
-        self._record("end", {**driver.draw(), **_draw_process()}, driver)
+        try:
+            if self.job["final"]:
+                found = self._compare_end(capture(World(env=driver.env)), driver.t)
+        except PerdureError as error:
+            self.write("final refused", message=str(error))
+        process = {
+            "random": random.random(),
+            "numpy.random": float(np.random.random()),
+            "torch.rand": float(torch.rand(())),
+        }
+        self._record("end", {**driver.draw(), **process})
         self.write("finished", differences=found[:_MOST_PATHS], count=len(found))
         try:
             driver.close()
@@ -219,27 +206,21 @@ class _Probe:
             # It was of use until here.
             self.write("close failed", trace=traceback.format_exc(limit=-2))
 
+    def _compare_end(self, state: State, step: int) -> list[str]:
+        """How the state at the end differs from those of the uninterrupted runs; these only store theirs."""
+        if self.job["role"] != "restored":
+            with Store.open(self.job["store"], write=True) as store:
+                store.commit(state, step=step)
+            return []
+        with Store.open(self.job["store"]) as captured, Store.open(self.job["reference"]) as reference:
+            end = _last(captured)
+            # What differs between two runs without any restoring says nothing about it.
+            noise = {each.path for each in diff(end, _last(reference))}
+            return [str(each) for each in diff(end, state) if each.path not in noise]
 
-def _last(store: Any) -> Any:
+
+def _last(store: Store) -> State:
     return store.read(max(each.number for each in store.checkpoints())).state
-
-
-def _seed_process(seed: int) -> None:
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
-
-
-def _draw_process() -> dict[str, Any]:
-    import torch
-
-    return {
-        "random": random.random(),
-        "numpy.random": float(np.random.random()),
-        "torch.rand": float(torch.rand(())),
-    }
 
 
 def _size(directory: str) -> int:
@@ -248,42 +229,23 @@ def _size(directory: str) -> int:
     )
 
 
-def _has_barrier(env: Any) -> bool:
-    """Whether a pool in it is replaced by a new one now and then."""
+def _has_bounded_replay(env: Any) -> bool:
+    """Whether it contains a pool that is replaced by a new one after a number of steps."""
     while env is not None:
-        if vars(env).get("barrier"):
+        if vars(env).get("max_replay_steps"):
             return True
         env = vars(env).get("env")
     return False
 
 
-#: What is taken by a handler in every environment; that one is says nothing of the way.
-_GENERAL = ("numpy", "random", "torch", "gymnasium.spaces", "builtins", "perdure.state")
+#: Classes that a handler captures in every environment, which says nothing about this one.
+_GENERAL = ("numpy", "random", "torch", "gymnasium.spaces", "builtins", "perdure:Generators")
 
 
-def _inventory(state: Any) -> dict[str, Any]:
-    """How the environment was taken: which classes by a handler, and what was left out, for which reason."""
-    from perdure import tree
-
-    handled: dict[str, None] = {}
-    left: dict[str, int] = {}
-    names: dict[str, None] = {}
-    seen: set[int] = set()
-    todo = [state.root]
-    while todo:
-        node = todo.pop()
-        if not isinstance(node, tree.Node) or id(node) in seen:
-            continue
-        seen.add(id(node))
-        name = getattr(node, "type", "")
-        if isinstance(node, tree.Custom) and not name.startswith(_GENERAL):
-            handled[name] = None
-        elif isinstance(node, tree.Omitted):
-            left[node.reason] = left.get(node.reason, 0) + 1
-        elif isinstance(node, tree.Object):
-            names[name] = None
-        todo.extend(child for _, child, _, _ in tree.edges(node))
-    return {"handled": list(handled), "left_out": left, "classes": list(names), "leaves": len(seen)}
+def _handled(state: State) -> list[str]:
+    """The classes of the environment that were captured by a handler."""
+    customs = (node for _, node in tree.walk(state.root) if isinstance(node, tree.Custom))
+    return list(dict.fromkeys(node.type for node in customs if not node.type.startswith(_GENERAL)))
 
 
 def _main() -> None:
@@ -291,7 +253,7 @@ def _main() -> None:
     with open(sys.argv[1]) as file:
         job = json.load(file)
     sys.path[:] = job["path"]
-    _Probe(job).run()
+    _Child(job).run()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Steps through an environment of any kind, with actions that depend on nothing but the seed and the step.
+"""Steps through an environment of any kind, with actions that depend on nothing but the seed and the step number.
 
-So two processes do the same without telling each other, and one can begin where the other was. It knows how each kind
-of environment is spoken to, and nothing of checkpoints.
+So two processes do the same without communicating, and one can begin where the other was. It knows how to call each
+kind of environment, and nothing of checkpoints.
 """
 
 from __future__ import annotations
@@ -9,147 +9,151 @@ from __future__ import annotations
 import copy
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from perdure.errors import PerdureError
+from perdure.state import base_names, dotted_name, module_of
 
-#: What was said, by the name of the field ("observation", "reward", ...).
-Fields = dict[str, Any]
+#: What an environment returned, by name ("observation", "reward", ...).
+Fields: TypeAlias = dict[str, Any]
+#: Where a driver is, as JSON.
+Position: TypeAlias = dict[str, Any]
+
+_RESET = ("observation", "info")
+_STEP = ("observation", "reward", "terminated", "truncated", "info")
+_STEP_WITH_DONE = ("observation", "reward", "done", "info")
 
 
 class Driver(ABC):
-    """One environment on its way.
+    """Steps through one environment, resetting it when an episode ends.
 
-    :param cut: reset an episode that has not ended by itself after so many steps.
+    :param cut: reset an episode that has not ended by itself after this many steps; 0 for never.
     """
 
     def __init__(self, env: Any, seed: int, cut: int) -> None:
         self.env = env
         self.cut = cut
         self._seed = seed
-        #: How many steps were made; which episode this is, and how many steps are in it.
+        #: How many steps were made, the number of this episode, and how many steps are in it.
         self.t = self.episode = self.steps = 0
-        #: Whether it has to be reset before it goes on. A list for a vector that resets nothing by itself.
+        #: Whether it must be reset before the next step; for a vector that does not reset by itself, which ones.
         self.over: bool | list[int] = False
 
-    def position(self) -> dict[str, Any]:
-        """Where it is, as JSON."""
+    def position(self) -> Position:
+        """Where it is."""
         return {"t": self.t, "episode": self.episode, "steps": self.steps, "over": self.over}
 
-    def go_to(self, position: dict[str, Any]) -> None:
-        """Go on from there; the environment is taken to be there already."""
+    def go_to(self, position: Position) -> None:
+        """Continue from a position; the environment is assumed to be there already."""
         self.t, self.episode, self.steps = (position[name] for name in ("t", "episode", "steps"))
         self.over = position["over"]
 
     def start(self, seed: int) -> Fields:
-        """Reset it for the first time."""
-        self.seed(seed)
+        """Seed everything and reset the environment for the first time."""
+        self.seed_spaces(seed)
         return self.reset(seed)
 
     def advance(self) -> Fields:
-        """One step, after a reset if one is due."""
-        said: Fields = {}
+        """Make one step, after a reset if one is due."""
+        returned: Fields = {}
         if self.over or (self.cut and self.steps >= self.cut):
-            said = {f"reset {name}": value for name, value in self.reset(None).items()}
+            returned = {f"reset {name}": value for name, value in self.reset(None).items()}
             self.episode += 1
             self.steps, self.over = 0, False
-        said |= self.step()
+        returned |= self.step()
         self.t += 1
         self.steps += 1
-        return said
+        return returned
 
     def ended(self) -> bool:
-        """Whether an episode has just ended."""
+        """Whether the last step ended an episode."""
         return bool(self.over)
 
     def draw(self) -> Fields:
-        """What its generators draw next: the spaces, and the environment's own."""
-        drawn: Fields = {}
-        for name in ("action_space", "observation_space"):
-            space: Any = getattr(self.env, name, None)
-            if hasattr(space, "sample"):
-                drawn[f"{name}.sample()"] = space.sample()
+        """What the spaces and the environment's own generator draw next."""
+        drawn = {f"{name}.sample()": space.sample() for name, space in self.spaces().items()}
         own = self.generator()
         if isinstance(own, np.random.Generator | np.random.RandomState):
-            drawn["np_random"] = [int(own.bytes(8).hex(), 16) for _ in range(3)]
+            drawn["np_random"] = own.bytes(24).hex()
         return drawn
 
-    def generator(self) -> Any:
-        """The generator that it draws from, if it is where Gymnasium has it."""
-        inner = getattr(self.env, "unwrapped", self.env)
-        return getattr(inner, "_np_random", None)
+    def spaces(self) -> Mapping[str, Any]:
+        """The spaces that can be sampled, by name."""
+        found = {name: getattr(self.env, name, None) for name in ("action_space", "observation_space")}
+        return {name: space for name, space in found.items() if hasattr(space, "sample")}
 
-    def seed(self, seed: int) -> None:
-        """Seed what no reset seeds: the spaces."""
-        for name in ("action_space", "observation_space"):
-            space: Any = getattr(self.env, name, None)
-            if hasattr(space, "seed"):
-                space.seed(seed)
+    def generator(self) -> Any:
+        """The generator that the environment draws from, if it is where Gymnasium has it."""
+        return getattr(getattr(self.env, "unwrapped", self.env), "_np_random", None)
+
+    def seed_spaces(self, seed: int) -> None:
+        """Seed what no reset seeds."""
+        for index, space in enumerate(self.spaces().values()):
+            space.seed(seed + index)
 
     def close(self) -> None:
-        """Let go of what it holds."""
-        close = getattr(self.env, "close", None)
-        if callable(close):
+        """Release what the environment holds."""
+        if callable(close := getattr(self.env, "close", None)):
             close()
 
     @abstractmethod
     def reset(self, seed: int | None) -> Fields:
-        """Reset it."""
+        """Reset the environment."""
 
     @abstractmethod
     def step(self) -> Fields:
-        """Choose an action and do it; sets `over`."""
+        """Choose an action and make a step; sets `over`."""
 
-    def choose(self, space: Any, salt: int = 0, mask: Any = None) -> Any:
-        """An action for this step."""
-        space.seed(_mixed(self._seed, self.t, salt))
+    def choose(self, space: Any, index: int = 0, mask: Any = None) -> Any:
+        """The action for this step.
+
+        :param space: a copy of the action space, which is seeded here.
+        :param index: of the agent or environment.
+        :param mask: which actions are allowed; None for all.
+        """
+        space.seed(_mixed(self._seed, self.t, index))
         return space.sample() if mask is None else space.sample(np.asarray(mask, dtype=np.int8))
 
 
-def _mixed(seed: int, t: int, salt: int) -> int:
-    return (seed * 1_000_003 + t * 4_099 + salt) % (1 << 31)
+def _mixed(seed: int, t: int, index: int) -> int:
+    return (seed * 1_000_003 + t * 4_099 + index) % (1 << 31)
 
 
-def drive(env: Any, seed: int, cut: int) -> Driver:
-    """The driver for an environment.
+def _named(names: Sequence[str], returned: Any) -> Fields:
+    if isinstance(returned, tuple) and len(returned) == len(names):
+        return dict(zip(names, returned, strict=True))
+    return {names[0]: returned}
 
-    :raises PerdureError: if it is of no known kind.
-    """
-    names = {f"{base.__module__.partition('.')[0]}.{base.__qualname__}" for base in type(env).__mro__}
-    for kinds, driver in _DRIVERS:
-        if names & set(kinds):
-            return driver(env, seed, cut)
-    if callable(getattr(env, "recv", None)) and callable(getattr(env, "send", None)):
-        return _Vector(env, seed, cut)
-    if all(callable(getattr(env, name, None)) for name in ("reset", "step")) and hasattr(env, "action_space"):
-        return _Single(env, seed, cut)
-    raise PerdureError(
-        f"expected an environment (Gymnasium, PettingZoo, dm_control, a vector of these, or anything with reset, "
-        f"step and action_space), found a {type(env).__module__}.{type(env).__qualname__}"
-    )
+
+def _step_fields(returned: Any) -> Fields:
+    return _named(_STEP if len(returned) == 5 else _STEP_WITH_DONE, returned)
+
+
+def _done(fields: Fields) -> Any:
+    """Whether an episode ended, for each environment of a vector."""
+    if "done" in fields:
+        return np.asarray(fields["done"])
+    return np.asarray(fields["terminated"]) | np.asarray(fields["truncated"])
 
 
 class _Single(Driver):
-    """Gymnasium's interface, and its predecessor's with four values."""
+    """Gymnasium's interface, and its predecessor's, whose steps return four values."""
 
     def __init__(self, env: Any, seed: int, cut: int) -> None:
         super().__init__(env, seed, cut)
         self._space = copy.deepcopy(env.action_space)
 
     def reset(self, seed: int | None) -> Fields:
-        said = self.env.reset() if seed is None or not _takes_seed(self.env) else self.env.reset(seed=seed)
-        return _named(("observation", "info"), said)
+        seeded = seed is not None and _takes_seed(self.env)
+        return _named(_RESET, self.env.reset(seed=seed) if seeded else self.env.reset())
 
     def step(self) -> Fields:
-        said = self.env.step(self.choose(self._space))
-        if len(said) == 5:
-            self.over = bool(said[2] or said[3])
-            return _named(("observation", "reward", "terminated", "truncated", "info"), said)
-        self.over = bool(said[2])
-        return _named(("observation", "reward", "done", "info"), said)
+        fields = _step_fields(self.env.step(self.choose(self._space)))
+        self.over = bool(_done(fields))
+        return fields
 
 
 def _takes_seed(env: Any) -> bool:
@@ -160,111 +164,100 @@ def _takes_seed(env: Any) -> bool:
     return any(each.name == "seed" or each.kind is each.VAR_KEYWORD for each in parameters)
 
 
-def _named(names: Sequence[str], said: Any) -> Fields:
-    if isinstance(said, tuple) and len(said) == len(names):
-        return dict(zip(names, said, strict=True))
-    return {names[0]: said}
-
-
 class _Vector(_Single):
-    """Gymnasium's vectors. Those that do not reset by themselves are given the mask of what has ended."""
+    """Vectors. Most of them reset what has ended by themselves."""
+
+    def __init__(self, env: Any, seed: int, cut: int) -> None:
+        super().__init__(env, seed, cut)
+        self._ended = False
+
+    def step(self) -> Fields:
+        fields = _step_fields(self.env.step(self.actions()))
+        done = _done(fields)
+        self._ended = bool(done.any())
+        if self._ended:
+            self.after_end(np.flatnonzero(done).tolist())
+        return fields
+
+    def actions(self) -> Any:
+        """The actions for this step."""
+        return self.choose(self._space)
+
+    def after_end(self, which: list[int]) -> None:
+        """Episodes have just ended in some environments, which have been reset, or will be in the next step."""
+        self.episode += 1
+        self.steps = 0
+
+    def ended(self) -> bool:
+        return self._ended
+
+
+class _Gymnasium(_Vector):
+    """Gymnasium's vectors. Those that do not reset by themselves are given a mask of what has ended."""
 
     def __init__(self, env: Any, seed: int, cut: int) -> None:
         super().__init__(env, seed, cut)
         mode = (getattr(env, "metadata", None) or {}).get("autoreset_mode")
         self._by_mask = "disabled" in str(getattr(mode, "value", mode)).lower()
-        self._any = False
-        inner = env
-        while "env" in vars(inner):
-            inner = vars(inner)["env"]
-        # EnvPool's spaces are those of one environment, and it takes no integers but these.
-        self._pool = any(base.__module__.startswith("envpool.") for base in type(inner).__mro__)
 
-    def step(self) -> Fields:
-        if self._pool:
-            actions = np.stack([self.choose(self._space, index) for index in range(self._count())])
-            if np.issubdtype(actions.dtype, np.integer):
-                actions = actions.astype(np.int32)
-        else:
-            actions = self.choose(self._space)
-        said = self.env.step(actions)
-        done = np.asarray(said[2]) | np.asarray(said[3])
-        self._any = bool(done.any())
-        self.episode += self._any
-        if self._any:
-            self.steps = 0
-        self.over = np.flatnonzero(done).tolist() if self._by_mask else False
-        return _named(("observation", "reward", "terminated", "truncated", "info"), said)
-
-    def _count(self) -> int:
-        found = getattr(self.env, "num_envs", None)
-        return len(self.env) if found is None else int(found)
+    def after_end(self, which: list[int]) -> None:
+        super().after_end(which)
+        if self._by_mask:
+            self.over = which
 
     def reset(self, seed: int | None) -> Fields:
-        if not self._by_mask or not isinstance(self.over, list):
+        if not isinstance(self.over, list):
             return super().reset(seed)
-        mask = np.zeros(self.env.num_envs, dtype=np.bool_)
-        mask[self.over] = True
-        return _named(("observation", "info"), self.env.reset(options={"reset_mask": mask}))
-
-    def ended(self) -> bool:
-        return self._any
+        mask = np.isin(np.arange(self.env.num_envs), self.over)
+        return _named(_RESET, self.env.reset(options={"reset_mask": mask}))
 
 
-class _StableBaselines(Driver):
-    """Stable-Baselines3's vectors, which reset by themselves."""
+class _EnvPool(_Gymnasium):
+    """EnvPool's pools, whose spaces are those of one environment, and which take no integers but 32-bit ones."""
 
-    def __init__(self, env: Any, seed: int, cut: int) -> None:
-        super().__init__(env, seed, cut)
-        self._space = copy.deepcopy(env.action_space)
-        self._any = False
+    def actions(self) -> Any:
+        count = getattr(self.env, "num_envs", None) or len(self.env)
+        actions = np.stack([self.choose(self._space, index) for index in range(count)])
+        return actions.astype(np.int32) if np.issubdtype(actions.dtype, np.integer) else actions
 
-    def seed(self, seed: int) -> None:
-        super().seed(seed)
+
+class _StableBaselines(_Vector):
+    """Stable-Baselines3's vectors."""
+
+    def seed_spaces(self, seed: int) -> None:
+        super().seed_spaces(seed)
         self.env.seed(seed)
 
     def reset(self, seed: int | None) -> Fields:
         return {"observation": self.env.reset()}
 
-    def step(self) -> Fields:
-        actions = np.stack([self.choose(self._space, index) for index in range(self.env.num_envs)])
-        said = self.env.step(actions)
-        self._any = bool(np.any(said[2]))
-        self.episode += self._any
-        if self._any:
-            self.steps = 0
-        return _named(("observation", "reward", "done", "info"), said)
-
-    def ended(self) -> bool:
-        return self._any
+    def actions(self) -> Any:
+        return np.stack([self.choose(self._space, index) for index in range(self.env.num_envs)])
 
     def generator(self) -> Any:
         return None
 
 
-class _Tianshou(Driver):
+class _Tianshou(_Vector):
     """Tianshou's vectors. As its collectors do, what has ended is reset before the next step."""
 
-    def __init__(self, env: Any, seed: int, cut: int) -> None:
-        super().__init__(env, seed, cut)
-        self._spaces = [copy.deepcopy(space) for space in env.action_space]
+    def spaces(self) -> Mapping[str, Any]:
+        return {f"action_space[{index}]": space for index, space in enumerate(self.env.action_space)}
 
-    def seed(self, seed: int) -> None:
+    def seed_spaces(self, seed: int) -> None:
         self.env.seed(seed)
 
     def reset(self, seed: int | None) -> Fields:
-        which = self.over if isinstance(self.over, list) and self.over else None
-        return _named(("observation", "info"), self.env.reset(which))
+        return _named(_RESET, self.env.reset(self.over or None))
 
-    def step(self) -> Fields:
-        actions = [self.choose(space, index) for index, space in enumerate(self._spaces)]
-        said = self.env.step(np.stack(actions))
-        done = np.asarray(said[2]) | np.asarray(said[3])
-        self.over = np.flatnonzero(done).tolist()
-        return _named(("observation", "reward", "terminated", "truncated", "info"), said)
+    def actions(self) -> Any:
+        return np.stack([self.choose(space, index) for index, space in enumerate(self._space)])
 
-    def draw(self) -> Fields:
-        return {"action_space.sample()": [space.sample() for space in self.env.action_space]}
+    def after_end(self, which: list[int]) -> None:
+        self.over = which
+
+    def generator(self) -> Any:
+        return None
 
 
 class _Turns(Driver):
@@ -272,11 +265,14 @@ class _Turns(Driver):
 
     def __init__(self, env: Any, seed: int, cut: int) -> None:
         super().__init__(env, seed, cut)
-        self._spaces: dict[str, Any] = {}
+        self._copies: dict[str, Any] = {}
 
-    def seed(self, seed: int) -> None:
-        for index, agent in enumerate(self.env.possible_agents):
-            self.env.action_space(agent).seed(seed + index)
+    def spaces(self) -> Mapping[str, Any]:
+        agents = self.env.possible_agents
+        return {f"action_space({agent})": self.env.action_space(agent) for agent in agents}
+
+    def generator(self) -> Any:
+        return getattr(self.env.unwrapped, "np_random", None)
 
     def reset(self, seed: int | None) -> Fields:
         self.env.reset(seed=seed)
@@ -284,34 +280,22 @@ class _Turns(Driver):
 
     def step(self) -> Fields:
         agent = self.env.agent_selection
-        said = self.env.last()
+        fields = _named(_STEP, self.env.last())
         action = None
-        if not (said[2] or said[3]):
-            mask = _mask(said[0], said[4])
-            action = self.choose(self._space_of(agent), mask=mask)
+        if not (fields["terminated"] or fields["truncated"]):
+            action = self.choose(self._copy_of_space(agent), mask=_action_mask(fields))
         self.env.step(action)
         self.over = not self.env.agents
-        names = ("observation", "reward", "terminated", "truncated", "info")
-        return {"agent": agent, **_named(names, said)}
+        return {"agent": agent, **fields}
 
-    def _space_of(self, agent: str) -> Any:
-        if agent not in self._spaces:
-            self._spaces[agent] = copy.deepcopy(self.env.action_space(agent))
-        return self._spaces[agent]
-
-    def draw(self) -> Fields:
-        agents = self.env.possible_agents
-        drawn: Fields = {
-            f"action_space({agent}).sample()": self.env.action_space(agent).sample() for agent in agents
-        }
-        own = getattr(self.env.unwrapped, "np_random", None)
-        if isinstance(own, np.random.Generator | np.random.RandomState):
-            drawn["np_random"] = own.bytes(24).hex()
-        return drawn
+    def _copy_of_space(self, agent: str) -> Any:
+        if agent not in self._copies:
+            self._copies[agent] = copy.deepcopy(self.env.action_space(agent))
+        return self._copies[agent]
 
 
-def _mask(observation: Any, info: Any) -> Any:
-    for place in (observation, info):
+def _action_mask(fields: Fields) -> Any:
+    for place in (fields["observation"], fields["info"]):
         if isinstance(place, dict) and place.get("action_mask") is not None:
             return place["action_mask"]
     return None
@@ -321,57 +305,80 @@ class _Parallel(_Turns):
     """PettingZoo's environments in which all agents act at once."""
 
     def reset(self, seed: int | None) -> Fields:
-        return _named(("observation", "info"), self.env.reset(seed=seed))
+        return _named(_RESET, self.env.reset(seed=seed))
 
     def step(self) -> Fields:
-        agents = list(self.env.agents)
-        actions = {agent: self.choose(self._space_of(agent), index) for index, agent in enumerate(agents)}
-        said = self.env.step(actions)
+        agents = enumerate(list(self.env.agents))
+        actions = {agent: self.choose(self._copy_of_space(agent), index) for index, agent in agents}
+        fields = _named(_STEP, self.env.step(actions))
         self.over = not self.env.agents
-        return _named(("observation", "reward", "terminated", "truncated", "info"), said)
+        return fields
 
 
 class _DeepMind(Driver):
     """The interface of dm_env, which is dm_control's."""
 
-    def __init__(self, env: Any, seed: int, cut: int) -> None:
-        super().__init__(env, seed, cut)
-        self._spec = env.action_spec()
-
     def reset(self, seed: int | None) -> Fields:
-        return self._said(self.env.reset())
+        return self._fields(self.env.reset())
 
     def step(self) -> Fields:
-        spec = self._spec
-        chance = np.random.Generator(np.random.PCG64(_mixed(self._seed, self.t, 0)))
+        spec = self.env.action_spec()
+        generator = np.random.Generator(np.random.PCG64(_mixed(self._seed, self.t, 0)))
         low, high = (
             np.broadcast_to(np.clip(bound, -1e3, 1e3), spec.shape) for bound in (spec.minimum, spec.maximum)
         )
         if np.issubdtype(spec.dtype, np.integer):
-            action = chance.integers(low, high, endpoint=True).astype(spec.dtype)
+            action = generator.integers(low, high, endpoint=True).astype(spec.dtype)
         else:
-            action = chance.uniform(low, high).astype(spec.dtype)
-        moment = self.env.step(action)
-        self.over = bool(moment.last())
-        return self._said(moment)
+            action = generator.uniform(low, high).astype(spec.dtype)
+        return self._fields(self.env.step(action))
 
-    def _said(self, moment: Any) -> Fields:
+    def _fields(self, time_step: Any) -> Fields:
+        self.over = bool(time_step.last())
         return {
-            "observation": moment.observation,
-            "reward": moment.reward,
-            "discount": moment.discount,
-            "step type": int(moment.step_type),
+            "observation": time_step.observation,
+            "reward": time_step.reward,
+            "discount": time_step.discount,
+            "step type": int(time_step.step_type),
         }
 
     def generator(self) -> Any:
         return getattr(getattr(self.env, "task", None), "_random", None)
 
 
-_DRIVERS: tuple[tuple[tuple[str, ...], type[Driver]], ...] = (
-    (("gymnasium.VectorEnv",), _Vector),
-    (("stable_baselines3.VecEnv",), _StableBaselines),
-    (("tianshou.BaseVectorEnv", "tianshou.VectorEnvWrapper"), _Tianshou),
-    (("pettingzoo.AECEnv",), _Turns),
-    (("pettingzoo.ParallelEnv",), _Parallel),
-    (("dm_env.Environment",), _DeepMind),
-)
+#: The driver for what derives from a class, by the package and the name of that class.
+_DRIVERS: Mapping[str, type[Driver]] = {
+    "gymnasium.VectorEnv": _Gymnasium,
+    "stable_baselines3.VecEnv": _StableBaselines,
+    "tianshou.BaseVectorEnv": _Tianshou,
+    "tianshou.VectorEnvWrapper": _Tianshou,
+    "pettingzoo.AECEnv": _Turns,
+    "pettingzoo.ParallelEnv": _Parallel,
+    "dm_env.Environment": _DeepMind,
+}
+
+
+def drive(env: Any, seed: int, cut: int) -> Driver:
+    """The driver for an environment.
+
+    :raises PerdureError: if it is of no known kind.
+    """
+    if _is_pool(env):
+        return _EnvPool(env, seed, cut)
+    names = {f"{module_of(base).partition('.')[0]}.{base.__qualname__}" for base in type(env).__mro__}
+    for name, driver in _DRIVERS.items():
+        if name in names:
+            return driver(env, seed, cut)
+    if all(callable(getattr(env, name, None)) for name in ("reset", "step")) and hasattr(env, "action_space"):
+        return _Single(env, seed, cut)
+    raise PerdureError(
+        "expected an environment (Gymnasium, PettingZoo, dm_control, a vector of these, or anything with reset, step "
+        f"and action_space), found a {dotted_name(type(env))}"
+    )
+
+
+def _is_pool(env: Any) -> bool:
+    """Whether it is one of EnvPool's pools, in any wrappers."""
+    while "env" in (own := getattr(env, "__dict__", {})):
+        env = own["env"]
+    return any(name.startswith("envpool.") for name in base_names(type(env)))

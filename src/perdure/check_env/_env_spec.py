@@ -1,4 +1,4 @@
-"""What is to be checked, said in such a way that a fresh process can build it: plain text, no objects.
+"""A description of an environment, in plain text, from which a fresh process can build it.
 
 It knows how environments are named and made, and nothing of checkpoints.
 """
@@ -16,43 +16,36 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from types import ModuleType
+from typing import Any, NamedTuple, TypeAlias
 
-from perdure.errors import PerdureError
+from perdure.errors import EnvSpecError
+from perdure.state import base_names
 
-#: How environments are run together, by name: in this process or in others.
-VECTORS = (
-    "sync",
-    "async",
-    "sb3-dummy",
-    "sb3-subproc",
-    "tianshou-dummy",
-    "tianshou-subproc",
-    "tianshou-shmem",
-    "tianshou-ray",
-)
-#: Where the episodes of a vector's environments are cut, so that they end at different steps.
-_CUTS = (41, 54, 67)
+Factory: TypeAlias = Callable[..., Any]
+#: A wrapper class, or "module:Class", or a pair of that and its keyword arguments.
+Wrapper: TypeAlias = "str | Factory | tuple[str | Factory, Mapping[str, Any]]"
+
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*(\.py)?:[A-Za-z_][\w.]*", re.ASCII)
-
-
-class SubjectError(PerdureError):
-    """An environment cannot be named for a fresh process, or cannot be built there."""
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
+#: After how many steps the environments of a vector are truncated, so that their episodes end at different steps.
+_TRUNCATED_AFTER = (41, 54, 67)
+_REMEDY = "Define it at the top level of a module or script, without arguments, and give that"
 
 
 @dataclass(frozen=True)
-class Subject:
+class EnvSpec:
     """One environment, as a fresh process builds it.
 
     :param target: a Gymnasium id, `module:factory`, a module of PettingZoo (or MPE2), `dm_control/domain-task` or
         `envpool/id`.
-    :param file: the file that the factory's module was read from, where its name alone may not lead there.
-    :param kwargs: what the factory is called with; JSON.
+    :param file: the file that the factory's module was read from, in case its name alone does not lead there.
+    :param kwargs: keyword arguments of the factory; JSON.
     :param wrappers: wrapper classes as `module:Class`, the innermost first, each with its keyword arguments.
-    :param imports: modules to import first; they register environments or handlers.
-    :param replay: whether its episodes are to be played again: each environment is wrapped in
-        :class:`perdure.environments.EpisodeReplay` or its like, inside of all other wrappers.
-    :param vector: one of `VECTORS` and a number, as in "async:3"; empty for one environment by itself.
+    :param imports: modules to import first, which register environments or handlers.
+    :param replay: whether each environment is wrapped in :class:`perdure.environments.EpisodeReplay`, or in its
+        counterpart for PettingZoo and for pools, inside all other wrappers.
+    :param vector: a kind of vector environment and a number, as in "async:3"; empty for a single environment.
     """
 
     target: str
@@ -78,105 +71,114 @@ class Subject:
         return asdict(self)
 
     @classmethod
-    def load(cls, document: Mapping[str, Any]) -> Subject:
+    def load(cls, document: Mapping[str, Any]) -> EnvSpec:
         """From what `document` returned, after it was JSON."""
         wrappers = tuple((name, dict(kwargs)) for name, kwargs in document["wrappers"])
         return cls(**{**document, "wrappers": wrappers, "imports": tuple(document["imports"])})
 
     def make(self, seed: int) -> Any:
-        """Build it. `seed` is for what is seeded when it is built; all else is seeded by its first reset.
+        """Build it.
 
-        :raises SubjectError: if its name leads nowhere.
+        :param seed: for environments that are seeded when they are made; all others are seeded by their first reset.
+        :raises EnvSpecError: if there is nothing by its name.
         """
+        self._import()
+        return _make_vector(self, seed) if self.vector else self._make_one(seed)
+
+    def _import(self) -> None:
         for name in self.imports:
             importlib.import_module(name)
-        if not self.vector:
-            return self.make_one(seed)
-        kind, count = parse_vector(self.vector)
-        return _VECTOR_MAKERS[kind]([functools.partial(_in_vector, self, seed, i) for i in range(count)])
 
-    def make_one(self, seed: int) -> Any:
-        """One environment, in its wrappers."""
-        env = self._bare(seed)
-        if self.replay:
+    def _make_one(self, seed: int) -> Any:
+        library, _, rest = self.target.partition("/")
+        if library == "envpool" and rest:
+            env = self._make_pool(rest, seed)
+        elif library == "dm_control" and rest:
+            env = self._make_dm_control(rest, seed)
+        else:
+            env = self._call_factory()
+        if self.replay and library != "envpool":
             env = _replayed(env)
         for name, kwargs in self.wrappers:
             env = find(name)(env, **kwargs)
         return env
 
-    def _bare(self, seed: int) -> Any:
+    def _make_pool(self, name: str, seed: int) -> Any:
+        import envpool
+
+        kwargs = {"num_envs": 3, **self.kwargs}
+        if not self.replay:
+            return envpool.make_gymnasium(name, **{"seed": seed, **kwargs})
+        from perdure.environments import PoolReplay
+
+        limit = kwargs.pop("max_replay_steps", None)
+        make = functools.partial(envpool.make_gymnasium, name, **kwargs)
+        return PoolReplay(lambda seed: make(seed=seed), seed, max_replay_steps=limit)
+
+    def _make_dm_control(self, name: str, seed: int) -> Any:
+        from dm_control import suite
+
+        domain, _, task = name.partition("-")
+        return suite.load(domain, task, task_kwargs={"random": seed}, **self.kwargs)
+
+    def _call_factory(self) -> Any:
         kwargs = dict(self.kwargs)
-        prefix, _, rest = self.target.partition("/")
-        if prefix == "dm_control" and rest:
-            from dm_control import suite
-
-            domain, _, task = rest.partition("-")
-            return suite.load(domain, task, task_kwargs={"random": seed}, **kwargs)
-        if prefix == "envpool" and rest:
-            import envpool
-
-            def pool(seed: int) -> Any:
-                return envpool.make_gymnasium(rest, **{"num_envs": 3, "seed": seed, **kwargs})
-
-            if not self.replay:
-                return pool(seed)
-            from perdure.environments import PoolReplay
-
-            barrier = kwargs.pop("barrier", None)
-            return PoolReplay(pool, seed, barrier=barrier)
         if is_factory(self.target):
             return find(self.target, self.file)(**kwargs)
         if _is_module(self.target):
-            module = importlib.import_module(self.target)
-            if kwargs.pop("parallel", False):
-                return module.parallel_env(**kwargs)
-            return module.env(**kwargs)
+            form = "parallel_env" if kwargs.pop("parallel", False) else "env"
+            return getattr(importlib.import_module(self.target), form)(**kwargs)
         import gymnasium
 
         return gymnasium.make(self.target, **kwargs)
 
 
-def subject(
-    env: str | Callable[..., Any],
+def env_spec(
+    env: str | Factory,
     *,
     kwargs: Mapping[str, Any] | None = None,
-    wrappers: Sequence[str | Callable[..., Any] | tuple[str | Callable[..., Any], Mapping[str, Any]]] = (),
+    wrappers: Sequence[Wrapper] = (),
     imports: Sequence[str] = (),
     replay: bool = False,
     vector: str = "",
-) -> Subject:
-    """The subject that an environment's name, or a function that makes it, stands for.
+) -> EnvSpec:
+    """The spec of an environment that is given by name, or by a function that makes it.
 
-    :raises SubjectError: if a fresh process could not find the function, or `kwargs` are not JSON.
+    :raises EnvSpecError: if a fresh process could not find the function, or `kwargs` are not JSON.
     """
     given = dict(kwargs or {})
-    file = ""
     if isinstance(env, functools.partial):
         if env.args:
-            raise SubjectError(f"expected keyword arguments alone in {env!r:.200}; give the others by name")
+            raise EnvSpecError(f"expected only keyword arguments in {env!r:.200}; give the others by name")
         given, env = {**env.keywords, **given}, env.func
-    if callable(env):
-        env, file = _named(env)
-    elif is_factory(env):
-        env, file = _in_file(env)
-    made = []
-    for each in wrappers:
-        wrapper, options = each if isinstance(each, tuple) else (each, {})
-        name = _named(wrapper)[0] if callable(wrapper) else wrapper
-        if not is_factory(name):
-            raise SubjectError(f"expected a wrapper as module:Class, found {name!r}")
-        made.append((name, dict(options)))
-    for what in (given, *(options for _, options in made)):
-        try:
-            json.dumps(what, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise SubjectError(
-                f"the arguments {what!r:.200} must be JSON, because fresh processes are given them: {error}. "
-                "Write a function without arguments that makes the environment"
-            ) from error
+    target, file = _importable(env) if callable(env) else _split_file(env)
+    made = tuple(_wrapper(each) for each in wrappers)
+    for each in (given, *(options for _, options in made)):
+        _require_json(each)
     if vector:
         parse_vector(vector)
-    return Subject(env, file, given, tuple(made), tuple(imports), replay, vector)
+    return EnvSpec(target, file, given, made, tuple(imports), replay, vector)
+
+
+def _wrapper(given: Wrapper) -> tuple[str, dict[str, Any]]:
+    wrapper, options = given if isinstance(given, tuple) else (given, {})
+    name = _importable(wrapper)[0] if callable(wrapper) else wrapper
+    if not is_factory(name):
+        raise EnvSpecError(f"expected a wrapper as module:Class, found {name!r}")
+    return name, dict(options)
+
+
+def _require_json(arguments: Mapping[str, Any]) -> None:
+    try:
+        json.dumps(arguments, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise EnvSpecError(
+            f"the arguments {arguments!r:.200} must be JSON, because they are passed to fresh processes: {error}. "
+            "Write a function without arguments that makes the environment"
+        ) from error
+
+
+# -- names that fresh processes can find -----------------------------------------------------------------------
 
 
 def is_factory(target: str) -> bool:
@@ -184,215 +186,172 @@ def is_factory(target: str) -> bool:
     return _FACTORY.fullmatch(target.rpartition(os.sep)[2]) is not None
 
 
-def parse_vector(text: str) -> tuple[str, int]:
-    """The kind and the number of environments of "async:3".
-
-    :raises SubjectError: if it is none.
-    """
-    kind, _, count = text.partition(":")
-    if kind not in VECTORS or not (count or "3").isdecimal() or not 0 < int(count or 3) <= 1024:
-        raise SubjectError(
-            f"expected one of {', '.join(VECTORS)} and a number of environments ('async:3'), found {text!r}"
-        )
-    return kind, int(count or 3)
-
-
 def find(target: str, file: str = "") -> Any:
-    """What `module:name` stands for; the module is read from `file` if its name does not lead to that file.
+    """What `module:name` stands for; the module is read from `file` if importing it leads to another file.
 
-    :raises SubjectError: if there is no such thing.
+    :raises EnvSpecError: if there is no such thing.
     """
     name, _, qualname = target.partition(":")
-    found: Any = _module(name, file)
+    found: Any = _import_module(name, file)
     for part in qualname.split("."):
         if not hasattr(found, part):
-            raise SubjectError(f"there is no {part!r} in {getattr(found, '__name__', name)} ({target})")
+            raise EnvSpecError(f"there is no {part!r} in {getattr(found, '__name__', name)} ({target})")
         found = getattr(found, part)
     return found
 
 
-def _module(name: str, file: str) -> Any:
+def _import_module(name: str, file: str) -> ModuleType:
     try:
         module = importlib.import_module(name)
-        if not file or _same_file(getattr(module, "__file__", None), file):
+        if not file or os.path.realpath(getattr(module, "__file__", None) or "") == os.path.realpath(file):
             return module
     except ImportError as error:
         if not file:
-            raise SubjectError(f"the module {name!r} cannot be imported: {error}") from error
+            raise EnvSpecError(f"the module {name!r} cannot be imported: {error}") from error
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise SubjectError(f"{file} cannot be read as a Python module")
+        raise EnvSpecError(f"{file} cannot be read as a Python module")
     module = importlib.util.module_from_spec(spec)
-    # Under its name, so that what is defined there finds its own module.
+    # Registered under its name, so that the classes it defines can find their own module.
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
-def _same_file(a: str | None, b: str) -> bool:
-    return a is not None and os.path.realpath(a) == os.path.realpath(b)
-
-
 def _is_module(target: str) -> bool:
-    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", target):
+    if not _MODULE.fullmatch(target):
         return False
     try:
         return importlib.util.find_spec(target) is not None
     except ImportError as error:
-        raise SubjectError(f"the module {target!r} cannot be imported: {error}") from error
+        raise EnvSpecError(f"the module {target!r} cannot be imported: {error}") from error
 
 
-def _in_file(target: str) -> tuple[str, str]:
-    """A factory's name, and the file if the name begins with one (`path/to/mine.py:make`)."""
+def _split_file(target: str) -> tuple[str, str]:
+    """A target, and the file of its module if it begins with one (`path/to/mine.py:make`)."""
     where, _, qualname = target.rpartition(":")
-    if not where.endswith(".py"):
+    if not (is_factory(target) and where.endswith(".py")):
         return target, ""
     if not os.path.isfile(where):
-        raise SubjectError(f"there is no file {where}")
+        raise EnvSpecError(f"there is no file {where}")
     return f"{os.path.basename(where)[:-3]}:{qualname}", os.path.abspath(where)
 
 
-def _named(made: Callable[..., Any]) -> tuple[str, str]:
+def _importable(made: Factory) -> tuple[str, str]:
     """The name and the file under which a fresh process finds a function or class.
 
-    :raises SubjectError: if it cannot find it.
+    :raises EnvSpecError: if it cannot find it.
     """
     qualname = getattr(made, "__qualname__", "")
     module = sys.modules.get(getattr(made, "__module__", None) or "")
-    where = ""
-    with contextlib.suppress(TypeError, OSError):
-        where = f"{inspect.getsourcefile(made)}:{inspect.getsourcelines(made)[1]}"
-    remedy = "Define it at the top level of a module or script, without arguments, and give that"
     if not qualname or module is None:
-        raise SubjectError(
-            f"expected a function that makes an environment, found {made!r:.200}. Fresh processes have to find it "
-            f"by its name. {remedy}"
+        raise EnvSpecError(
+            f"expected a function that makes an environment, found {made!r:.200}, which fresh processes cannot find by "
+            f"name. {_REMEDY}"
         )
     if "<" in qualname:
-        kind = "a lambda" if qualname.endswith("<lambda>") else "a function inside of another one"
-        raise SubjectError(
-            f"{qualname} ({where or module.__name__}) is {kind}: fresh processes cannot find it by name. {remedy}"
+        where = module.__name__
+        with contextlib.suppress(TypeError, OSError):
+            where = f"{inspect.getsourcefile(made)}:{inspect.getsourcelines(made)[1]}"
+        kind = "a lambda" if qualname.endswith("<lambda>") else "a function inside another function"
+        raise EnvSpecError(
+            f"{qualname} ({where}) is {kind}, which fresh processes cannot find by name. {_REMEDY}"
         )
-    found: Any = module
-    for part in qualname.split("."):
-        found = getattr(found, part, None)
+    name, file = module.__name__, getattr(module, "__file__", None)
+    found: Any = None
+    with contextlib.suppress(AttributeError):
+        found = functools.reduce(getattr, qualname.split("."), module)
     if found is not made:
-        raise SubjectError(f"{module.__name__}.{qualname} is not {made!r:.200}. {remedy}")
-    file = getattr(module, "__file__", None)
-    if file is None and module.__name__ == "__main__":
-        raise SubjectError(f"{qualname} was defined interactively. {remedy}")
-    name = module.__name__
+        raise EnvSpecError(f"{name}.{qualname} is not {made!r:.200}. {_REMEDY}")
     if name == "__main__":
-        # Not again as the main program: what it does when it is run must not happen in every process.
-        name = os.path.splitext(os.path.basename(file or ""))[0]
-        name = re.sub(r"\W", "_", name)
+        if file is None:
+            raise EnvSpecError(f"{qualname} was defined interactively. {_REMEDY}")
+        # Not imported as `__main__`: what the script does when it is run must not happen in every process.
+        name = re.sub(r"\W", "_", os.path.splitext(os.path.basename(file))[0])
     return f"{name}:{qualname}", os.path.abspath(file) if file and file.endswith(".py") else ""
 
 
-# -- environments that are played again ----------------------------------------------------------------------
+# -- wrappers that replay --------------------------------------------------------------------------------------
 
 
 def _replayed(env: Any) -> Any:
-    import perdure.environments as ours
+    from perdure import environments
     from perdure.environments.handlers import box2d, nethack
 
-    names = {f"{base.__module__}.{base.__qualname__}" for base in type(env).__mro__}
-    if f"{ours.__name__}.pools.PoolReplay" in names:
-        return env
+    names = base_names(type(env))
     if "pettingzoo.utils.env.AECEnv" in names:
-        return ours.AECEpisodeReplay(env)
+        return environments.AECEpisodeReplay(env)
     if "pettingzoo.utils.env.ParallelEnv" in names:
-        return ours.ParallelEpisodeReplay(env)
-    inner = type(getattr(env, "unwrapped", env))
-    within = {f"{base.__module__}.{base.__qualname__}" for base in inner.__mro__}
-    if within & set(box2d.SHARED_WORLD):
-        return ours.EpisodeReplay(env, before_reset=ours.fresh_world)
-    if nethack.NLE in within:
-        return ours.EpisodeReplay(env, before_reset=ours.seeded_game)
-    return ours.EpisodeReplay(env)
+        return environments.ParallelEpisodeReplay(env)
+    inner = base_names(type(getattr(env, "unwrapped", env)))
+    if not set(inner).isdisjoint(box2d.SHARED_WORLD):
+        return environments.EpisodeReplay(env, before_reset=box2d.fresh_world)
+    if nethack.NLE in inner:
+        return environments.EpisodeReplay(env, before_reset=nethack.seeded_game)
+    return environments.EpisodeReplay(env)
 
 
-# -- environments that run together ------------------------------------------------------------------------
+# -- vector environments ---------------------------------------------------------------------------------------
 
 
-def _in_vector(what: Subject, seed: int, index: int) -> Any:
+class _Vector(NamedTuple):
+    """A class of vector environments, and whether its environments run in processes of their own."""
+
+    target: str
+    in_processes: bool = False
+    options: Mapping[str, Any] = {}
+
+
+_VECTORS = {
+    "sync": _Vector("gymnasium.vector:SyncVectorEnv"),
+    "async": _Vector("gymnasium.vector:AsyncVectorEnv", True),
+    "sb3-dummy": _Vector("stable_baselines3.common.vec_env:DummyVecEnv"),
+    "sb3-subproc": _Vector("stable_baselines3.common.vec_env:SubprocVecEnv", True, {"start_method": "spawn"}),
+    "tianshou-dummy": _Vector("tianshou.env:DummyVectorEnv"),
+    "tianshou-subproc": _Vector("tianshou.env:SubprocVectorEnv", True),
+    "tianshou-shmem": _Vector("tianshou.env:ShmemVectorEnv", True),
+    "tianshou-ray": _Vector("tianshou.env:RayVectorEnv", True),
+}
+
+
+def parse_vector(text: str) -> tuple[str, int]:
+    """The kind and the number of environments of "async:3".
+
+    :raises EnvSpecError: if it is no such text.
+    """
+    kind, _, count = text.partition(":")
+    if kind not in _VECTORS or not (count or "3").isdecimal() or not 0 < int(count or 3) <= 1024:
+        raise EnvSpecError(
+            f"expected one of {', '.join(_VECTORS)} and a number of environments ('async:3'), found {text!r}"
+        )
+    return kind, int(count or 3)
+
+
+def _make_vector(spec: EnvSpec, seed: int) -> Any:
+    kind, count = parse_vector(spec.vector)
+    if kind == "tianshou-ray":
+        _start_ray()
+    vector = _VECTORS[kind]
+    makers = [functools.partial(_make_member, spec, seed, index) for index in range(count)]
+    return find(vector.target)(makers, **vector.options)
+
+
+def _make_member(spec: EnvSpec, seed: int, index: int) -> Any:
     import gymnasium
 
-    # In a process of its own, perhaps.
-    for name in what.imports:
-        importlib.import_module(name)
-    env = what.make_one(seed + index)
-    return gymnasium.wrappers.TimeLimit(env, _CUTS[index % len(_CUTS)] + index)
-
-
-def _resumable(makers: list[Callable[[], Any]]) -> list[Callable[[], Any]]:
-    return [functools.partial(_made_resumable, make) for make in makers]
-
-
-def _made_resumable(make: Callable[[], Any]) -> Any:
+    # This may run in a process of its own, where nothing has been imported yet.
+    spec._import()
+    env = spec._make_one(seed + index)
+    env = gymnasium.wrappers.TimeLimit(env, _TRUNCATED_AFTER[index % len(_TRUNCATED_AFTER)] + index)
+    if not _VECTORS[parse_vector(spec.vector)[0]].in_processes:
+        return env
     from perdure.environments import Resumable
 
-    return Resumable(make())
+    return Resumable(env)
 
 
-def _sync(makers: list[Callable[[], Any]]) -> Any:
-    from gymnasium.vector import SyncVectorEnv
-
-    return SyncVectorEnv(makers)
-
-
-def _async(makers: list[Callable[[], Any]]) -> Any:
-    from gymnasium.vector import AsyncVectorEnv
-
-    return AsyncVectorEnv(_resumable(makers))
-
-
-def _sb3_dummy(makers: list[Callable[[], Any]]) -> Any:
-    from stable_baselines3.common.vec_env import DummyVecEnv
-
-    return DummyVecEnv(makers)
-
-
-def _sb3_subproc(makers: list[Callable[[], Any]]) -> Any:
-    from stable_baselines3.common.vec_env import SubprocVecEnv
-
-    return SubprocVecEnv(_resumable(makers), start_method="spawn")
-
-
-def _tianshou_dummy(makers: list[Callable[[], Any]]) -> Any:
-    from tianshou.env import DummyVectorEnv
-
-    return DummyVectorEnv(makers)
-
-
-def _tianshou_subproc(makers: list[Callable[[], Any]]) -> Any:
-    from tianshou.env import SubprocVectorEnv
-
-    return SubprocVectorEnv(_resumable(makers))
-
-
-def _tianshou_shmem(makers: list[Callable[[], Any]]) -> Any:
-    from tianshou.env import ShmemVectorEnv
-
-    return ShmemVectorEnv(_resumable(makers))
-
-
-def _tianshou_ray(makers: list[Callable[[], Any]]) -> Any:
+def _start_ray() -> None:
     import ray
-    from tianshou.env import RayVectorEnv
 
     if not ray.is_initialized():
         ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    return RayVectorEnv(_resumable(makers))
-
-
-_VECTOR_MAKERS = dict(
-    zip(
-        VECTORS,
-        (
-            *(_sync, _async, _sb3_dummy, _sb3_subproc),
-            *(_tianshou_dummy, _tianshou_subproc, _tianshou_shmem, _tianshou_ray),
-        ),
-        strict=True,
-    )
-)

@@ -1,4 +1,4 @@
-"""What an environment said, taken apart into leaves that can be compared bit for bit, and the first that differ.
+"""Takes what an environment returned apart into leaves that can be compared bit for bit.
 
 It knows values, and nothing of environments.
 """
@@ -18,7 +18,7 @@ from perdure.state import matches
 #: Leaves by their paths: each a digest of its bits, and a text for a person.
 Leaves = dict[str, list[str]]
 
-#: The wall clock, wherever Gymnasium's and Stable-Baselines3's statistics put it.
+#: Where the statistics of Gymnasium and Stable-Baselines3 put the wall clock.
 CLOCKS = ("*['episode']['t']", "*['episode']['_t']")
 _SHOWN_ELEMENTS = 24
 _SHOWN = 160
@@ -26,18 +26,21 @@ _DEEPEST = 12
 
 
 def leaves(fields: Mapping[str, Any], ignore: Sequence[str] = ()) -> Leaves:
-    """The leaves of what was said, less the wall clock and the paths in `ignore` (with `*` and `?`)."""
+    """The leaves of what an environment returned, without the wall clock and the paths in `ignore` (with `*` and `?`).
+
+    :param fields: what it returned, by name.
+    """
     patterns = (*CLOCKS, *ignore)
     found: Leaves = {}
     for name, value in fields.items():
         for path, leaf in _walk(value, name, 0):
             if not ("[" in path or ignore) or not matches(path, patterns):
-                found[path] = _written(leaf)
+                found[path] = _digest_and_text(leaf)
     return found
 
 
 def first_difference(ours: Leaves, theirs: Leaves) -> tuple[str, str, str] | None:
-    """The first path at which two records differ, and what each has there; None where they are equal."""
+    """The first path at which two records differ, and the text of each there; None if they are equal."""
     for path in {**ours, **theirs}:
         one, other = ours.get(path), theirs.get(path)
         if one is None or other is None or one[0] != other[0]:
@@ -61,7 +64,7 @@ def _walk(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
         for index, child in enumerate(value):
             yield from _walk(child, f"{path}[{index}]", depth + 1)
     elif isinstance(value, set | frozenset):
-        # Its order is not the environment's word.
+        # The order of a set is none of the environment's output.
         yield path, sorted(map(repr, value))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for each in dataclasses.fields(value):
@@ -70,7 +73,7 @@ def _walk(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
-def _written(leaf: Any) -> list[str]:
+def _digest_and_text(leaf: Any) -> list[str]:
     if hasattr(leaf, "detach") and hasattr(leaf, "numpy"):
         leaf = leaf.detach().cpu().numpy()
     if isinstance(leaf, np.ndarray | np.generic):
@@ -86,5 +89,5 @@ def _written(leaf: Any) -> list[str]:
     if leaf is None or isinstance(leaf, str | bytes | bool | int | float | complex | list):
         text = f"{type(leaf).__name__} {leaf!r}"
         return [xxhash.xxh3_64_hexdigest(text.encode("utf-8", "surrogatepass")), f"{leaf!r:.{_SHOWN}}"]
-    # Where it lies in memory says nothing.
+    # Its repr would name a memory address, which differs in each process.
     return [type(leaf).__qualname__, f"a {type(leaf).__qualname__}"]

@@ -1,14 +1,16 @@
-"""Why an environment is not exact, as far as can be told from what its processes wrote down, and what to do."""
+"""Why an environment is not exact, judging by what its processes recorded, and what to do about it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from perdure.check_env._env_spec import Subject
+    from perdure.check_env._env_spec import EnvSpec
     from perdure.check_env._report import Finding
     from perdure.check_env._subprocesses import Record
 
+#: Under which condition two runs are alike: none was found, equal hashes of strings, or equal addresses too.
+Condition = Literal["", "hashes", "addresses"]
 _SHOWN = 8
 
 
@@ -29,71 +31,76 @@ def crashed(doing: str, record: Record) -> list[str]:
     return [f"{doing}: {record.failure}", trace or _printed(record)]
 
 
-def instead(what: Subject, captured: Record) -> str:
-    """What else to try with what is refused."""
+def try_replay(spec: EnvSpec, captured: Record) -> str:
+    """The advice to replay episodes, unless that is what was refused."""
     lines = captured.lines.get("captured", [])
-    if what.replay or any(name.endswith("Replay") for line in lines for name in line["handled"]):
+    if spec.replay or any(name.endswith("Replay") for line in lines for name in line["handled"]):
         return ""
     return (
-        "Episodes can be played again instead (perdure.environments.EpisodeReplay, PoolReplay for pools): "
-        "perdure check-env --replay tries that"
+        "Try replaying its episodes instead (perdure.environments.EpisodeReplay, PoolReplay for pools): "
+        "perdure check-env --replay does that"
     )
 
 
-def not_reproducible(alike_if: str) -> list[str]:
-    """For what differs between two runs that are left alone."""
-    general = "No checkpoint can be exact where two uninterrupted runs are not alike."
-    match alike_if:
+def not_reproducible(alike_with: Condition) -> list[str]:
+    """For an environment of which two uninterrupted runs differ."""
+    general = "No checkpoint can be exact if two uninterrupted runs differ."
+    match alike_with:
         case "hashes":
             return [
-                f"{general} They are alike with PYTHONHASHSEED=0: it iterates over a set of strings, whose order "
+                f"{general} They are equal with PYTHONHASHSEED=0: it iterates over a set of strings, whose order "
                 "differs from process to process. Set PYTHONHASHSEED for training, or let it iterate over sorted(...)"
             ]
         case "addresses":
             return [
-                f"{general} They are alike with PYTHONHASHSEED=0 and without address randomization: it iterates over "
-                "a set of objects, ordered by where they lie in memory, which no resumed process repeats. Let it "
-                "iterate over a list or a dict"
+                f"{general} They are equal with PYTHONHASHSEED=0 and without address randomization: it iterates over "
+                "a set of objects, ordered by their memory addresses, which no resumed process repeats. Let it iterate "
+                "over a list or a dict"
             ]
     return [
-        f"{general} It draws from a generator that no seed reaches, or depends on time, on threads, or on what is "
-        "outside of the process"
+        f"{general} It draws from a generator that no seed reaches, or depends on time, on threads, or on something "
+        "outside the process"
     ]
 
 
 def different(
-    finding: Finding | None, end: dict[str, Any], explained: Record, captured: Record, what: Subject
+    spec: EnvSpec, finding: Finding | None, restored: Record, explained: Record, captured: Record
 ) -> list[str]:
-    """For what goes another way once it is restored."""
+    """For an environment that behaves differently once it is restored."""
     why = []
     if finding is None:
-        paths = "\n".join(f"  {each}" for each in end["differences"][:_SHOWN])
+        end = restored.lines["finished"][0]
         why.append(
-            f"all it returned is the same, but not the state it ended with ({end['count']} paths):\n{paths}"
+            f"everything it returned is the same, but not the state in which it ended ({end['count']} paths):\n"
+            f"{_lines(end['differences'])}"
         )
     told = explained.first("explained")
     if told is not None and told["count"]:
-        paths = "\n".join(f"  {each}" for each in told["differences"][:_SHOWN])
-        why.append(f"restoring did not bring back {told['count']} of the paths that were captured:\n{paths}")
-    hidden = captured.first("hidden")
-    if hidden is not None and hidden["changed"]:
-        places = "\n".join(f"  {each}" for each in hidden["changed"][:_SHOWN])
+        why.append(
+            f"restoring did not bring back {told['count']} of the captured paths:\n{_lines(told['differences'])}"
+        )
+    untracked = captured.first("untracked")
+    if untracked is not None and untracked["changed"]:
         why.append(
             "this changed while it ran, and no checkpoint holds it, because it belongs to none of its objects:\n"
-            f"{places}\nKeep it in an attribute of the environment"
+            f"{_lines(untracked['changed'])}\nKeep it in an attribute of the environment"
         )
     elif told is not None and not told["count"]:
         why.append(
-            "all that was captured was brought back, so what is missing lies where Python cannot see it: in native "
-            "code behind a number or a handle, or in another process. Register how to take it (perdure.register)"
+            "everything that was captured was brought back, so Python cannot see what is missing: it lies in native "
+            "code behind a number or a handle, or in another process. Register a handler for it (perdure.register)"
         )
-        why.append(instead(what, captured))
+        why.append(try_replay(spec, captured))
     return why
 
 
+def _lines(entries: list[str]) -> str:
+    return "\n".join(f"  {each}" for each in entries[:_SHOWN])
+
+
 def _printed(record: Record) -> str:
-    # Where Python tells where it died, that is what matters, and not the modules it lists after it.
+    # If Python says where it died, that matters, and not the list of modules that follows.
     _, fatal, trace = record.tail.rpartition("Fatal Python error")
     told = f"{fatal}{trace}".partition("Extension modules:")[0].strip().splitlines()
     lines = told[: 2 * _SHOWN] if fatal else told[-_SHOWN:]
-    return "it printed at last:\n" + "\n".join(f"  {each}" for each in lines) if lines else ""
+    return "the last lines it printed:\n" + "\n".join(f"  {each}" for each in lines) if lines else ""

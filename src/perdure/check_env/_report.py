@@ -1,38 +1,33 @@
-"""What a check found out about an environment, for a person and for a program."""
+"""The result of a check, for a person and for a program."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-EXACT = "exact"
-DIFFERENT = "different"
-REFUSED = "refused"
-PERTURBED = "perturbed"
-NOT_REPRODUCIBLE = "not reproducible"
-CRASHED = "crashed"
-UNCHECKED = "unchecked"
+Verdict = Literal["exact", "different", "refused", "perturbed", "not reproducible", "crashed", "unchecked"]
+Way = Literal["", "walk", "handler", "replay", "bounded replay"]
 
-_HEADLINES = {
-    EXACT: "EXACT",
-    DIFFERENT: "NOT EXACT: restored, it goes another way",
-    REFUSED: "NOT EXACT: it is refused, nothing is lost silently",
-    PERTURBED: "NOT EXACT: capturing changes it",
-    NOT_REPRODUCIBLE: "NOT EXACT: two runs of it differ without any checkpoint",
-    CRASHED: "NOT EXACT: the process crashed",
-    UNCHECKED: "could not be checked",
+_HEADLINES: dict[Verdict, str] = {
+    "exact": "EXACT",
+    "different": "NOT EXACT: once restored, it behaves differently",
+    "refused": "NOT EXACT: Perdure refuses it, so nothing is lost silently",
+    "perturbed": "NOT EXACT: capturing changes it",
+    "not reproducible": "NOT EXACT: two runs of it differ without any checkpoint",
+    "crashed": "NOT EXACT: the process crashed",
+    "unchecked": "could not be checked",
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Where a run went another way for the first time.
+    """The first difference between two runs.
 
     :param where: which run, in words.
-    :param step: how many steps were made before.
+    :param step: the number of steps before.
     :param path: what differs ("observation", "info['lives']").
     :param expected: what the uninterrupted run has there.
-    :param found: what this one has.
+    :param found: what this run has there.
     """
 
     where: str
@@ -47,30 +42,31 @@ class Finding:
 
 @dataclass
 class CheckReport:
-    """The outcome of :func:`perdure.check_env.check`.
+    """The result of :func:`perdure.check_env.check`.
 
     :param name: the environment.
-    :param verdict: "exact", or "different", "refused", "perturbed", "not reproducible", "crashed" or "unchecked".
-    :param reasons: why it is not exact, as far as can be told, and what to do.
-    :param finding: what differed first, if anything did.
-    :param notes: what is worth knowing and is no failure.
-    :param way: how its state is kept: "walk", "handler", "replay" or "barrier".
-    :param handled: the classes that handlers took.
+    :param verdict: whether it is exact, and if not, what is wrong.
+    :param reasons: why it is not exact, as far as that is known, and what to do.
+    :param finding: the first difference, if there is one.
+    :param notes: remarks that do not make it inexact.
+    :param way: how its state is captured.
+    :param handled: the classes that handlers captured.
     :param points: where it was captured and restored, in words.
     :param steps: how many steps were compared, in each process.
     :param resets: how many episodes ended in them.
-    :param first_bytes: what the first checkpoint of it wrote.
-    :param bytes: what a further checkpoint of it wrote.
-    :param capture_ms: the time a capture takes.
-    :param restore_ms: the time restoring it took, the first time in its process.
+    :param first_bytes: what the first checkpoint wrote.
+    :param bytes: what a later checkpoint wrote.
+    :param capture_ms: how long a capture takes.
+    :param commit_ms: how long the commit of a later checkpoint took.
+    :param restore_ms: how long the first restore in a process took.
     """
 
     name: str
-    verdict: str = UNCHECKED
+    verdict: Verdict = "unchecked"
     reasons: list[str] = field(default_factory=list)
     finding: Finding | None = None
     notes: list[str] = field(default_factory=list)
-    way: str = ""
+    way: Way = ""
     handled: list[str] = field(default_factory=list)
     points: list[str] = field(default_factory=list)
     steps: int = 0
@@ -80,13 +76,12 @@ class CheckReport:
     capture_ms: float | None = None
     commit_ms: float | None = None
     restore_ms: float | None = None
-    step_ms: float | None = None
     seconds: float = 0.0
 
     @property
     def exact(self) -> bool:
-        """Whether it goes on bit for bit as if it had never been interrupted."""
-        return self.verdict == EXACT
+        """Whether it continues bit for bit as if it had never been interrupted."""
+        return self.verdict == "exact"
 
     def text(self) -> str:
         """For a person, a few lines."""

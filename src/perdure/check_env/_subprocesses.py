@@ -1,4 +1,4 @@
-"""Fresh processes for a check: started, bounded in time, ended with all that they started, and their records read.
+"""Runs the jobs of a check in fresh processes: each is limited in time and ended with all that it started.
 
 It knows processes and files, and nothing of environments.
 """
@@ -11,28 +11,34 @@ import os
 import signal
 import subprocess
 import sys
-import threading
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
-_PROBE = "perdure.check_env._child"
 _TAIL = 8_000
+# Nothing that an environment draws or plays is for the user's screen.
+_QUIET = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
 
 
 @dataclass
 class Record:
     """What a process wrote down, and how it ended.
 
-    :param ended: "" if it ended well, otherwise in words how it did.
     :param lines: what it wrote, by kind, in order.
     :param tail: the end of what it printed.
+    :param ended: how it ended, in words; "" if it ended well.
     """
 
+    lines: dict[str, list[dict[str, Any]]]
+    tail: str
     ended: str = ""
     timed_out: bool = False
     crashed: bool = False
-    lines: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    tail: str = ""
+    steps: list[dict[str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        #: The steps it made.
+        self.steps = self.lines.get("step", [])
 
     def first(self, kind: str) -> dict[str, Any] | None:
         """The first line of a kind."""
@@ -40,60 +46,50 @@ class Record:
 
     @property
     def failure(self) -> str:
-        """What went wrong, with the message of the error if there was one; "" if nothing did."""
+        """What went wrong, with the error's message if there was an error; "" if nothing did."""
         failed = self.first("failed")
-        if failed is not None:
-            return f"{failed['error']}: {failed['message']}"
-        return self.ended
-
-    @property
-    def steps(self) -> list[dict[str, Any]]:
-        """The steps it made."""
-        return self.lines.get("step", [])
+        return self.ended if failed is None else f"{failed['error']}: {failed['message']}"
 
 
 def run(job: dict[str, Any], directory: str, name: str, timeout: float) -> Record:
-    """Do a job in a fresh process and return its record, whatever became of the process."""
+    """Do a job in a fresh process and return its record, however the process ended."""
     place = os.path.join(directory, name)
     job = {**job, "record": f"{place}.jsonl", "path": [each or os.getcwd() for each in sys.path]}
     with open(f"{place}.job", "w") as file:
         json.dump(job, file)
-    command = [*_launcher(job), sys.executable, "-m", _PROBE, f"{place}.job"]
-    # What is printed by an environment is not for the terminal, and there is nobody to answer it.
-    quiet = {"SDL_VIDEODRIVER": "dummy", "SDL_AUDIODRIVER": "dummy", "PYGAME_HIDE_SUPPORT_PROMPT": "1"}
-    environment = {
-        **quiet,
-        **os.environ,
-        **job.get("environment", {}),
-        "PYTHONPATH": os.pathsep.join(job["path"]),
-    }
+    # On request, memory is laid out in the same way each time.
+    launcher = ["setarch", "-R"] if job.get("same_addresses") else []
     with open(f"{place}.log", "wb") as log:
         process = subprocess.Popen(
-            command,
+            [*launcher, sys.executable, "-m", "perdure.check_env._child", f"{place}.job"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=environment,
+            env={
+                **_QUIET,
+                **os.environ,
+                **job.get("environment", {}),
+                "PYTHONPATH": os.pathsep.join(job["path"]),
+            },
             start_new_session=True,
         )
         try:
-            timed_out = not _wait(process, timeout)
+            in_time = _wait(process, timeout)
         finally:
-            # While it is not reaped its number is nobody else's: all that it started is in its group.
+            # All that it started is in its group, which has its number as long as it is not reaped.
             if process.returncode is None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    record = _read(f"{place}.jsonl", f"{place}.log")
-    record.timed_out = timed_out
-    if timed_out:
+            code = process.wait()
+    record = Record(_lines(f"{place}.jsonl"), _tail(f"{place}.log"), timed_out=not in_time)
+    if not in_time:
         record.ended = f"it was not done after {timeout:g} s"
-    elif process.returncode < 0:
+    elif code < 0:
         record.crashed = True
-        record.ended = f"the process died of {signal.Signals(-process.returncode).name}"
-    elif process.returncode:
+        record.ended = f"the process died of {signal.Signals(-code).name}"
+    elif code:
         record.crashed = record.first("failed") is None
-        record.ended = f"the process ended with exit code {process.returncode}"
+        record.ended = f"the process ended with exit code {code}"
     elif record.first("finished") is None and record.first("explained") is None:
         record.crashed = True
         record.ended = "the process ended before it was done"
@@ -101,40 +97,33 @@ def run(job: dict[str, Any], directory: str, name: str, timeout: float) -> Recor
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
-    """Wait for its end, without reaping it where that can be done; False if it takes too long."""
+    """Wait for the end of a process, if possible without reaping it; False if it takes too long."""
     if not hasattr(os, "waitid"):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout)
         return process.returncode is not None
-    ended = threading.Event()
-
-    def wait() -> None:
-        with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        ended.set()
-
-    threading.Thread(target=wait, daemon=True).start()
-    return ended.wait(timeout)
+    deadline = time.monotonic() + timeout
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
 
 
-def _launcher(job: dict[str, Any]) -> list[str]:
-    """Before the command: what starts it with its memory always laid out alike, if that is asked for."""
-    return ["setarch", "-R"] if job.get("same_addresses") else []
+def _lines(path: str) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    if not os.path.exists(path):
+        return found
+    with open(path) as file:
+        for text in file:
+            # The last line of a process that was killed may be cut off.
+            with contextlib.suppress(ValueError):
+                line = json.loads(text)
+                found.setdefault(line.pop("kind"), []).append(line)
+    return found
 
 
-def _read(path: str, log: str) -> Record:
-    record = Record()
-    if os.path.exists(path):
-        with open(path) as file:
-            for text in file:
-                try:
-                    line = json.loads(text)
-                except ValueError:
-                    # The last line of a process that was killed may be cut off.
-                    continue
-                record.lines.setdefault(line.pop("kind"), []).append(line)
-    with open(log, "rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - _TAIL))
-        record.tail = file.read().decode(errors="replace").strip()
-    return record
+def _tail(path: str) -> str:
+    with open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - _TAIL))
+        return file.read().decode(errors="replace").strip()

@@ -1,7 +1,7 @@
-"""Where an environment may keep state that belongs to no object: closures, class attributes, module globals.
+"""Finds state that belongs to no object of an environment: in closures, class attributes and module globals.
 
-A capture sees none of that. Here it is looked at from outside, before and after the environment has run: what changed
-is a suspect when a restored environment goes another way.
+A capture sees none of it. It is looked at before and after the environment has run; what changed may be why a restored
+environment behaves differently. It knows nothing of checkpoints.
 """
 
 from __future__ import annotations
@@ -10,72 +10,43 @@ import functools
 import sys
 import time
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
-import xxhash
-
-from perdure import tree
-from perdure.state import Walker, attributes_of
-from perdure.tree import State
+from perdure.state import attributes_of, dotted_name, fingerprint, module_of
 
 _MOST_OBJECTS = 20_000
 _MOST_SECONDS = 2.0
 #: Packages that keep no environment's state in such places, or too much of other things.
-_KNOWN = frozenset(
-    {
-        "builtins",
-        "numpy",
-        "torch",
-        "gymnasium",
-        "perdure",
-        "collections",
-        "abc",
-        "typing",
-        "pygame",
-        "matplotlib",
-    }
-    | {"mujoco", "ale_py", "scipy", "PIL", "cv2", "stable_baselines3", "tianshou", "enum", "functools"}
-) | frozenset(sys.stdlib_module_names)
+_IGNORED = frozenset(sys.stdlib_module_names) | {
+    *("perdure", "gymnasium", "stable_baselines3", "tianshou", "mujoco", "ale_py", "pygame"),
+    *("numpy", "torch", "scipy", "matplotlib", "PIL", "cv2"),
+}
 
-#: A fingerprint of each such place, by its name.
+#: Fingerprints of places where state may hide, by their descriptions.
 Places = dict[str, int]
 
 
 def places(env: Any) -> Places:
-    """What is to be found now; stops looking after two seconds."""
+    """The places that can be found now; the search stops after two seconds."""
     search = _Search(env)
     found: Places = {}
     for name, value in search.values():
         if time.monotonic() > search.deadline:
             break
-        seen = _fingerprint(value, search.objects)
+        seen = fingerprint(value, without=search.objects)
         if seen is not None:
             found[name] = seen
     return found
 
 
 def changed(before: Places, after: Places) -> list[str]:
-    """The places that changed. What was not there before says nothing: it may have been made just now."""
+    """The places that changed. New ones are not among them: they may have been created just now."""
     return [name for name, seen in after.items() if name in before and before[name] != seen]
 
 
-def _fingerprint(value: Any, inside: Mapping[int, Any]) -> int | None:
-    """What a value holds beside the environment's own objects; None if it cannot be told."""
-    walker = Walker()
-    walker.memo.update({key: tree.Omitted("of the environment") for key in inside})
-    try:
-        root = walker.parts({"value": value})
-        walker.finish()
-        document, blobs = tree.encode(State(root))
-        return hash((repr(document), *(xxhash.xxh3_64_intdigest(blob.buffer()) for blob in blobs)))
-    except Exception:
-        # Whatever it is, it is no plain state.
-        return None
-
-
 class _Search:
-    """All objects that can be reached from an environment, and the code that they run."""
+    """All objects that can be reached from an environment, and the functions they call."""
 
     def __init__(self, env: Any) -> None:
         self.deadline = time.monotonic() + _MOST_SECONDS
@@ -110,7 +81,7 @@ class _Search:
             case list() | tuple() | set() | frozenset():
                 yield from value
         for base in type(value).__mro__:
-            if _of_interest(_module(base)) and base not in self.classes:
+            if _is_searched(module_of(base)) and base not in self.classes:
                 self.classes[base] = None
                 for member in vars(base).values():
                     self._function(getattr(member, "fget", None) or getattr(member, "__func__", member))
@@ -118,11 +89,11 @@ class _Search:
 
     def _function(self, value: Any) -> None:
         value = getattr(value, "__wrapped__", value)
-        if isinstance(value, types.FunctionType) and _of_interest(value.__module__ or ""):
+        if isinstance(value, types.FunctionType) and _is_searched(value.__module__ or ""):
             self.functions[id(value)] = value
 
     def values(self) -> Iterator[tuple[str, Any]]:
-        """The places where state may hide, and what lies there."""
+        """The places where state may hide, and the value at each."""
         modules: dict[str, None] = {}
         for function in self.functions.values():
             modules[function.__module__] = None
@@ -144,23 +115,15 @@ class _Search:
             modules[cls.__module__] = None
             for name, content in vars(cls).items():
                 if _is_data(name, content) and not hasattr(type(content), "__get__"):
-                    yield f"the class attribute {cls.__module__}.{cls.__qualname__}.{name}", content
+                    yield f"the class attribute {dotted_name(cls)}.{name}", content
         for name in modules:
-            for variable, content in list(
-                vars(sys.modules.get(name) or object()).items() if name in sys.modules else ()
-            ):
+            for variable, content in list(vars(sys.modules[name]).items()) if name in sys.modules else ():
                 if _is_data(variable, content):
                     yield f"the module global {name}.{variable}", content
 
 
-def _module(cls: type) -> str:
-    # Some classes of native code have none.
-    found = getattr(cls, "__module__", "builtins")
-    return found if isinstance(found, str) else "builtins"
-
-
-def _of_interest(module: str) -> bool:
-    return module.partition(".")[0] not in _KNOWN
+def _is_searched(module: str) -> bool:
+    return module.partition(".")[0] not in _IGNORED
 
 
 def _is_data(name: str, value: Any) -> bool:

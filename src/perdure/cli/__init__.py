@@ -1,6 +1,6 @@
-"""The command line: what the store holds, shown to a person or a program; and a demonstration.
+"""The command line: look at runs, check and repair them, check environments, and the demo.
 
-Only what a command needs is imported, and when it runs: `--help` must not wait for torch.
+What a command needs is imported when it runs: `--help` must not wait for torch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CODES = """\b
 Exit codes:
   0  found, and nothing wrong with it
   1  something is damaged
-  2  nothing there, or it cannot be read, or wrong usage"""
+  2  nothing there, it cannot be read, or wrong usage"""
 
 
 class _Main(click.Group):
@@ -47,10 +47,8 @@ class _Main(click.Group):
 
 
 def _fail(ctx: click.Context, error: PerdureError) -> NoReturn:
-    from perdure.store import NewerFormatError
-
     error_line(f"perdure: {error}")
-    ctx.exit(1 if isinstance(error, DamagedError) and not isinstance(error, NewerFormatError) else 2)
+    ctx.exit(1 if isinstance(error, DamagedError) else 2)
 
 
 @click.group(cls=_Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -58,8 +56,8 @@ def _fail(ctx: click.Context, error: PerdureError) -> NoReturn:
 def main() -> None:
     """Look at training runs, check them, and see one survive being killed.
 
-    A run is a directory that perdure.Run wrote its checkpoints into. Looking needs no lock and changes
-    nothing, also while the run is going on.
+    A run is a directory that perdure.Run wrote its checkpoints into. Looking at it changes nothing and needs no
+    lock, also while the run goes on.
     """
 
 
@@ -70,10 +68,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pr
 @click.argument("directory", default=".", type=click.Path())
 @_json
 def ls(directory: str, as_json: bool) -> int:
-    """List the runs below DIRECTORY (by default this one); if it is a run itself, its checkpoints.
+    """List the runs below DIRECTORY (by default the current one), or the checkpoints if it is a run.
 
-    Damage that shows without reading all the data is shown: a damaged manifest, a missing or shortened file.
-    `perdure verify` reads everything.
+    Shows damage that can be found without reading all the data: a damaged manifest, a missing or shortened
+    file. `perdure verify` reads everything.
     """
     from perdure.cli.listing import list_runs
 
@@ -82,15 +80,17 @@ def ls(directory: str, as_json: bool) -> int:
 
 @main.command(epilog=_CODES)
 @click.argument("run", required=False, type=click.Path())
-@click.option("--checkpoint", "-c", "number", type=int, metavar="N", help="Which one; by default the newest.")
+@click.option(
+    "--checkpoint", "-c", "number", type=int, metavar="N", help="Which checkpoint; by default the newest."
+)
 @click.option(
     "--tree",
     "pattern",
     is_flag=False,
     flag_value="*",
     metavar="[PATTERN]",
-    help="List every leaf of the state: all, or those at and below the paths that PATTERN stands for, "
-    "with * and ? as wildcards ('agent', '*.exp_avg*').",
+    help="List every leaf of the state, or those at and below the paths that match PATTERN, with * and ? as "
+    "wildcards ('agent', '*.exp_avg*').",
 )
 @_json
 def show(run: str | None, number: int | None, pattern: str | None, as_json: bool) -> int:
@@ -107,10 +107,10 @@ def show(run: str | None, number: int | None, pattern: str | None, as_json: bool
 @click.argument("runs", nargs=-1, required=True, type=click.Path(), metavar="RUN...")
 @_json
 def verify(runs: tuple[str, ...], as_json: bool) -> int:
-    """Read every byte of the checkpoints of each RUN, and check it.
+    """Read and check every byte of each RUN.
 
-    What is wrong is listed with what it means for the run. Notes are about things that no checkpoint needs;
-    they are no damage.
+    Each problem is listed with what it means for the run. Notes are about files that no checkpoint needs, and
+    are not damage.
     """
     from perdure.cli.verifying import verify_runs
 
@@ -120,18 +120,18 @@ def verify(runs: tuple[str, ...], as_json: bool) -> int:
 @main.command(
     epilog="""\b
 Exit codes:
-  0  nothing is wrong with the run (any more)
-  1  something is damaged: it was left, or nothing was done
+  0  nothing is wrong with the run, or everything was repaired
+  1  something is damaged, and was left as it is
   2  nothing there, it is being written to, or it cannot be read"""
 )
 @click.argument("run", type=click.Path())
-@click.option("--yes", "-y", is_flag=True, help="Do it, without asking.")
+@click.option("--yes", "-y", is_flag=True, help="Repair without asking.")
 @_json
 def repair(run: str, yes: bool, as_json: bool) -> int:
-    """Remove what is beyond help in RUN: damaged checkpoints, data that nobody needs, half-written files.
+    """Remove what cannot be used in RUN: damaged checkpoints, data that nothing needs, half-written files.
 
-    What will be done is shown first, with what it means for the run; it is done if you agree, or with --yes.
-    A lost run.json is restored. What is good is never touched, and without a single good checkpoint nothing is
+    Shows first what will be done and what that means for the run, and does it if you agree, or with --yes. A
+    lost run.json is restored. What is good is never changed, and without a single good checkpoint nothing is
     removed at all.
     """
     from perdure.cli.repairing import repair_run
@@ -143,7 +143,7 @@ def repair(run: str, yes: bool, as_json: bool) -> int:
     epilog="""\b
 Exit codes:
   0  the killed run and the uninterrupted one ended with the same state
-  1  they did not, or it could not be shown
+  1  they did not, or no kill happened
   2  the demo could not be run"""
 )
 @click.option(
@@ -156,7 +156,9 @@ Exit codes:
     show_default=True,
     help="How long to train, in steps.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**31), default=1, show_default=True, help="Of the training.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31), default=1, show_default=True, help="Seed of the training."
+)
 @click.option(
     "--directory",
     type=click.Path(),
@@ -164,11 +166,10 @@ Exit codes:
     help="Keep the two runs here. By default they are removed.",
 )
 def demo(kills: int, steps: int, seed: int, directory: str | None) -> int:
-    """Kill a training at random moments, and compare what it ends with to one that was left alone.
+    """Kill a training at random moments, and compare its end with one that was left alone.
 
-    A DQN agent learns CartPole in a process of its own, which is ended with SIGKILL and started again until
-    it is done; the same training runs without interruption beside it. Takes less than a minute on two
-    processors.
+    A DQN agent learns CartPole in a process that is killed (SIGKILL) and started again until it is done; the same
+    training runs without interruption beside it. Takes less than a minute on two processors.
     """
     from perdure.cli.demonstration import demonstrate
 
@@ -179,7 +180,7 @@ def demo(kills: int, steps: int, seed: int, directory: str | None) -> int:
     "check-env",
     epilog="""\b
 Exit codes:
-  0  it goes on exactly
+  0  it resumes exactly
   1  it does not, or it is refused
   2  it could not be checked, or wrong usage
 
@@ -201,45 +202,50 @@ Examples:
     metavar="MODULE:CLASS[=JSON]",
     help="Wrap it in this, with JSON as keyword arguments. May be given several times, the innermost first.",
 )
-@click.option("--kwargs", metavar="JSON", help="What to make it with.")
+@click.option("--kwargs", metavar="JSON", help="Its keyword arguments.")
 @click.option("--import", "imports", multiple=True, metavar="MODULE", help="Import this first.")
 @click.option(
-    "--steps", type=click.IntRange(1, 10**7), default=500, show_default=True, help="How far to go on."
+    "--steps",
+    type=click.IntRange(1, 10**7),
+    default=500,
+    show_default=True,
+    help="How many steps to compare.",
 )
 @click.option(
     "--cut",
     type=click.IntRange(1, 10**7),
     default=200,
     show_default=True,
-    help="Reset an episode after so many steps, so that resets are met where episodes are long.",
+    help="Reset the environment after so many steps, so that long episodes are reset too.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**31 - 2), default=1, show_default=True)
 @click.option(
     "--replay",
     is_flag=True,
-    help="Have episodes played again (perdure.environments.EpisodeReplay and its like).",
+    help="Restore by playing the episode again (perdure.environments.EpisodeReplay).",
 )
 @click.option(
     "--vector",
     default="",
     metavar="KIND[:N]",
-    help="Run N of them (3) together: sync, async, sb3-dummy, sb3-subproc, tianshou-dummy, tianshou-subproc, "
-    "tianshou-shmem or tianshou-ray. Those in other processes are wrapped in perdure.environments.Resumable.",
+    help="Check a vector of N environments (by default 3): sync, async, sb3-dummy, sb3-subproc, tianshou-dummy, "
+    "tianshou-subproc, tianshou-shmem or tianshou-ray. Environments in other processes are wrapped in "
+    "perdure.environments.Resumable.",
 )
 @click.option(
-    "--ignore", multiple=True, metavar="PATTERN", help="Leave this out of the comparison (\"info['time']\")."
+    "--ignore", multiple=True, metavar="PATTERN", help="Do not compare these paths (\"info['time']\")."
 )
 @click.option(
-    "--timeout", type=click.FloatRange(1), default=300, show_default=True, help="Of each process, in seconds."
+    "--timeout", type=click.FloatRange(1), default=300, show_default=True, help="Seconds for each process."
 )
 @_json
 def check_env(env: str, **options: Any) -> int:
-    """Find out whether the environment ENV goes on exactly, restored in a fresh process.
+    """Find out whether the environment ENV resumes exactly in a new process.
 
     ENV is a Gymnasium id, `module:factory` or `file.py:factory`, a module of PettingZoo or MPE2,
-    dm_control/domain-task, or envpool/id. It is run in several fresh processes with the same seed and actions,
-    captured in mid-episode and right after an end, restored elsewhere, and taken on across resets; everything it
-    returns and all its state is compared bit by bit.
+    dm_control/domain-task, or envpool/id. It runs in several processes with the same seed and actions, is captured
+    in mid-episode and right after an episode's end, restored in another process, and continued across resets.
+    Everything it returns and all its state is compared bit by bit.
     """
     from perdure.cli.environments import check_environment
 

@@ -1,19 +1,19 @@
-"""`perdure check-env` on the screen: what is going on while it does, and what was found out."""
+"""`perdure check-env` on the screen: progress while it runs, and what was found."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from perdure.check_env import UNCHECKED, CheckReport, SubjectError, check_subject, subject
+from perdure.check_env import CheckReport, check_spec, env_spec
+from perdure.cli.leaving import leaving_properly
 from perdure.cli.output import clean, console, print_json, text
+from perdure.errors import EnvSpecError
 
 
 def check_environment(
@@ -29,9 +29,9 @@ def check_environment(
     **options: Any,
 ) -> int:
     """Check it and print what was found; returns the exit code."""
-    # As `python -m` does: the user's modules lie where the command is given.
+    # As `python -m` does: the user's modules are in the current directory.
     sys.path.insert(0, os.getcwd())
-    what = subject(
+    spec = env_spec(
         env,
         kwargs=_arguments(kwargs, "--kwargs"),
         wrappers=[_wrapper(each) for each in wrappers],
@@ -39,28 +39,22 @@ def check_environment(
         replay=replay,
         vector=vector,
     )
-    # Also then, the processes are ended and their files removed.
-    signal.signal(signal.SIGTERM, _leave)
-    with console(stderr=True).status("") as status:
-        report = check_subject(
-            what,
+    with leaving_properly(), console(stderr=True).status("") as status:
+        report = check_spec(
+            spec,
             ignore=ignore,
-            tell=lambda doing: status.update(text(f"{what.name}: {doing}")),
+            tell=lambda doing: status.update(text(f"{spec.name}: {doing}")),
             **options,
         )
     if as_json:
         print_json(report.document())
     else:
         _print(console(), report)
-    return 0 if report.exact else 2 if report.verdict == UNCHECKED else 1
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+    return 0 if report.exact else 2 if report.verdict == "unchecked" else 1
 
 
 def _print(out: Console, report: CheckReport) -> None:
-    style = "bold green" if report.exact else "bold yellow" if report.verdict == UNCHECKED else "bold red"
+    style = "bold green" if report.exact else "bold yellow" if report.verdict == "unchecked" else "bold red"
     first, *rest = report.text().splitlines()
     name, _, verdict = first.rpartition(f"{report.name}: ")
     out.print(text(f"{name}{report.name}: ") + Text(clean(verdict), style), overflow="fold")
@@ -80,9 +74,9 @@ def _arguments(given: str | None, option: str) -> dict[str, Any]:
     try:
         found = json.loads(given)
     except ValueError as error:
-        raise SubjectError(f"{option}: expected JSON, found {given!r}: {error}") from error
+        raise EnvSpecError(f"{option}: expected JSON, found {given!r}: {error}") from error
     if not isinstance(found, dict):
-        raise SubjectError(
+        raise EnvSpecError(
             f'{option}: expected a JSON object, as in \'{{"map_name": "8x8"}}\', found {given!r}'
         )
     return found

@@ -1,4 +1,4 @@
-"""How things are written for people: tables, sizes, times, and text out of files made harmless."""
+"""How the command line writes: tables, sizes, times, JSON, and text from files made harmless."""
 
 from __future__ import annotations
 
@@ -7,24 +7,37 @@ import json
 import math
 import os
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn
+from rich.filesize import decimal as size
 from rich.table import Table
 from rich.text import Text
 
+__all__ = [
+    "age",
+    "clean",
+    "console",
+    "count",
+    "error_line",
+    "moment",
+    "pairs",
+    "print_json",
+    "score",
+    "size",
+    "table",
+    "text",
+    "tolerate_any_encoding",
+]
+
 _WIDE = 2_000
-_PATIENCE = 1.0
 
 
 def clean(value: object) -> str:
-    """Text that may come out of a file, made harmless: no escape sequences, no hidden direction marks."""
+    """Text that may come from a file, made harmless: no escape sequences, no hidden direction marks."""
     text = str(value)
     if text.isprintable():
         return text
@@ -34,7 +47,7 @@ def clean(value: object) -> str:
 
 
 def text(value: object, style: str = "") -> Text:
-    """Such text for rich, which must not read markup in it either."""
+    """Harmless text for rich, in which it does not look for markup."""
     return Text(clean(value), style)
 
 
@@ -44,14 +57,14 @@ def error_line(message: str) -> None:
 
 
 def tolerate_any_encoding() -> None:
-    """What the terminal has no character for is written as an escape, instead of failing."""
+    """Write characters that the terminal does not have as escapes, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console for one of the streams: as wide as the terminal, and never folding lines for a pipe."""
+    """A console for one of the streams: as wide as the terminal; in a pipe, lines are not folded."""
     made = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
     if not made.is_terminal and "COLUMNS" not in os.environ:
         made.width = _WIDE
@@ -59,7 +72,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_json(document: Any) -> None:
-    """A document for a program; in ASCII, so that it is harmless on a terminal too."""
+    """Print a document for a program. It is ASCII, so it is harmless on a terminal too."""
     click.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
@@ -86,23 +99,13 @@ def pairs(rows: Sequence[tuple[str, Text | str]]) -> Table:
     return made
 
 
-def size(count: int) -> str:
-    """A number of bytes, in decimal units."""
-    number = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 999.5:
-            return f"{number:.0f} {unit}" if unit == "B" or number >= 99.95 else f"{number:.1f} {unit}"
-        number /= 1000
-    return f"{number:,.1f} TB"
-
-
 def count(number: int, one: str, many: str = "") -> str:
     """How many of what."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def score(number: float) -> str:
-    """A metric, with as many digits as one compares."""
+    """A metric, with as many digits as matter when two are compared."""
     if not math.isfinite(number):
         return str(number)
     return f"{number:,.1f}" if abs(number) >= 1000 else f"{number:.4g}"
@@ -135,27 +138,3 @@ def _moment(written: str) -> datetime | None:
         return then.replace(tzinfo=UTC) if then.tzinfo is None else then.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
-
-
-@contextmanager
-def reading_bar(what: str, total: int) -> Iterator[tuple[Progress, TaskID]]:
-    """A bar for reading `total` bytes, shown on a terminal if it takes longer than a second."""
-    shown = console(stderr=True)
-    progress = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        DownloadColumn(),
-        console=shown,
-        transient=True,
-        disable=not shown.is_terminal,
-    )
-    task = progress.add_task(clean(what), total=total)
-    timer = threading.Timer(_PATIENCE, progress.start)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield progress, task
-    finally:
-        timer.cancel()
-        timer.join()
-        progress.stop()

@@ -1,4 +1,4 @@
-"""`perdure repair`: what is beyond help in a run is shown, and removed if that is wanted."""
+"""`perdure repair`: show what cannot be used in a run, and remove it if the user agrees."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import click
 from rich.text import Text
 
 from perdure.cli.output import clean, console, count, pairs, print_json, text
+from perdure.cli.verifying import problem_document
 from perdure.errors import LockedError, PerdureWarning
-from perdure.inspect import Plan, Step, holder, plan_repair, repair, without_directory
-from perdure.store import Problem
+from perdure.inspect import RepairPlan, Step, plan_repair, repair, without_directory
+from perdure.store import LocalBackend, Problem
 
 _COLOURS = {"restore": "green", "move": "green", "link": "green", "set aside": "yellow", "remove": "red"}
 
 
 def repair_run(path: str, yes: bool, as_json: bool) -> int:
-    """Show what a repair would do, do it if that is wanted; returns the exit code."""
-    writer = holder(path)
-    if writer is not None:
-        who = (
-            f"process {writer.pid} on host {writer.host}, since {writer.since}" if writer.pid else "a process"
+    """Show what a repair would do, and do it if the user agrees; returns the exit code."""
+    holder = LocalBackend(path).holder()
+    if holder is not None:
+        raise LockedError(
+            f"{os.path.abspath(path)} is being written by {holder}: repair it when that process has ended"
         )
-        raise LockedError(f"{os.path.abspath(path)} is being written by {who}: repair it when that has ended")
     plan = plan_repair(path)
     if not as_json:
         _print(path, plan)
@@ -34,7 +34,7 @@ def repair_run(path: str, yes: bool, as_json: bool) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PerdureWarning)
             repair(path, plan.steps)
-        plan = Plan(plan.steps, plan_repair(path).left)
+        plan = RepairPlan(plan.steps, plan_repair(path).left)
     if as_json:
         print_json(_document(path, plan, wanted))
     elif wanted:
@@ -51,7 +51,7 @@ def _is_wanted() -> bool:
     return click.confirm("\nDo this?", default=False)
 
 
-def _print(path: str, plan: Plan) -> None:
+def _print(path: str, plan: RepairPlan) -> None:
     out = console()
     name = text(path, "bold")
     if not plan.steps and not plan.left:
@@ -79,7 +79,7 @@ def _rows(path: str, title: Text, of: Step | Problem) -> Any:
     )
 
 
-def _document(path: str, plan: Plan, done: bool) -> dict[str, Any]:
+def _document(path: str, plan: RepairPlan, done: bool) -> dict[str, Any]:
     return {
         "path": os.path.abspath(path),
         "done": done,
@@ -94,5 +94,5 @@ def _document(path: str, plan: Plan, done: bool) -> dict[str, Any]:
             }
             for step in plan.steps
         ],
-        "left": [{"file": each.file, "problem": each.problem, "meaning": each.meaning} for each in plan.left],
+        "left": [problem_document(each) for each in plan.left],
     }

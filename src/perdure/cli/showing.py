@@ -11,8 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from perdure import tree
-from perdure.cli.listing import print_problems, state_of, values
+from perdure.cli.listing import checkpoint_document, print_problems, run_document, state_of, values
 from perdure.cli.output import (
     clean,
     console,
@@ -26,22 +25,10 @@ from perdure.cli.output import (
     table,
     text,
 )
-from perdure.errors import DamagedError, StoreError
-from perdure.inspect import (
-    DAMAGED,
-    NEWER,
-    OK,
-    Leaf,
-    Look,
-    Seen,
-    checkpoint_document,
-    is_run,
-    leaves_of,
-    look,
-    run_document,
-)
+from perdure.errors import StoreError
+from perdure.inspect import Leaf, RunStatus, is_run, leaves_of, look
 from perdure.state import matches
-from perdure.store import Catalog, LocalBackend, NewerFormatError, library_versions
+from perdure.store import Catalog, CheckpointStatus, LocalBackend, RunInfo, library_versions
 
 
 @dataclass
@@ -50,7 +37,7 @@ class _Part:
 
     paths: int = 0
     arrays: int = 0
-    nbytes: int = 0
+    bytes: int = 0
 
 
 def show_run(path: str, number: int | None, pattern: str | None, as_json: bool) -> int:
@@ -61,12 +48,11 @@ def show_run(path: str, number: int | None, pattern: str | None, as_json: bool) 
             "`perdure ls` lists the runs below a directory."
         )
     run = look(path)
-    if run.run is None:
-        raise (
-            NewerFormatError if run.state == NEWER else DamagedError if run.state == DAMAGED else StoreError
-        )("\n".join(run.problems))
+    if run.error is not None:
+        raise run.error
+    assert run.run is not None
     chosen = _choose(run, number)
-    leaves = [] if chosen is None else _leaves(run, chosen)
+    leaves = [] if chosen is None else _leaves(run.path, run.run, chosen)
     listed = (
         None if pattern is None else [leaf for leaf in leaves if matches(leaf.path, _at_and_below(pattern))]
     )
@@ -75,48 +61,40 @@ def show_run(path: str, number: int | None, pattern: str | None, as_json: bool) 
     else:
         out = console()
         if listed is None:
-            _print_run(out, run)
-        if chosen is not None:
-            _print_checkpoint(out, run, chosen, leaves) if listed is None else _print_tree(
-                out, chosen, listed
-            )
+            _print_run(out, run, run.run)
+            if chosen is not None:
+                _print_checkpoint(out, chosen, leaves)
+        elif listed:
+            _print_tree(out, listed)
         print_problems([run])
     if listed is not None and not listed:
         error_line(f"perdure: no path matches {pattern}")
         return 2
-    if run.state == DAMAGED or any(seen.state == DAMAGED for seen in run.checkpoints):
+    if run.damaged:
         return 1
     # Asked for the newest, and another one is shown.
-    return 2 if run.state == NEWER and number is None else 0
+    return 2 if run.state == "newer format" and number is None else 0
 
 
-def _choose(run: Look, number: int | None) -> Seen | None:
+def _choose(run: RunStatus, number: int | None) -> CheckpointStatus | None:
     if number is None:
-        # What cannot be read is told of below.
-        return next((seen for seen in reversed(run.checkpoints) if seen.state == OK), None)
-    for seen in run.checkpoints:
-        if seen.info.number == number:
-            if seen.state != OK:
-                raise (NewerFormatError if seen.state == NEWER else DamagedError)(
-                    f"checkpoint {number} cannot be shown: {seen.problem}"
-                )
-            return seen
-    there = ", ".join(str(seen.info.number) for seen in run.checkpoints) or "none"
+        # What cannot be read is reported below.
+        return next((each for each in reversed(run.checkpoints) if each.verdict == "ok"), None)
+    for each in run.checkpoints:
+        if each.number == number:
+            if each.error is not None:
+                raise type(each.error)(f"checkpoint {number} cannot be shown: {each.problem}")
+            return each
+    there = ", ".join(str(each.number) for each in run.checkpoints) or "none"
     raise StoreError(
         f"there is no checkpoint {number} in {os.path.abspath(run.path)}; those there are: {there}"
     )
 
 
-def _leaves(run: Look, chosen: Seen) -> list[Leaf]:
-    assert run.run is not None
-    catalog = Catalog(LocalBackend(run.path), run.run.id)
-    try:
-        manifest = catalog.load(chosen.info.number)
-    except FileNotFoundError:
-        raise StoreError(
-            f"checkpoint {chosen.info.number} was removed just now by the process that writes to {run.path}"
-        ) from None
-    return list(leaves_of(tree.decode(manifest.document, catalog.sources(manifest))))
+def _leaves(path: str, run: RunInfo, chosen: CheckpointStatus) -> list[Leaf]:
+    assert chosen.manifest is not None
+    state, _ = Catalog(LocalBackend(path), run.id).open(chosen.manifest, "state")
+    return list(leaves_of(state))
 
 
 def _at_and_below(pattern: str) -> list[str]:
@@ -129,32 +107,31 @@ def _parts(leaves: list[Leaf]) -> dict[str, _Part]:
         part = parts.setdefault(leaf.part, _Part())
         part.paths += not leaf.left_out
         part.arrays += leaf.shape is not None
-        part.nbytes += leaf.nbytes
+        part.bytes += leaf.nbytes
     return parts
 
 
 # -- for people -----------------------------------------------------------------------------------------------
 
 
-def _print_run(out: Console, run: Look) -> None:
-    assert run.run is not None
+def _print_run(out: Console, run: RunStatus, info: RunInfo) -> None:
     rows: list[tuple[str, Text | str]] = [
-        ("id", run.run.id),
-        ("created", moment(run.run.created)),
+        ("id", info.id),
+        ("created", moment(info.created)),
         ("state", state_of(run)),
         ("on disk", f"{size(run.nbytes)}, {_numbers(run)}"),
     ]
     if run.best is not None:
-        at = "" if run.best[1] is None else f" at step {run.best[1]:,}"
-        rows.append(("best", f"{score(run.best[0])}{at}"))
-    if run.run.metadata:
-        rows.append(("metadata", _plain(run.run.metadata)))
+        at = "" if run.best.step is None else f" at step {run.best.step:,}"
+        rows.append(("best", f"{score(run.best.score)}{at}"))
+    if info.metadata:
+        rows.append(("metadata", _plain(info.metadata)))
     out.print(text(f"run {run.path}", "bold"), overflow="fold")
     out.print(pairs(rows))
 
 
-def _numbers(run: Look) -> str:
-    numbers = [str(seen.info.number) for seen in run.checkpoints]
+def _numbers(run: RunStatus) -> str:
+    numbers = [str(each.number) for each in run.checkpoints]
     if not numbers:
         return "no checkpoint yet"
     shown = numbers if len(numbers) <= 12 else [*numbers[:3], "…", *numbers[-6:]]
@@ -165,33 +142,30 @@ def _plain(value: Any) -> str:
     return clean(json.dumps(value, ensure_ascii=False, default=str))
 
 
-def _print_checkpoint(out: Console, run: Look, chosen: Seen, leaves: list[Leaf]) -> None:
+def _print_checkpoint(out: Console, chosen: CheckpointStatus, leaves: list[Leaf]) -> None:
     info = chosen.info
     rows: list[tuple[str, Text | str]] = [
         ("step", f"{info.step:,}"),
         ("written", moment(info.created)),
+        ("metrics", values(info.metrics)),
+        ("counters", values(info.counters)),
+        ("tags", ", ".join(info.tags)),
+        ("versions", _versions(info.versions or {})),
     ]
-    if info.metrics:
-        rows.append(("metrics", values(info.metrics)))
-    if info.counters:
-        rows.append(("counters", values(info.counters)))
-    if info.tags:
-        rows.append(("tags", ", ".join(info.tags)))
-    rows.append(("versions", _versions(info.versions or {})))
     out.print()
     out.print(Text(f"checkpoint {info.number}", "bold"))
-    out.print(pairs(rows))
+    out.print(pairs([(name, value) for name, value in rows if value]))
     parts = _parts(leaves)
     made = table(
         "  part", "paths", "arrays", "bytes", right=("paths", "arrays", "bytes"), elastic=("  part",)
     )
     for name, part in parts.items():
-        made.add_row(text(f"  {name}"), f"{part.paths:,}", f"{part.arrays:,}", size(part.nbytes))
+        made.add_row(text(f"  {name}"), f"{part.paths:,}", f"{part.arrays:,}", size(part.bytes))
     if len(parts) > 1:
-        total = [
-            sum(getattr(part, column) for part in parts.values()) for column in ("paths", "arrays", "nbytes")
-        ]
-        made.add_row("  together", f"{total[0]:,}", f"{total[1]:,}", size(total[2]), style="bold")
+        paths, arrays, nbytes = (
+            sum(getattr(part, column) for part in parts.values()) for column in ("paths", "arrays", "bytes")
+        )
+        made.add_row("  together", f"{paths:,}", f"{arrays:,}", size(nbytes), style="bold")
     out.print()
     out.print(made)
     left_out = [leaf for leaf in leaves if leaf.left_out]
@@ -210,7 +184,7 @@ def _some(paths: list[str]) -> str:
 
 
 def _versions(versions: Mapping[str, Any]) -> Text:
-    """Those of the checkpoint; another one here means that a resumed run may not be bit-identical."""
+    """The checkpoint's versions. Where another one is in use here, a resumed run may not be bit-identical."""
     here = library_versions()
     shown = Text()
     for name, version in versions.items():
@@ -226,27 +200,23 @@ def _what(leaf: Leaf) -> str:
     return leaf.what if leaf.plain else f"{leaf.type}: {leaf.what}"
 
 
-def _print_tree(out: Console, chosen: Seen, listed: list[Leaf]) -> None:
+def _print_tree(out: Console, listed: list[Leaf]) -> None:
     made = table("path", "what is there", elastic=("path", "what is there"))
     for leaf in listed:
         made.add_row(text(leaf.path), text(_what(leaf)), style="dim" if leaf.left_out else "")
-    if listed:
-        out.print(made)
+    out.print(made)
 
 
 # -- for programs ---------------------------------------------------------------------------------------------
 
 
 def _document(
-    run: Look, chosen: Seen | None, leaves: list[Leaf], listed: list[Leaf] | None
+    run: RunStatus, chosen: CheckpointStatus | None, leaves: list[Leaf], listed: list[Leaf] | None
 ) -> dict[str, Any]:
     document: dict[str, Any] = {
         "run": run_document(run),
         "checkpoint": None if chosen is None else checkpoint_document(chosen),
-        "parts": [
-            {"part": name, "paths": part.paths, "arrays": part.arrays, "bytes": part.nbytes}
-            for name, part in _parts(leaves).items()
-        ],
+        "parts": [{"part": name, **vars(part)} for name, part in _parts(leaves).items()],
         "left_out": [{"path": leaf.path, "reason": leaf.what} for leaf in leaves if leaf.left_out],
     }
     if listed is not None:

@@ -4,73 +4,85 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
-from perdure.cli.output import clean, console, count, pairs, print_json, reading_bar, size, text
+from perdure.cli.output import clean, console, count, pairs, print_json, size, text
 from perdure.errors import DamagedError, PerdureWarning, StoreError
-from perdure.inspect import check_policies, holder, without_directory
-from perdure.store import (
-    CHECKPOINTS,
-    PACKS,
-    RUN_FILE,
-    Catalog,
-    LocalBackend,
-    NewerFormatError,
-    Problem,
-    Store,
-)
+from perdure.inspect import check_policies, without_directory
+from perdure.progress import Bar
+from perdure.store import CHECKPOINTS, PACKS, RUN_FILE, Catalog, LocalBackend, Problem, Store
 
 _AGAIN = 2
 
 
 class _Counting(LocalBackend):
-    """Tells how many bytes were read."""
+    """Shows how many bytes were read."""
 
-    def __init__(self, directory: str, read: Callable[[int], None]) -> None:
+    def __init__(self, directory: str, bar: Bar, total: int) -> None:
         super().__init__(directory)
-        self._read = read
+        self._bar = bar
+        self._total = total
+        self._done = 0
 
     def get(self, name: str) -> bytes:
         content = super().get(name)
-        self._read(len(content))
+        self._count(len(content))
         return content
 
     def read_into(self, name: str, offset: int, buffer: memoryview) -> None:
         super().read_into(name, offset, buffer)
-        self._read(buffer.nbytes)
+        self._count(buffer.nbytes)
+
+    def _count(self, nbytes: int) -> None:
+        # Some bytes are read twice.
+        self._done = min(self._done + nbytes, self._total)
+        self._bar.update(self._done, self._total)
 
 
+@dataclass
 class _Outcome:
     """What was found in one run."""
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.checkpoints = 0
-        self.nbytes = 0
-        self.problems: list[Problem] = []
-        self.notes: list[Problem] = []
-        self.error = ""
+    path: str
+    checkpoints: int = 0
+    nbytes: int = 0
+    found: list[Problem] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def problems(self) -> list[Problem]:
+        return [each for each in self.found if each.kind == "damage"]
+
+    @property
+    def notes(self) -> list[Problem]:
+        return [each for each in self.found if each.kind == "note"]
+
+    @property
+    def reason(self) -> str:
+        """Why something could not be checked; empty if all was."""
+        newer = (each.problem for each in self.found if each.kind == "newer format")
+        return self.error or next(newer, "")
 
     @property
     def code(self) -> int:
-        if self.problems:
-            return 1
-        return 2 if self.error else 0
+        return 1 if self.problems else 2 if self.reason else 0
 
 
 def verify_runs(paths: tuple[str, ...], as_json: bool) -> int:
     """Check the runs and print what was found; returns the exit code."""
-    outcomes = []
+    outcomes: list[_Outcome] = []
     out = console()
     for path in paths:
         outcome = _verify(path)
-        outcomes.append(outcome)
         if not as_json:
-            _print(out, outcome, first=len(outcomes) == 1)
+            if outcomes:
+                out.print()
+            _print(out, outcome)
+        outcomes.append(outcome)
     if as_json:
         print_json({"runs": [_document(outcome) for outcome in outcomes]})
     codes = {outcome.code for outcome in outcomes}
@@ -79,26 +91,23 @@ def verify_runs(paths: tuple[str, ...], as_json: bool) -> int:
 
 def _verify(path: str) -> _Outcome:
     outcome = _Outcome(path)
-    plain = LocalBackend(path)
+    backend = LocalBackend(path)
     try:
-        total = sum(entry.size for part in (CHECKPOINTS, PACKS) for entry in plain.list(part))
-        with reading_bar(f"reading {path}", total) as (progress, task), warnings.catch_warnings():
+        total = sum(entry.size for part in (CHECKPOINTS, PACKS) for entry in backend.list(part))
+        with Bar(f"reading {clean(path)}") as bar, warnings.catch_warnings():
             # What a warning says is among the problems.
             warnings.simplefilter("ignore", PerdureWarning)
-            _check(outcome, _Counting(path, lambda read: progress.advance(task, read)))
+            _check(outcome, _Counting(path, bar, total))
             for _ in range(_AGAIN):
-                if not (outcome.problems or outcome.notes) or holder(path) is None:
+                if not outcome.found or backend.holder() is None:
                     break
                 # A writer removes and adds files while they are looked at. Damage stays.
-                before = outcome.problems, outcome.notes
-                _check(outcome, LocalBackend(path))
-                outcome.problems = [each for each in outcome.problems if each in before[0]]
-                outcome.notes = [each for each in outcome.notes if each in before[1]]
+                before = outcome.found
+                _check(outcome, backend)
+                outcome.found = [each for each in outcome.found if each in before]
         outcome.nbytes = total
-    except NewerFormatError as error:
-        outcome.error = str(error)
     except DamagedError as error:
-        outcome.problems.append(Problem(RUN_FILE, str(error), "the run cannot be opened"))
+        outcome.found.append(Problem(RUN_FILE, str(error), "the run cannot be opened"))
     except StoreError as error:
         outcome.error = str(error)
     return outcome
@@ -106,58 +115,30 @@ def _verify(path: str) -> _Outcome:
 
 def _check(outcome: _Outcome, backend: LocalBackend) -> None:
     with Store.open(backend) as store:
-        found = store.verify()
-        run_id = store.run.id
-    catalog = Catalog(backend, run_id)
-    newer: dict[str, str] = {}
-    outcome.checkpoints = len(catalog.numbers())
-    for each in found:
-        # Not damage, but not checked either.
-        if each.file.startswith(f"{CHECKPOINTS}/") and (message := _newer(catalog, each.file)):
-            newer[each.file] = message
-    outcome.error = next(iter(newer.values()), "")
-    found += check_policies(outcome.path)
-    outcome.notes = [each for each in found if each.harmless]
-    outcome.problems = [each for each in found if not each.harmless and each.file not in newer]
+        outcome.found = store.verify() + check_policies(outcome.path)
+        outcome.checkpoints = len(Catalog(backend, store.run.id).numbers())
 
 
-def _newer(catalog: Catalog, file: str) -> str:
-    try:
-        catalog.load(int(os.path.basename(file).removesuffix(".json")))
-    except NewerFormatError as error:
-        return str(error)
-    except (StoreError, FileNotFoundError, ValueError):
-        pass
-    return ""
-
-
-def _print(out: Console, outcome: _Outcome, *, first: bool) -> None:
-    if not first:
-        out.print()
-    name = text(outcome.path, "bold")
+def _print(out: Console, outcome: _Outcome) -> None:
     if outcome.code == 0:
-        what = f"{count(outcome.checkpoints, 'checkpoint')}, {size(outcome.nbytes)} read"
-        out.print(name + Text(f"  {what}: ") + Text("nothing is wrong", "green"), overflow="fold")
+        what = f"{count(outcome.checkpoints, 'checkpoint')}, {size(outcome.nbytes)} read: "
+        verdict = Text(what) + Text("nothing is wrong", "green")
     elif outcome.problems:
-        out.print(
-            name + Text("  ") + Text(count(len(outcome.problems), "problem"), "bold red"), overflow="fold"
-        )
+        verdict = Text(count(len(outcome.problems), "problem"), "bold red")
     else:
-        out.print(name + Text("  could not be checked", "bold yellow"), overflow="fold")
-    if outcome.error:
-        out.print(pairs([("reason", clean(outcome.error))]))
-    for kind, found in (("problem", outcome.problems), ("note", outcome.notes)):
-        for each in found:
-            out.print()
-            out.print(
-                pairs(
-                    [
-                        ("file", text(each.file, "bold")),
-                        (kind, clean(without_directory(each.problem, outcome.path))),
-                        ("meaning", text(each.meaning, "red" if kind == "problem" else "")),
-                    ]
-                )
+        verdict = Text("could not be checked", "bold yellow")
+    out.print(text(outcome.path, "bold") + Text("  ") + verdict, overflow="fold")
+    if outcome.reason:
+        out.print(pairs([("reason", clean(outcome.reason))]))
+    for each in outcome.problems + outcome.notes:
+        kind, style = ("problem", "red") if each.kind == "damage" else ("note", "")
+        problem = text(without_directory(each.problem, outcome.path))
+        out.print()
+        out.print(
+            pairs(
+                [("file", text(each.file, "bold")), (kind, problem), ("meaning", text(each.meaning, style))]
             )
+        )
 
 
 def _document(outcome: _Outcome) -> dict[str, Any]:
@@ -165,11 +146,12 @@ def _document(outcome: _Outcome) -> dict[str, Any]:
         "path": os.path.abspath(outcome.path),
         "checkpoints": outcome.checkpoints,
         "bytes_read": outcome.nbytes,
-        "problems": [_entry(each) for each in outcome.problems],
-        "notes": [_entry(each) for each in outcome.notes],
-        "error": outcome.error or None,
+        "problems": [problem_document(each) for each in outcome.problems],
+        "notes": [problem_document(each) for each in outcome.notes],
+        "error": outcome.reason or None,
     }
 
 
-def _entry(problem: Problem) -> dict[str, str]:
+def problem_document(problem: Problem) -> dict[str, str]:
+    """A problem as JSON."""
     return {"file": problem.file, "problem": problem.problem, "meaning": problem.meaning}

@@ -1,5 +1,5 @@
-"""The main promise shown on a real agent: killed again and again, it ends like one that was left alone.
+"""The promise of Perdure shown on a real agent: killed again and again, it ends like one that was left alone.
 
-`training` is the agent, `child` the process that it trains in, `contest` starts and kills such processes,
-`verdict` compares what they ended with. How it is shown is the business of `perdure.cli`.
+`training` is the agent, `child` the process that it trains in, `contest` starts and kills such processes, `verdict`
+compares what they ended with. `perdure.cli` shows it.
 """

@@ -1,6 +1,5 @@
-"""A process that trains, and tells the one that started it how it is getting on: a line of words at a time.
+"""A process that trains, and prints how it is getting on: a line of words at a time.
 
-    start                  everything is imported
     step 4000 83.25        the step that was just done, and the mean return
     saved 4000 12.5        a checkpoint of this step was written, in so many milliseconds
 
@@ -22,11 +21,9 @@ import perdure
 from perdure.demo.training import train
 from perdure.store import CheckpointInfo
 
-SABOTAGE = "PERDURE_DEMO_SABOTAGE"
 
-
-class _Watched(perdure.Run):
-    """A run that says how long its checkpoints take."""
+class _Timed(perdure.Run):
+    """A run that prints how long its checkpoints take."""
 
     def checkpoint(self, world: Any, step: int, **details: Any) -> CheckpointInfo | None:
         begin = time.perf_counter()
@@ -36,7 +33,7 @@ class _Watched(perdure.Run):
 
     def resume(self, world: Any) -> CheckpointInfo | None:
         info = super().resume(world)
-        if info is not None and os.environ.get(SABOTAGE) == "rng":
+        if info is not None and os.environ.get("PERDURE_DEMO_SABOTAGE") == "rng":
             np.random.seed(0)
         return info
 
@@ -51,8 +48,7 @@ def main() -> None:
     total, every, seed = map(int, numbers)
     # So that two of them share two processors fairly, and rounding does not depend on how many there are.
     torch.set_num_threads(1)
-    _say("start")
-    with _Watched(directory) as run:
+    with _Timed(directory) as run:
         train(run, total, every, seed, lambda step, mean: _say("step", step, mean))
 
 

@@ -1,7 +1,6 @@
-"""A training loop of one's own that survives being killed: DQN on CartPole, in CleanRL's style.
+"""A training loop that survives being killed: DQN on CartPole, in CleanRL's style.
 
-It is the agent of `perdure demo`, and an example to copy from. What Perdure asks for is marked (1) to (4). On
-its own:
+It is the agent of `perdure demo`, and an example to copy from. What Perdure needs is marked (1) to (4). Alone:
 
     python -m perdure.demo.training runs/cartpole
 """
@@ -42,7 +41,7 @@ class ReplayBuffer:
         self.added = 0
 
     def add(self, *columns: np.ndarray) -> None:
-        """Take in one transition of each environment, over the oldest ones when the ring is full."""
+        """Add one transition of each environment, over the oldest ones when the ring is full."""
         rows = (self.added + np.arange(len(columns[0]))) % self.size
         for array, column in zip(self._arrays(), columns, strict=True):
             array[rows] = column
@@ -65,13 +64,13 @@ def network() -> nn.Sequential:
 def train(run: perdure.Run, total: int, every: int, seed: int, report: Callable[[int, float], None]) -> None:
     """Train for `total` steps of all environments, with a checkpoint after each `every` steps.
 
-    :param report: is told the step and the mean return of the last episodes, now and then.
+    :param report: is called now and then with the step and the mean return of the last episodes.
     """
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
     envs = gym.make_vec("CartPole-v1", num_envs=ENVS, vectorization_mode="sync")
-    # Spaces draw from generators of their own, which Gymnasium seeds differently in every process.
+    # Each space has its own generator, which Gymnasium seeds differently in every process.
     for spaces in (
         (envs.action_space, envs.single_action_space),
         (envs.observation_space, envs.single_observation_space),
@@ -84,7 +83,7 @@ def train(run: perdure.Run, total: int, every: int, seed: int, report: Callable[
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total // TRAIN_EVERY)
     buffer = ReplayBuffer(20_000, 4)
 
-    # (2) what the experiment consists of, and what one step of the loop hands to the next
+    # (2) what the experiment consists of, and what the loop carries from one step to the next
     world = perdure.World(agent=agent, target=target, optimizer=optimizer, schedule=schedule, envs=envs)
     world.buffer = buffer
     world.obs, _ = envs.reset(seed=seed)

@@ -5,7 +5,6 @@ It knows the names of the parts in `perdure.demo.training`, and nothing of how t
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field
 
@@ -23,18 +22,16 @@ QUESTIONS = {
     "random generators": ("rng",),
     "returns, counters": ("returns",),
     "best score, run's own record": ("run",),
+    "everything else": (),
 }
-_OTHER = "everything else"
-_GENERATOR = "np_random"
 
 
 @dataclass
 class Answer:
     """One question, answered.
 
-    :param question: what was compared, in words.
-    :param paths: how many leaves of the state that is.
-    :param nbytes: of the arrays in it.
+    :param paths: how many leaves of the state were compared.
+    :param nbytes: of the arrays in them.
     :param differences: where the two differ.
     """
 
@@ -62,7 +59,7 @@ class Verdict:
 
     @property
     def differences(self) -> list[Difference]:
-        """All of them."""
+        """All differences."""
         return [difference for answer in self.answers for difference in answer.differences]
 
 
@@ -74,7 +71,7 @@ def judge(first: str, second: str) -> Verdict:
     :raises StoreError: if one of them has no checkpoint.
     """
     a, b = _last(first), _last(second)
-    answers = {question: Answer(question) for question in (*QUESTIONS, _OTHER)}
+    answers = {question: Answer(question) for question in QUESTIONS}
     left_out = 0
     for path, leaf in a.leaves():
         if isinstance(leaf, Omitted):
@@ -85,13 +82,11 @@ def judge(first: str, second: str) -> Verdict:
         array = leaf.array if isinstance(leaf, NumberRun) else leaf
         if isinstance(array, Array) and array.data is not None:
             answer.nbytes += array.data.nbytes
-    # Nothing is left out: there is no clock in this world.
+    # Nothing is ignored: there is no clock in this world.
     for difference in diff(a, b, ignore=()):
         answers[_question(difference.path)].differences.append(difference)
-    policy = _policies(first, second)
-    return Verdict(
-        [answer for answer in answers.values() if answer.paths or answer.differences] + policy, left_out
-    )
+    found = [*answers.values(), _compare_policies(first, second)]
+    return Verdict([answer for answer in found if answer.paths or answer.differences], left_out)
 
 
 def _last(directory: str) -> State:
@@ -103,28 +98,26 @@ def _last(directory: str) -> State:
 
 
 def _question(path: str) -> str:
-    if _GENERATOR in path:
+    if "np_random" in path:
         return "random generators"
     part = path.partition(".")[0].partition("[")[0]
-    return next((question for question, parts in QUESTIONS.items() if part in parts), _OTHER)
+    return next((question for question, parts in QUESTIONS.items() if part in parts), "everything else")
 
 
-def _policies(first: str, second: str) -> list[Answer]:
+def _compare_policies(first: str, second: str) -> Answer:
     """The file that a user takes away: both runs must have published the same one, to the byte, or none."""
-    ours, theirs = (os.path.join(directory, "policy.pt") for directory in (first, second))
-    if not os.path.exists(ours) and not os.path.exists(theirs):
-        return []
-    answer = Answer("file of the best policy", 1)
-    digests = []
-    for path in (ours, theirs):
-        try:
-            with open(path, "rb") as file:
-                content = file.read()
-        except FileNotFoundError:
-            answer.differences.append(Difference("policy.pt", f"{path} is not there"))
-            continue
-        digests.append(hashlib.sha256(content).hexdigest())
-        answer.nbytes = len(content)
-    if len(set(digests)) > 1:
-        answer.differences.append(Difference("policy.pt", "the two files have other contents"))
-    return [answer]
+    answer = Answer("file of the best policy")
+    contents = [_content(os.path.join(directory, "policy.pt")) for directory in (first, second)]
+    if contents != [None, None]:
+        answer.paths, answer.nbytes = 1, max(len(content or b"") for content in contents)
+    if contents[0] != contents[1]:
+        answer.differences.append(Difference("policy.pt", "one is missing, or the two have other contents"))
+    return answer
+
+
+def _content(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None

@@ -1,12 +1,12 @@
-"""What to put around an environment so that it can be resumed in mid-episode.
+"""Wrappers that make it possible to resume an environment in mid-episode. Most environments need none.
 
-- `Resumable`: around an environment that runs in a process of its own (`subprocess`).
-- `EpisodeReplay`, `AECEpisodeReplay`, `ParallelEpisodeReplay`, `PoolReplay`: around an environment whose state Python
-  cannot read; the current episode is recorded, and played again when the run is resumed (`replay`).
+- `Resumable`: for an environment that runs in another process (`subprocess`).
+- `EpisodeReplay`, `AECEpisodeReplay`, `ParallelEpisodeReplay`, `PoolReplay`: for an environment whose state Python
+  cannot read; the current episode is recorded, and replayed when the run is resumed (`replay`).
 - `fresh_world`, `seeded_game`: for `EpisodeReplay(env, before_reset=...)`.
 
-`handlers` knows how the state of particular libraries is captured: MuJoCo, the ALE, pygame and others. Most
-environments need nothing of all this. `perdure.check_env` finds out.
+`handlers` has the rules by which the state of particular libraries is captured: MuJoCo, the ALE, pygame and others.
+`perdure.check_env` finds out whether an environment can be resumed exactly, and which wrapper it needs.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,5 @@
-"""The whole directory of a run: what is wrong with it beside its checkpoints, and its repair.
+"""Check and repair the whole directory of a run: its checkpoints, its published policies, and half-written files.
 
-It joins the store, the published policies and what a process that died left half-written, as they lie in one directory.
 It knows no live objects, and prints nothing.
 """
 
@@ -13,11 +12,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from perdure.errors import DamagedError, StoreError
-from perdure.inspect._repair import Plan, Step, carry_out, plan
-from perdure.persistence import policy_file, versions
-from perdure.store import CHECKPOINTS, PACKS, TEMPORARY, LocalBackend, Problem, explained, sync_directory
+from perdure.inspect._repair import RepairPlan, Step, carry_out, plan_checkpoints
+from perdure.persistence import checksums, versions
+from perdure.store import (
+    CHECKPOINTS,
+    PACKS,
+    TEMPORARY,
+    LocalBackend,
+    Problem,
+    explained,
+    sync_directory,
+    verdict_of,
+)
 
-__all__ = ["Plan", "Step", "check_policies", "plan_repair", "repair"]
+__all__ = ["RepairPlan", "Step", "check_policies", "plan_repair", "repair"]
 
 _LOST = "the policy of this version cannot be used"
 
@@ -30,26 +38,26 @@ def check_policies(directory: str) -> list[Problem]:
     return [Problem(name, problem, _LOST) for name, problem, _ in _damaged(directory)] + _links(directory)
 
 
-def plan_repair(directory: str) -> Plan:
+def plan_repair(directory: str) -> RepairPlan:
     """What :func:`repair` would do with the run in `directory`. Changes nothing, and takes no lock.
 
-    What is planned while another process writes there may look different afterwards.
+    If another process writes there, the plan may be out of date at once; :func:`repair` notices.
 
     :raises StoreError: if there is no run, or it cannot be read.
-    :raises FormatError: if a newer Perdure wrote it.
+    :raises UnsupportedFormatError: if a newer Perdure wrote it.
     """
-    made = plan(LocalBackend(directory))
-    _plan_policies(directory, made)
+    plan = plan_checkpoints(LocalBackend(directory))
+    _plan_policies(directory, plan)
     for file in _leftovers(directory):
-        reason = "a process that died has left it half-written"
-        made.steps.append(Step("remove", file, reason, "nothing is lost", harmless=True))
-    return made
+        reason = "a process that was killed left it half-written"
+        plan.steps.append(Step("remove", file, reason, "nothing is lost", harmless=True))
+    return plan
 
 
 def repair(directory: str, steps: Sequence[Step], wait: float = 5.0) -> None:
-    """Do what :func:`plan_repair` planned, if it is still what is to be done.
+    """Do what :func:`plan_repair` planned, unless the run has changed since.
 
-    Whoever is killed on the way leaves a run that is no worse; planning again gives what is left to do.
+    If the process is killed, the run is no worse than before, and planning again gives what is left to do.
 
     :param wait: for how many seconds to wait for another writer to end.
     :raises LockedError: if another process writes to the run.
@@ -86,19 +94,19 @@ def repair(directory: str, steps: Sequence[Step], wait: float = 5.0) -> None:
 
 def _damaged(directory: str) -> Iterator[tuple[str, str, bool]]:
     """Damaged versions: the directory relative to the run's, what is wrong, and whether that is proven."""
-    for version in versions.versions(directory):
+    for version in versions.names(directory):
         name = f"{versions.POLICIES}/{version}"
         path = os.path.join(directory, name)
         try:
-            policy_file.verify(path)
-            if not os.path.lexists(os.path.join(path, policy_file.CHECKSUMS)) and os.path.isdir(path):
+            checksums.verify(path)
+            if not os.path.lexists(os.path.join(path, checksums.FILE)) and os.path.isdir(path):
                 yield (
                     name,
-                    f"{os.path.join(path, policy_file.CHECKSUMS)} is missing: nothing can be checked",
+                    f"{os.path.join(path, checksums.FILE)} is missing: nothing can be checked",
                     False,
                 )
         except DamagedError as error:
-            yield name, str(error), not isinstance(error.__cause__, OSError)
+            yield name, str(error), verdict_of(error) == "damaged"
         except OSError as error:
             # Removed by a writer in the meantime, or not to be read just now.
             if os.path.isdir(path):
@@ -110,16 +118,10 @@ def _links(directory: str) -> list[Problem]:
     place = os.path.join(directory, versions.BEST)
     best = versions.best(directory)
     if best is not None:
-        missing = [
-            name
-            for name in sorted(versions.visible(directory, best))
-            if not os.path.lexists(os.path.join(directory, name))
-        ]
         return [
-            Problem(
-                name, f"{os.path.join(directory, name)} is missing", f"it is {versions.BEST}/{name}", True
-            )
-            for name in missing
+            Problem(name, f"{path} is missing", f"it is {versions.BEST}/{name}", "note")
+            for name in sorted(versions.visible(directory, best))
+            if not os.path.lexists(path := os.path.join(directory, name))
         ]
     if os.path.lexists(place):
         problem = f"{place} does not lead to a version in {versions.POLICIES}/"
@@ -127,7 +129,7 @@ def _links(directory: str) -> list[Problem]:
     if numbered := _numbered(directory):
         # So it is also if the very first publication was killed just before its last step.
         problem = f"{place} is missing, and there is {versions.POLICIES}/{numbered[-1]}"
-        return [Problem(versions.BEST, problem, _UNSEEN, harmless=True)]
+        return [Problem(versions.BEST, problem, _UNSEEN, "note")]
     return []
 
 
@@ -136,28 +138,28 @@ _UNSEEN = "the best policy is not where users look for it, until the next one is
 
 def _numbered(directory: str) -> list[str]:
     """The versions that were the best when they were published; those of epochs have other names."""
-    return [version for version in versions.versions(directory) if version.isdigit()]
+    return [version for version in versions.names(directory) if version.isdigit()]
 
 
-def _plan_policies(directory: str, made: Plan) -> None:
+def _plan_policies(directory: str, plan: RepairPlan) -> None:
     best = versions.best(directory)
     out: set[str] = set()
     for name, problem, proven in _damaged(directory):
         version = os.path.basename(name)
         if not proven:
-            made.left.append(Problem(name, problem, "it is left as it is: nothing proves that it is damaged"))
+            plan.left.append(Problem(name, problem, "it is left as it is: nothing proves that it is damaged"))
             continue
         out.add(version)
         good = _has_good(directory, name)
         meaning = f"its other files are kept in {versions.POLICIES}/{versions.FOUND}…" if good else _LOST
-        made.steps.append(Step("set aside" if good else "remove", name, problem, meaning))
+        plan.steps.append(Step("set aside" if good else "remove", name, problem, meaning))
     links = _links(directory)
     good_ones = [version for version in _numbered(directory) if version not in out]
     wanted = best if best not in out else None
     wanted = wanted or next(reversed(good_ones), None)
     place = os.path.join(directory, versions.BEST)
     if os.path.lexists(place) and not os.path.islink(place):
-        made.left += [Problem(versions.BEST, each.problem, "move it away by hand") for each in links]
+        plan.left += [Problem(versions.BEST, each.problem, "move it away by hand") for each in links]
         return
     if not links and best not in out:
         return
@@ -165,26 +167,26 @@ def _plan_policies(directory: str, made: Plan) -> None:
     harmless = all(problem.harmless for problem in links) and best not in out
     if wanted is not None:
         target = f"{versions.POLICIES}/{wanted}"
-        made.steps.append(Step("link", versions.BEST, reason, "nothing is lost", target, harmless))
+        plan.steps.append(Step("link", versions.BEST, reason, "nothing is lost", target, harmless))
     elif best is None and os.path.islink(place):
-        made.steps.append(Step("remove", versions.BEST, reason, _UNSEEN, harmless=harmless))
+        plan.steps.append(Step("remove", versions.BEST, reason, _UNSEEN, harmless=harmless))
 
 
 def _has_good(directory: str, version: str) -> bool:
     """Whether some file of a damaged version is still as it was written, or may be."""
     path = os.path.join(directory, version)
     try:
-        return any(policy_file.is_as_written(path, name) for name in policy_file.read_checksums(path))
+        return any(checksums.is_as_written(path, name) for name in checksums.read(path))
     except (DamagedError, OSError):
         # The list itself is damaged.
-        return any(set(files) - {policy_file.CHECKSUMS} for _, _, files in os.walk(path))
+        return any(set(files) - {checksums.FILE} for _, _, files in os.walk(path))
 
 
 def _is_of_policies(step: Step) -> bool:
     return step.file == versions.BEST or step.file.startswith(f"{versions.POLICIES}/")
 
 
-# -- what a process that died left -----------------------------------------------------------------------------
+# -- half-written files -----------------------------------------------------------------------------
 
 
 def _leftovers(directory: str) -> list[str]:

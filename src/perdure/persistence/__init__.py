@@ -1,14 +1,16 @@
 """Events, handlers and groups, and the policy's files: what the reference API calls persistence.
 
-A `Persistence` handler is told when to persist and when to restore (`PersistEvent`, `RestoreEvent`); a
-`PersistenceGroup` tells several. `PolicyPersistence` writes the policy, as a whole or as its state dict;
-`load_policy` reads such a file again and runs nothing that was not trusted.
+A `Persistence` handler persists and restores when an event occurs (`PersistEvent`, `RestoreEvent`); a
+`PersistenceGroup` is several of them. `PolicyPersistence` writes the policy, as a whole or as its state dict;
+`load_policy` reads such a file and runs nothing in it that was not trusted.
 
 Vocabulary: *version*: one directory of files that were persisted together, published as a whole (the module
 `versions`); *best*: the version that `policy.pt` at the top of a run belongs to.
 """
 
+from perdure._lazy import publish
 from perdure.persistence import versions as versions
+from perdure.persistence._best_record import BestRecord as BestRecord
 from perdure.persistence._persistence import (
     Persistence,
     PersistenceGroup,
@@ -29,3 +31,5 @@ __all__ = [
     "World",
     "load_policy",
 ]
+
+publish(globals())

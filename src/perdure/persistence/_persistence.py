@@ -1,7 +1,7 @@
 """Events and handlers: what is saved and restored together with the policy.
 
-Handlers know `world.persist_path` and nothing else. While an event is handled, the world's
-`persist_directory` is a fresh staging directory: all that they write becomes visible together, or not at all.
+Handlers know only `world.persist_path` and `world.restore_path`. While an event is handled, the world's
+`persist_directory` is a new directory: all that they write becomes visible together, or not at all.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from typing import Any
 import torch
 
 from perdure.errors import RestoreError
+from perdure.persistence import checksums
 from perdure.persistence._allowlist import Trusted
-from perdure.persistence._publish_version import link_epoch, published
-from perdure.persistence.policy_file import TDevice, load_module, load_state_dict, save_module, verify
+from perdure.persistence._publish_version import published, published_epoch
+from perdure.persistence.policy_file import TDevice, load_module, load_state_dict, save_module
 from perdure.world import World
 
 log = logging.getLogger(__name__)
@@ -41,12 +42,12 @@ class RestoreEvent(Enum):
 
 
 class Persistence(ABC):
-    """A handler: persists and restores what belongs to an experiment, beside the policy.
+    """A handler: persists and restores what belongs to an experiment beside the policy.
 
-    Subclass it and write to ``world.persist_path(name)``, read from ``world.restore_path(name)``. Ignore
-    events that you do not know: later versions may have more. Ask the world for a path each time and do not
-    keep it: while persisting, it leads to a new and empty directory whose files are published together (so
-    create the subdirectories you need, and do not expect to find the files of the last time).
+    Subclass it; write to ``world.persist_path(name)`` and read from ``world.restore_path(name)``. Ignore events that
+    you do not know: later versions may have more. Ask the world for a path each time: while persisting, it leads to a
+    new, empty directory whose files are published together. So create the subdirectories you need, and do not expect
+    the files of the last time there.
     """
 
     @abstractmethod
@@ -61,8 +62,8 @@ class Persistence(ABC):
 class PersistenceGroup(Persistence):
     """Several handlers as one, applied in order.
 
-    Persisting on its own, it publishes what its handlers write at once, together with the rest of the present
-    version. Within a :class:`PolicyPersistence` it is part of that one's publication.
+    If it is called directly, the files of its handlers are published together with the other files of the present best
+    version. Inside a :class:`PolicyPersistence` they are published with the policy.
 
     :param p: the handlers.
     :param enabled: whether anything is persisted; restoring is always enabled.
@@ -73,7 +74,7 @@ class PersistenceGroup(Persistence):
         self.enabled = enabled
 
     def persist(self, event: PersistEvent, world: World) -> None:
-        """Let every handler persist, in order. If one of them fails, the files of all stay as they were."""
+        """Let every handler persist, in order. If one fails, all files stay as they were."""
         if not self.enabled:
             return
         with published(world, carry_over=True):
@@ -87,13 +88,13 @@ class PersistenceGroup(Persistence):
 
 
 class PolicyPersistence:
-    """Saves and restores the policy, and tells a handler when it does.
+    """Saves and restores the policy, and what other handlers save with it.
 
-    :param additional_persistence: is told whenever this object persists or restores.
+    :param additional_persistence: a handler that persists and restores whenever this object does.
     :param enabled: whether anything is persisted; restoring is always enabled.
     :param mode: what is saved of the policy.
-    :param trust: what a file may use when it is restored, beyond the classes of the policy that it is
-        restored into: classes and functions, their dotted names, or packages (every class defined in them).
+    :param trust: what a file may use when it is restored, besides the classes of the policy that it is restored into:
+        classes and functions, their dotted names, or packages (every class defined in them).
     """
 
     class Mode(Enum):
@@ -123,9 +124,9 @@ class PolicyPersistence:
         self.trust = trust if isinstance(trust, str) or not isinstance(trust, Iterable) else tuple(trust)
 
     def persist(self, policy: torch.nn.Module, world: World) -> None:
-        """Save the policy to ``world.persist_path(mode.get_filename())``, then tell `additional_persistence`.
+        """Save the policy to ``world.persist_path(mode.get_filename())``, then let `additional_persistence` persist.
 
-        Their files become visible together. If anything fails, those of the last time stay.
+        Their files become visible together. If anything fails, the files of the last time stay.
 
         :raises NotPicklableError: in mode POLICY, naming the attribute that cannot be pickled.
         """
@@ -134,18 +135,18 @@ class PolicyPersistence:
                 self._save(policy, world)
 
     def restore(self, policy: torch.nn.Module, world: World, device: TDevice) -> None:
-        """Load ``world.restore_path(mode.get_filename())`` into `policy`, then tell the other handler.
+        """Load ``world.restore_path(mode.get_filename())`` into `policy`, then let the other handler restore.
 
-        :param device: where the file's tensors are loaded; the policy stays on the device where it is.
-        :raises UntrustedError: if the file uses what is not allowed for; nothing of it was run.
-        :raises RestoreError: if it does not fit the policy, which is then as it was.
-        :raises DamagedError: if this file or a handler's next to it is not as it was written.
+        :param device: where the file's tensors are loaded; the policy stays on its device.
+        :raises UntrustedError: if the file uses what is not trusted; nothing of it was run.
+        :raises RestoreError: if it does not fit the policy, which stays as it was.
+        :raises DamagedError: if this file or a handler's file next to it is not as it was written.
         """
         path = world.restore_path(self.mode.get_filename())
         if not os.path.exists(path):
             raise FileNotFoundError(self._missing(path, world))
         log.info("Restoring the policy from %s", path)
-        verify(os.path.dirname(os.path.realpath(path)))
+        checksums.verify(os.path.dirname(os.path.realpath(path)))
         if self.mode is self.Mode.POLICY:
             state = load_module(path, device, live=policy, trust=self.trust).state_dict()
         else:
@@ -165,9 +166,9 @@ class PolicyPersistence:
     def get_save_checkpoint_fn(self, world: World) -> Callable[[int, int, int], str] | None:
         """The callback that a trainer calls as ``f(epoch, env_step, gradient_step)``; None if disabled.
 
-        It saves the world's algorithm (or its policy, if it has no algorithm) and returns the path,
-        ``policy_epoch_7.pt``: a link into a directory of that epoch, where the handlers' files are as well.
-        That directory may be a `restore_directory`.
+        It saves the world's algorithm (or its policy, if it has no algorithm) and returns the path of
+        ``policy_epoch_7.pt``: a link into a directory of that epoch, which has the handlers' files too and may be used
+        as `restore_directory`.
         """
         if not self.enabled:
             return None
@@ -175,9 +176,8 @@ class PolicyPersistence:
         def save_checkpoint_fn(epoch: int, env_step: int, gradient_step: int) -> str:
             file = Path(self.mode.get_filename())
             path = world.persist_path(f"{file.stem}_epoch_{epoch}{file.suffix}")
-            with published(world, epoch=epoch) as version:
+            with published_epoch(world, epoch, file.name):
                 self._save(_algorithm(world), world)
-            link_epoch(path, version, file.name, epoch)
             return path
 
         return save_checkpoint_fn
@@ -196,7 +196,7 @@ class PolicyPersistence:
         for mode in self.Mode:
             if os.path.exists(world.restore_path(mode.get_filename())):
                 use = f"use PolicyPersistence(mode=PolicyPersistence.Mode.{mode.name})"
-                return f"there is no {path}, but {mode.get_filename()} beside it: {use}."
+                return f"there is no {path}, but there is {mode.get_filename()} beside it: {use}."
         return f"there is no {path}. Is restore_directory the directory of a run that has saved a policy?"
 
 
@@ -206,7 +206,7 @@ def _algorithm(world: World) -> torch.nn.Module:
         if isinstance(found, torch.nn.Module):
             return found
     raise ValueError(
-        "there is nothing to save: the world has neither an algorithm nor a policy that is a torch.nn.Module."
+        "there is nothing to save: expected an algorithm or a policy in the world that is a torch.nn.Module."
         " Assign it, world.algorithm = ..., before the first checkpoint."
     )
 
@@ -224,7 +224,7 @@ def _load_into(policy: torch.nn.Module, state: dict[str, Any], path: str) -> Non
 
 
 def _misfit(live: dict[str, Any], state: dict[str, Any]) -> str:
-    """What of the state dictionary does not fit, in words; empty if it is none of this."""
+    """What in the state dictionary does not fit, in words; empty if the cause is another one."""
     missing = [key for key in live if key not in state]
     unexpected = [str(key) for key in state if key not in live]
     shapes = [

@@ -8,13 +8,10 @@ which names it names, makes and calls. Nothing here imports, looks up or runs an
 
 from __future__ import annotations
 
-import io
-import pickle
+import pickletools
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Callable, Set
+from collections.abc import Set
 from enum import Enum
-from pickle import decode_long
-from struct import unpack
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,22 +64,19 @@ class _Thing(NamedTuple):
 
 _DICT, _LIST, _SET, _STORAGE = (_Thing(Name("builtins", n)) for n in ("dict", "list", "set", "storage"))
 _DICTS = (_DICT.origin, Name("collections", "OrderedDict"), Name("collections", "Counter"))
-_NUMBERS: dict[int, tuple[int, Callable[[bytes], float]]] = {  # opcode: (bytes that follow, what they are)
-    pickle.BININT[0]: (4, lambda b: unpack("<i", b)[0]),
-    pickle.BININT1[0]: (1, lambda b: b[0]),
-    pickle.BININT2[0]: (2, lambda b: unpack("<H", b)[0]),
-    pickle.BINFLOAT[0]: (8, lambda b: unpack(">d", b)[0]),
-}
+#: What opcodes without an argument push.
 _CONSTANTS = {
-    pickle.NONE[0]: None,
-    pickle.NEWTRUE[0]: True,
-    pickle.NEWFALSE[0]: False,
-    pickle.EMPTY_TUPLE[0]: (),
-    pickle.EMPTY_LIST[0]: _LIST,
-    pickle.EMPTY_DICT[0]: _DICT,
-    pickle.EMPTY_SET[0]: _SET,
+    "NONE": None,
+    "NEWTRUE": True,
+    "NEWFALSE": False,
+    "EMPTY_TUPLE": (),
+    "EMPTY_LIST": _LIST,
+    "EMPTY_DICT": _DICT,
+    "EMPTY_SET": _SET,
 }
-_TUPLES = {pickle.TUPLE1[0]: 1, pickle.TUPLE2[0]: 2, pickle.TUPLE3[0]: 3}
+#: Opcodes that push their argument.
+_PUSHED = frozenset(["BININT", "BININT1", "BININT2", "BINFLOAT", "BINUNICODE", "LONG1"])
+_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 def uses(data: bytes, *, fills_anything: bool = False) -> set[Use]:
@@ -105,22 +99,16 @@ def uses(data: bytes, *, fills_anything: bool = False) -> set[Use]:
 class _Reader:
     def __init__(self, data: bytes, fills_anything: bool) -> None:
         self.fills_anything = fills_anything
-        self.file = io.BytesIO(data)
+        self.data = data
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.found: set[Use] = set()
 
     def run(self) -> set[Use]:
-        while (op := self.take(1)[0]) != pickle.STOP[0]:
-            self.step(op)
+        for opcode, argument, position in pickletools.genops(self.data):
+            self.step(opcode.name, argument, position or 0)
         return self.found
-
-    def take(self, count: int) -> bytes:
-        data = self.file.read(count)
-        if len(data) != count:
-            raise ValueError("it ends too early")
-        return data
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -129,45 +117,56 @@ class _Reader:
         items, self.stack = self.stack, self.marks.pop()
         return items
 
-    def step(self, op: int) -> None:
-        if op in _CONSTANTS:
-            self.push(_CONSTANTS[op])
-        elif op in _NUMBERS:
-            count, number = _NUMBERS[op]
-            self.push(number(self.take(count)))
-        elif op in (pickle.BINPUT[0], pickle.LONG_BINPUT[0]):
-            self.memo[self.index(op == pickle.BINPUT[0])] = self.stack[-1]
-        elif op in (pickle.BINGET[0], pickle.LONG_BINGET[0]):
-            self.push(self.memo[self.index(op == pickle.BINGET[0])])
-        elif op == pickle.BINUNICODE[0]:
-            self.push(str(self.take(unpack("<I", self.take(4))[0]), "utf-8", "surrogatepass"))
-        elif op == pickle.SHORT_BINSTRING[0]:
-            self.push(self.take(self.take(1)[0]))
-        elif op == pickle.LONG1[0]:
-            self.push(decode_long(self.take(self.take(1)[0])))
-        elif op in _TUPLES:
-            count = _TUPLES[op]
-            self.stack[-count:] = [tuple(self.stack[-count:])]
-        elif op == pickle.TUPLE[0]:
-            items = tuple(self.pop_mark())
-            self.push(items)
-        elif op == pickle.MARK[0]:
-            self.marks.append(self.stack)
-            self.stack = []
-        elif op == pickle.GLOBAL[0]:
-            self.name_global()
-        elif op == pickle.PROTO[0]:
-            self.take(1)
-        elif op == pickle.BINPERSID[0]:
-            self.stack[-1] = _STORAGE
-        else:
-            self.fill_or_make(op)
+    def step(self, name: str, argument: Any, position: int) -> None:
+        match name:
+            case _ if name in _CONSTANTS:
+                self.push(_CONSTANTS[name])
+            case _ if name in _PUSHED:
+                self.push(argument)
+            case "SHORT_BINSTRING":
+                self.push(argument.encode("latin-1"))
+            case "BINPUT" | "LONG_BINPUT":
+                self.memo[argument] = self.stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                self.push(self.memo[argument])
+            case _ if name in _TUPLES:
+                count = _TUPLES[name]
+                self.stack[-count:] = [tuple(self.stack[-count:])]
+            case "TUPLE":
+                items = tuple(self.pop_mark())
+                self.push(items)
+            case "MARK":
+                self.marks.append(self.stack)
+                self.stack = []
+            case "GLOBAL":
+                self.name_global(position + 1)
+            case "PROTO" | "STOP":
+                pass
+            case "BINPERSID":
+                self.stack[-1] = _STORAGE
+            case "APPEND" | "APPENDS" | "SETITEM" | "SETITEMS":
+                self.fill(name)
+            case "BUILD":
+                state = self.stack.pop()
+                self.check_state(self.stack[-1], state)
+            case "REDUCE" | "NEWOBJ":
+                args, func = self.stack.pop(), self.stack.pop()
+                if (
+                    not isinstance(func, Name)
+                    or not isinstance(args, tuple)
+                    or isinstance(args, Name | _Thing)
+                ):
+                    raise ForgedError("it calls something that it computes")
+                self.push(self.call(func, args) if name == "REDUCE" else self.make(func))
+            case _:
+                opcode = self.data[position : position + 1]
+                raise UnreadableError(f"it uses the pickle opcode {opcode!r}, which torch does not read")
 
-    def index(self, short: bool) -> int:
-        return self.take(1)[0] if short else int(unpack("<I", self.take(4))[0])
-
-    def name_global(self) -> None:
-        module, name = (self.file.readline()[:-1].decode() for _ in range(2))
+    def name_global(self, start: int) -> None:
+        # Read from the bytes, as torch reads it: `genops` understands escapes in names.
+        middle = self.data.index(b"\n", start)
+        end = self.data.index(b"\n", middle + 1)
+        module, name = self.data[start:middle].decode(), self.data[middle + 1 : end].decode()
         # Protocol 2 writes the names of Python 2.
         if (module, name) in NAME_MAPPING:
             module, name = NAME_MAPPING[module, name]
@@ -179,31 +178,20 @@ class _Reader:
         self.found.add(Use(what, how))
         return what
 
-    def fill_or_make(self, op: int) -> None:
-        if op in (pickle.APPEND[0], pickle.APPENDS[0], pickle.SETITEM[0], pickle.SETITEMS[0]):
-            is_list = op in (pickle.APPEND[0], pickle.APPENDS[0])
-            if op in (pickle.APPENDS[0], pickle.SETITEMS[0]):
-                self.pop_mark()
-            else:
-                del self.stack[-1 if is_list else -2 :]
-            target = self.stack[-1]
-            if self.fills_anything:
-                return
-            fillable = (_LIST.origin,) if is_list else _DICTS
-            if not isinstance(target, _Thing) or target.origin not in fillable:
-                kind = target.origin.dotted if isinstance(target, _Thing) else type(target).__name__
-                what = "list" if is_list else "dictionary"
-                raise UnreadableError(f"it fills an object of {kind} like a {what}, which torch does not do")
-        elif op == pickle.BUILD[0]:
-            state = self.stack.pop()
-            self.check_state(self.stack[-1], state)
-        elif op in (pickle.REDUCE[0], pickle.NEWOBJ[0]):
-            args, func = self.stack.pop(), self.stack.pop()
-            if not isinstance(func, Name) or not isinstance(args, tuple) or isinstance(args, Name | _Thing):
-                raise ForgedError("it calls something that it computes")
-            self.push(self.call(func, args) if op == pickle.REDUCE[0] else self.make(func))
+    def fill(self, name: str) -> None:
+        is_list = name in ("APPEND", "APPENDS")
+        if name in ("APPENDS", "SETITEMS"):
+            self.pop_mark()
         else:
-            raise UnreadableError(f"it uses the pickle opcode {bytes([op])!r}, which torch does not read")
+            del self.stack[-1 if is_list else -2 :]
+        target = self.stack[-1]
+        if self.fills_anything:
+            return
+        fillable = (_LIST.origin,) if is_list else _DICTS
+        if not isinstance(target, _Thing) or target.origin not in fillable:
+            kind = target.origin.dotted if isinstance(target, _Thing) else type(target).__name__
+            what = "list" if is_list else "dictionary"
+            raise UnreadableError(f"it fills an object of {kind} like a {what}, which torch does not do")
 
     def make(self, cls: Name) -> _Thing:
         if cls.dotted == "numpy.dtype":

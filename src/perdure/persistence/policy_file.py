@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import pickle
-import re
 import threading
 import zipfile
 import zlib
@@ -25,16 +24,13 @@ import torch
 from torch.serialization import get_safe_globals, get_unsafe_globals_in_checkpoint, safe_globals
 
 from perdure.errors import DamagedError, NotPicklableError, RestoreError, UntrustedError
+from perdure.persistence import checksums
 from perdure.persistence._allowlist import Allowed, Trust, Trusted
 from perdure.persistence._pickle_scan import ForgedError, How, Name, UnreadableError, uses
 from perdure.persistence._pickling import Pickler, culprit, uses_of
-from perdure.store import read_small
 
 TDevice: TypeAlias = str | torch.device | dict[str, str] | Callable[[Any, str], Any] | None
 """Where tensors are loaded to: whatever :func:`torch.load` accepts as `map_location`."""
-
-CHECKSUMS = ".SHA256SUMS"
-"""The file with the checksums of the files next to it, in the format of the `sha256sum` tool."""
 
 # torch keeps its safe globals in a global variable; two threads that restore would take away each other's.
 _lock = threading.Lock()
@@ -121,102 +117,6 @@ def save_module(policy: torch.nn.Module, path: str | os.PathLike[str]) -> None:
     torch.save(policy, path, pickle_module=SimpleNamespace(__name__=__name__, Pickler=Pickler))
 
 
-def write_checksums(directory: str, known: dict[str, str] | None = None) -> None:
-    """Write the checksums of all files in `directory`, those in `known` as they are given there."""
-    lines = []
-    for folder, _, names in os.walk(directory):
-        for file in sorted(os.path.join(folder, name) for name in names):
-            name = Path(file).relative_to(directory).as_posix()
-            if name != CHECKSUMS and name.isprintable():  # one line for each
-                lines.append(f"{(known or {}).get(name) or _digest(file)}  {name}\n")
-    Path(directory, CHECKSUMS).write_text("".join(sorted(lines, key=lambda line: line[66:])))
-
-
-def read_checksums(directory: str | os.PathLike[str]) -> dict[str, str]:
-    """The checksums of the files in `directory` by name; none if it was not written by Perdure."""
-    file = Path(directory, CHECKSUMS)
-    try:
-        content = read_small(os.fspath(file), _LONGEST_LIST)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except OSError as error:
-        raise DamagedError(f"{file} cannot be read: {error.strerror}.") from error
-    try:
-        # Not `splitlines`, which has other ends of lines too: a damaged one must not pass for one.
-        *lines, end = content.decode().split("\n")
-    except UnicodeDecodeError as error:
-        raise DamagedError(f"{file} is damaged: {error}.") from error
-    sums: dict[str, str] = {}
-    for line in lines:
-        digest, space, name = line.partition("  ")
-        parts = name.split("/")
-        if (
-            not _DIGEST.fullmatch(digest)
-            or not space
-            or not name.isprintable()
-            or name in sums
-            or any(part in ("", ".", "..") for part in parts)
-            or "\\" in name
-        ):
-            raise DamagedError(
-                f"{file} is damaged: {line!r:.200} is not a checksum and a name of a file beside it."
-            )
-        sums[name] = digest
-    if end:
-        raise DamagedError(f"{file} is damaged: it was cut off within a line.")
-    return sums
-
-
-_LONGEST_LIST = 1 << 26
-_DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
-
-
-def verify(directory: str | os.PathLike[str]) -> None:
-    """Check every file of a version against its checksum; a directory without checksums is left alone."""
-    sums = read_checksums(directory)
-    for name, digest in sums.items():
-        file = os.path.join(directory, name)
-        if not os.path.isfile(file):
-            raise DamagedError(f"{file} is missing; {CHECKSUMS} beside it lists it. {_OTHER_VERSION}")
-        _compare(file, _digest(file), digest)
-    if os.path.lexists(os.path.join(directory, CHECKSUMS)):
-        _check_unlisted(directory, sums)
-
-
-def is_as_written(directory: str | os.PathLike[str], name: str) -> bool:
-    """Whether a file of a version is listed there, and has the content that it was written with."""
-    file = os.path.join(directory, name)
-    return os.path.isfile(file) and read_checksums(directory).get(name) == _digest(file)
-
-
-def _check_unlisted(directory: str | os.PathLike[str], sums: dict[str, str]) -> None:
-    """A list that was cut off between two lines looks whole."""
-    for folder, _, names in os.walk(directory):
-        for name in sorted(names):
-            file = Path(folder, name).relative_to(directory).as_posix()
-            if file not in sums and file != CHECKSUMS and file.isprintable():
-                raise DamagedError(
-                    f"{os.path.join(directory, file)} is not in {CHECKSUMS} beside it: the list was cut off, or the "
-                    "file was added later and does not belong there."
-                )
-
-
-_OTHER_VERSION = "Restore from another version (a policy_epoch_….pt, another run) or a backup."
-
-
-def _compare(file: str, found: str, expected: str) -> None:
-    if found != expected:
-        raise DamagedError(
-            f"{file} is damaged: its SHA-256 is {found[:12]}…, but {expected[:12]}… when it was written. "
-            f"Nothing of it was used. {_OTHER_VERSION}"
-        )
-
-
-def _digest(file: str) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _read(path: str | os.PathLike[str]) -> tuple[str, bytes, str | None]:
     """Where a policy file is, its content, and the checksum that it was written with."""
     while True:
@@ -227,7 +127,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[str, bytes, str | None]:
                     f"there is no policy file {os.fspath(path)}. Is it the run's directory, or its file?"
                 )
             data = Path(real).read_bytes()  # once, so that what is checked is what is loaded
-            digest = read_checksums(os.path.dirname(real)).get(os.path.basename(real))
+            digest = checksums.read(os.path.dirname(real)).get(os.path.basename(real))
             if digest is not None or os.path.isfile(real):
                 return real, data, digest
         except MemoryError:
@@ -246,7 +146,7 @@ def _load(
     trusted = Trust(trust)
     real, data, digest = _read(path)
     if digest is not None:
-        _compare(real, hashlib.sha256(data).hexdigest(), digest)
+        checksums.compare(real, hashlib.sha256(data).hexdigest(), digest)
     _check_records(data, os.fspath(path))
     allowed = _check(data, os.fspath(path), live, trusted)
     with _lock:
@@ -258,7 +158,7 @@ def _load(
             except RuntimeError as error:
                 if not any(words in str(error) for words in ("PytorchStreamReader", "record size")):
                     raise  # for instance a device that is not there; torch says what to do
-                raise DamagedError(f"{os.fspath(path)} is damaged: {error}. {_OTHER_VERSION}") from error
+                raise DamagedError(f"{os.fspath(path)} is damaged: {error}. {checksums.REMEDY}") from error
             except Exception as error:  # the classes' own code runs here
                 raise RestoreError(
                     f"{os.fspath(path)} could not be restored: {type(error).__name__}: {error}. If it was "
@@ -280,14 +180,14 @@ def _check_records(data: bytes, path: str) -> None:
             # torch never compresses; a few kilobytes that become gigabytes are made to fill the memory.
             record = None if packed else archive.testzip()
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, zlib.error) as error:
-        raise DamagedError(f"{path} is damaged or cut off: {error}. {_OTHER_VERSION}") from error
+        raise DamagedError(f"{path} is damaged or cut off: {error}. {checksums.REMEDY}") from error
     if packed:
         raise DamagedError(
             f"{path} is refused: its record {packed[0]} is compressed, which torch never does."
         )
     if record is not None:
         raise DamagedError(
-            f"{path} is damaged: its record {record} is not what was written. {_OTHER_VERSION}"
+            f"{path} is damaged: its record {record} is not what was written. {checksums.REMEDY}"
         )
 
 
@@ -299,7 +199,7 @@ def _check(data: bytes, path: str, live: torch.nn.Module | None, trusted: Trust)
         unsafe = set(get_unsafe_globals_in_checkpoint(io.BytesIO(data)))
     except (RuntimeError, EOFError, ValueError) as error:
         raise DamagedError(
-            f"{path} is damaged, cut off, or not a file that torch.save wrote: {error}. {_OTHER_VERSION}"
+            f"{path} is damaged, cut off, or not a file that torch.save wrote: {error}. {checksums.REMEDY}"
         ) from error
     except pickle.UnpicklingError as error:
         unsafe, problem = set(), error

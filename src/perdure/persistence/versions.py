@@ -1,15 +1,12 @@
-"""Publishing several files together: readers see all of the new ones or all of the old ones.
+"""Publish several files together, on a local disk: readers see all of the new ones or all of the old ones.
 
-For a local disk.
-
-What is published is a directory of its own, a version, which is never changed afterwards. Readers get to it
-by links::
+What is published is a directory, a *version*, which is never changed afterwards. Readers get to it by links::
 
     policies/00000007/policy.pt    a version
-    best -> policies/00000007      which one is the best; switching it switches all files at once
+    best -> policies/00000007      the best version; switching this link switches all files at once
     policy.pt -> best/policy.pt    where users look for it
 
-It knows files and names, and nothing of what is in them.
+It knows files and names, and nothing of their content.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shutil
 from collections.abc import Collection
 from contextlib import suppress
@@ -27,8 +25,11 @@ from perdure.store import TEMPORARY, explain, explained, make_directory, sync, s
 POLICIES = "policies"
 BEST = "best"
 
-#: Versions that hold what someone else had put in the place of a link; they are never removed.
+#: Versions with files that someone else had put where a link belongs; they are never removed.
 FOUND = "found-"
+
+#: Ends the names of the directories that this process (or one that it forked) writes new versions into.
+_PROCESS = secrets.token_hex(8)
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", re.ASCII)
 _NUMBER = re.compile(r"\d{1,12}", re.ASCII)
@@ -37,14 +38,14 @@ _RESERVED = frozenset({POLICIES, BEST, "run.json", "checkpoints", "packs"})
 
 
 def begin(root: str | os.PathLike[str]) -> str:
-    """A fresh, empty directory to write the files of a new version into.
+    """Make an empty directory to write the files of a new version into.
 
     :param root: the directory of the run.
-    :return: its absolute path, to be given to :func:`publish` or :func:`discard`.
+    :return: its absolute path; give it to :func:`publish` or :func:`discard`.
     :raises StoreError: if it cannot be made.
     """
     policies = os.path.join(os.path.abspath(root), POLICIES)
-    staging = os.path.join(policies, temporary_name())
+    staging = os.path.join(policies, f"{temporary_name()}-{_PROCESS}")
     try:
         make_directory(policies)
         _check_own(policies)
@@ -54,24 +55,64 @@ def begin(root: str | os.PathLike[str]) -> str:
     return staging
 
 
-def discard(staging: str) -> None:
-    """Remove what :func:`begin` gave, with all that is in it; no error if it is gone.
+def is_begun(directory: str) -> bool:
+    """Whether a directory came from :func:`begin` in this process."""
+    policies, name = os.path.split(os.path.abspath(directory))
+    return (
+        os.path.basename(policies) == POLICIES
+        and name.startswith(TEMPORARY)
+        and name.endswith(f"-{_PROCESS}")
+    )
 
-    What a process that died left may have been a version: see that its new name is durable before.
+
+def discard(staging: str) -> None:
+    """Remove a directory that :func:`begin` made, with all that is in it; no error if it is gone.
+
+    One that a killed process left may have been a version: make its new name durable first.
     """
     _check_staging(staging)
     with explained("remove", staging), suppress(FileNotFoundError):
         shutil.rmtree(staging)
 
 
+def discard_leftovers(root: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left half-written. What this or another process is writing now stays."""
+    policies = os.path.join(os.path.abspath(root), POLICIES)
+    left = []
+    if _is_directory(policies):
+        with os.scandir(policies) as found:
+            left = [item.path for item in found if _is_leftover(item.name) and item.is_dir()]
+    if left:
+        # One may be a version that was being removed: with a power cut its name could be back, without its files.
+        sync_directory(policies)
+    for staging in left:
+        discard(staging)
+
+
+def _is_leftover(name: str) -> bool:
+    pid = name.removeprefix(TEMPORARY).partition("-")[0]
+    if not name.startswith(TEMPORARY) or not pid.isdigit():
+        return False
+    if int(pid) == os.getpid():
+        # In a container, each start may have the same number.
+        return not name.endswith(f"-{_PROCESS}")
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def next_version(root: str | os.PathLike[str]) -> str:
-    """A name for a new version: a number, one higher than any that is there."""
-    numbers = [int(name) for name in versions(root) if _NUMBER.fullmatch(name)]
+    """A name for a new version: a number, one higher than that of any other."""
+    numbers = [int(name) for name in names(root) if _NUMBER.fullmatch(name)]
     return f"{max(numbers, default=0) + 1:08d}"
 
 
-def versions(root: str | os.PathLike[str]) -> list[str]:
-    """The names of the published versions, sorted; without those that only keep what others had written."""
+def names(root: str | os.PathLike[str]) -> list[str]:
+    """The names of the published versions, sorted; without those that only keep files of someone else."""
     policies = os.path.join(root, POLICIES)
     if not _is_directory(policies):
         return []
@@ -81,7 +122,7 @@ def versions(root: str | os.PathLike[str]) -> list[str]:
 
 
 def best(root: str | os.PathLike[str]) -> str | None:
-    """The name of the version that is the best, or None."""
+    """The name of the best version, or None if there is none."""
     try:
         target = os.readlink(os.path.join(root, BEST))
     except (FileNotFoundError, OSError):
@@ -92,15 +133,13 @@ def best(root: str | os.PathLike[str]) -> str | None:
 
 
 def publish(staging: str, name: str, *, link: bool = True) -> str:
-    """Make what is in the directory `staging` the version `name`, durably and in one step.
+    """Make the directory `staging` the version `name`, durably and in one step.
 
-    If the process dies on the way, the version is there as a whole or not at all, and readers of the best
-    version see all of its files or all of the previous one's.
+    If the process is killed meanwhile, the version exists as a whole or not at all, and readers of the best version
+    see all of its files or all of the previous one's. A file that someone else had put where a link belongs
+    (``policy.pt`` at the root) is kept in ``policies/found-…``.
 
-    A file that someone else had put where a link belongs (``policy.pt`` at the root) is not lost: it is kept
-    in ``policies/found-…``.
-
-    :param staging: what :func:`begin` gave.
+    :param staging: a directory from :func:`begin`.
     :param name: letters, digits, ``_``, ``-`` and ``.``; for instance from :func:`next_version`.
     :param link: make it the best version, and link its files at the root.
     :return: the absolute path of the version.
@@ -117,15 +156,14 @@ def publish(staging: str, name: str, *, link: bool = True) -> str:
         entries = sorted(os.listdir(staging))
         if link and (taken := _RESERVED.intersection(entries)):
             raise StoreError(
-                f"a version cannot have the entries {sorted(taken)}: a run has its own files of that name"
+                f"a version cannot have files named {sorted(taken)}: a run has its own files of that name"
             )
         place = os.path.join(root, BEST)
         if link and os.path.lexists(place) and not os.path.islink(place):
-            raise StoreError(f"{place} is in the place of the link to the best version: move it away")
+            raise StoreError(f"{place} is where the link to the best version belongs: move it away")
         if os.path.lexists(version):
-            raise StoreError(f"{version} is there already, and a version is never changed: use another name")
-        # All of it durable before it has a name: a name that a power cut leaves with empty files is worse
-        # than none.
+            raise StoreError(f"{version} exists already, and a version is never changed: use another name")
+        # Durable before it has a name: a name that a power cut leaves with empty files is worse than none.
         _sync_tree(staging)
         os.rename(staging, version)
         sync_directory(policies)
@@ -137,7 +175,7 @@ def publish(staging: str, name: str, *, link: bool = True) -> str:
 
 
 def make_best(root: str | os.PathLike[str], name: str) -> None:
-    """Link the version `name`, which is there, as the best one, and its files at the root."""
+    """Make the existing version `name` the best one, and link its files at the root."""
     root = os.path.abspath(root)
     with explained("link", os.path.join(root, BEST)):
         _make_best(root, name, sorted(visible(root, name)))
@@ -158,14 +196,14 @@ def visible(root: str | os.PathLike[str], name: str) -> list[str]:
 
 
 def retire(root: str | os.PathLike[str], name: str, *, keep: bool) -> None:
-    """Take a damaged version out of use: nothing leads to it any more.
+    """Take a damaged version out of use.
 
-    :param keep: whether its files are kept, in ``policies/found-…``, or removed.
+    :param keep: keep its files in ``policies/found-…`` instead of removing them.
     """
     root = os.path.abspath(root)
     policies = os.path.join(root, POLICIES)
     with explained("retire", os.path.join(policies, name)):
-        # The link goes first, so that it leads nowhere at no moment.
+        # The link goes first, so that it never leads nowhere.
         if best(root) == name:
             unlink_best(root)
         # Under its own name it is whole until it is gone.
@@ -182,7 +220,7 @@ def prune(root: str | os.PathLike[str], keep: Collection[str]) -> list[str]:
     :return: the names of those removed.
     """
     policies = os.path.join(os.path.abspath(root), POLICIES)
-    removed = [name for name in versions(root) if name not in keep and name != best(root)]
+    removed = [name for name in names(root) if name not in keep and name != best(root)]
     doomed = []
     with explained("remove versions from", policies):
         for name in removed:
@@ -198,18 +236,18 @@ def prune(root: str | os.PathLike[str], keep: Collection[str]) -> list[str]:
 
 
 def clean(root: str | os.PathLike[str]) -> None:
-    """Remove what a process that died left half-done. Only while no other process publishes here."""
+    """Remove what a killed process left half-done. Call it only while no other process publishes here."""
     root = os.path.abspath(root)
     policies = os.path.join(root, POLICIES)
     with explained("clean", root), suppress(FileNotFoundError):
-        # It may have switched the best version and not synced that: a power cut could still switch it back.
+        # That process may have switched the best version without syncing it: a power cut could switch it back.
         sync_directory(root)
         for name in os.listdir(root):
             path = os.path.join(root, name)
             if name.startswith(TEMPORARY) and os.path.islink(path):
                 os.unlink(path)
         if _is_directory(policies):
-            # So with a version that it was removing: its own name could be back, without what is removed here.
+            # The same holds for a version that it was removing: its name could be back, without these files.
             sync_directory(policies)
             for name in os.listdir(policies):
                 path = os.path.join(policies, name)
@@ -219,10 +257,10 @@ def clean(root: str | os.PathLike[str]) -> None:
 
 
 def _check_own(policies: str) -> None:
-    """See that what is published stays in the run's directory."""
+    """Check that what is published stays in the run's directory."""
     if os.path.islink(policies):
         raise StoreError(
-            f"{policies} is a symbolic link, which Perdure neither makes there nor follows: put a directory there"
+            f"{policies} is a symbolic link; Perdure makes and follows none there: put a directory in its place"
         )
 
 
@@ -250,24 +288,23 @@ def _sync_tree(directory: str) -> None:
 
 
 def _make_best(root: str, name: str, entries: list[str]) -> None:
-    # The one step at which readers go from the old version to the new is the switch of `best`. Everything
-    # before it must leave them with the old one, and everything after it with the new one, wherever the
-    # process is killed. Nor may it be built on a switch by a process that was killed before that was durable.
+    # Readers go from the old version to the new one when `best` is switched. Wherever the process is killed, they see
+    # the old one before that step, and the new one after it. A switch that a killed process did not sync must be made
+    # durable first.
     sync_directory(root)
     foreign = [entry for entry in entries if _is_foreign(root, entry)]
     if foreign:
-        # Files of someone else where the links belong, and readers may be using them.
+        # Someone else's files are where the links belong, and readers may be using them.
         kept = _keep(root, foreign)
         if best(root) is None:
-            # So far, these files are what readers see. As a version they can be switched away from like any
-            # other: no moment without a file of that name, and none with a file of theirs next to one of
-            # ours.
+            # So far, readers see these files. As a version, they are replaced like any other: at no moment is there no
+            # file of that name, or one of theirs next to one of ours.
             _link(root, BEST, f"{POLICIES}/{kept}")
-            # Before a link takes the place of one of them: a power cut must not leave that link without where it leads.
+            # Durable before a link replaces one of them: a power cut must not leave a link that leads nowhere.
             sync_directory(root)
-        # Where there is a best version, readers now see its file in the place of the foreign one.
+        # If there is a best version, readers now see its file instead of the foreign one.
     for entry in entries:
-        # A link to a file that only the new version has leads nowhere until the switch: it is not there, as
+        # A link to a file that only the new version has leads nowhere until the switch: to readers it is missing, as
         # before.
         if (
             os.path.islink(os.path.join(root, entry))
@@ -278,7 +315,7 @@ def _make_best(root: str, name: str, entries: list[str]) -> None:
     sync_directory(root)
     _link(root, BEST, f"{POLICIES}/{name}")
     sync_directory(root)
-    # Links to files that only the old version had lead nowhere since the switch: they are not there.
+    # Links to files that only the old version had lead nowhere now.
     _remove_dangling(root)
 
 
@@ -290,7 +327,7 @@ def _is_foreign(root: str, entry: str) -> bool:
 
 
 def _keep(root: str, entries: list[str]) -> str:
-    """Give `entries` of the root a second name in a directory of their own; its name."""
+    """Give `entries` of the root a second name, in a new directory; returns its name."""
     policies = os.path.join(root, POLICIES)
     name = _free_found(policies)
     kept = os.path.join(policies, name)
@@ -310,9 +347,9 @@ def _keep(root: str, entries: list[str]) -> str:
     os.rename(staging, kept)
     sync_directory(policies)
     for entry in directories:
-        # A directory has only one name, so it has to be moved, and readers miss it until its link is there.
-        # Not into the staging directory, which would be removed as left-over if the process died now; and only
-        # when the new place is durable, because with a power cut it would be lost with that.
+        # A directory has only one name, so it must be moved, and readers miss it until its link is there. It is not
+        # moved into the staging directory, which would be removed as a leftover if the process were killed now; and it
+        # is moved only when the new place is durable, or a power cut could lose it.
         os.rename(os.path.join(root, entry), os.path.join(kept, entry))
     if directories:
         sync_directory(kept)
@@ -332,7 +369,7 @@ def _is_directory(path: str) -> bool:
 
 
 def _link(root: str, name: str, target: str) -> None:
-    """Make `name` in `root` a link to `target`, in one step, whatever it was."""
+    """Make `name` in `root` a link to `target`, in one step, whatever was there."""
     temporary = os.path.join(root, temporary_name())
     os.symlink(target, temporary)
     try:

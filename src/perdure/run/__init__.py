@@ -3,6 +3,7 @@
 It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdure.store`).
 
 - `_run`: `Run`, what users work with.
+- `_cadence`: when the next checkpoint is due.
 - `_checkpointer`: commits one checkpoint at a time, in a background thread.
 - `_best_policy`: publishes the best policy and remembers its score.
 - `_script_check`: notices that the script was edited since the run began.
@@ -10,7 +11,10 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 - `_signals`: SIGTERM, SIGHUP and Ctrl-C ask for a checkpoint; then the process exits.
 """
 
+from perdure._lazy import publish
+from perdure.errors import Preempted
 from perdure.run._run import Run
-from perdure.run._signals import Preempted
 
 __all__ = ["Preempted", "Run"]
+
+publish(globals())

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 from typing import Any
 
 import torch
 
 from perdure.errors import PerdureError
-from perdure.persistence import Persistence, PersistenceGroup, PersistEvent, PolicyPersistence, RestoreEvent
+from perdure.persistence import BestRecord, PersistenceGroup, PolicyPersistence
 from perdure.state import parts_of
-from perdure.store import read_small
 from perdure.world import World
 
-_FILE = "best.json"
-_LONGEST = 1 << 16
 _PARTS = ("policy", "algorithm", "agent", "model")
 
 
 class BestPolicy:
-    """What is published in a run's directory as its best policy.
+    """The best policy of a run, as published in its directory.
 
     :param directory: of the run.
     :param persistence: how policies are persisted, and what with them.
@@ -29,15 +24,15 @@ class BestPolicy:
     def __init__(self, directory: str, persistence: PolicyPersistence) -> None:
         self.directory = directory
         self.persistence = persistence
-        #: The score of the published policy, whichever process reached it; None if there is none.
-        self.score = _read(directory)
+        #: The score of the published policy, also if another process reached it; None if there is none.
+        self.score = None if (found := BestRecord.read(directory)) is None else found.score
 
     def beaten_by(self, score: float) -> bool:
         """Whether a policy of this score would be published."""
         return self.score is None or score > self.score
 
     def offer(self, score: float, step: int, world: Any, policy: torch.nn.Module | None = None) -> bool:
-        """Publish a policy unless a better one was published before; whether it was.
+        """Publish a policy unless a better one was published before; returns whether it did.
 
         :param policy: by default the world's `policy`, `algorithm`, `agent` or `model`.
         :raises NotPicklableError: if the whole policy is to be persisted and cannot be pickled.
@@ -46,7 +41,7 @@ class BestPolicy:
             return False
         policy = policy_of(world) if policy is None else policy
         target = world if hasattr(world, "persist_directory") else World(**parts_of(world))
-        own, record = self.persistence, _Record({"score": score, "step": step})
+        own, record = self.persistence, BestRecord(score, step)
         handlers = [handler for handler in (own.additional_persistence, record) if handler is not None]
         before, target.persist_directory = target.persist_directory, self.directory
         try:
@@ -55,29 +50,6 @@ class BestPolicy:
             target.persist_directory = before
         self.score = score
         return True
-
-
-class _Record(Persistence):
-    """Writes the score beside the policy it belongs to, so that the two are never apart."""
-
-    def __init__(self, record: dict[str, Any]) -> None:
-        self.record = record
-
-    def persist(self, event: PersistEvent, world: World) -> None:
-        with open(world.persist_path(_FILE), "w") as file:
-            json.dump(self.record, file)
-
-    def restore(self, event: RestoreEvent, world: World) -> None:
-        pass
-
-
-def _read(directory: str) -> float | None:
-    try:
-        score = json.loads(read_small(os.path.join(directory, "best", _FILE), _LONGEST))["score"]
-        # Nothing is better than NaN: it would keep every policy from being published.
-        return float(score) if type(score) in (int, float) and score == score else None
-    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
-        return None
 
 
 def policy_of(world: Any) -> torch.nn.Module:

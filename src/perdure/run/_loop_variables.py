@@ -1,4 +1,4 @@
-"""Which variables of a loop carry something from one step to the next, and would be lost with the process.
+"""Which variables of a loop carry state between iterations, so that no checkpoint would hold it.
 
 Two ways to do that. A variable that a step reads before it assigns it, and that some step assigns, holds what
 an earlier step left there: that is read from the loop's source. And an object that the loop works on may
@@ -15,12 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
-import xxhash
-
-from perdure import tree
-from perdure.errors import PerdureError
-from perdure.state import Walker
-from perdure.tree import Omitted, State
+from perdure.state import Walker, fingerprint
 
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -30,7 +25,7 @@ class Watch:
     """Watches one loop from its first step to its first checkpoint.
 
     :param frame: where the loop stands, after its first step.
-    :param world: what is captured; its parts and all that can be reached from them are not lost.
+    :param world: what is captured: its parts, and everything that can be reached from them.
     :param known: further objects to pass over.
     """
 
@@ -55,8 +50,8 @@ class Watch:
             elif id(value) not in self._held and (seen := self._print(value)) is not None:
                 self._prints[name] = seen
 
-    def lost(self, frame: FrameType) -> list[str]:
-        """The variables that hand something on: bound anew since the first step, or to an object that changed."""
+    def uncaptured(self, frame: FrameType) -> list[str]:
+        """The variables that carry state: bound anew since the first step, or bound to an object that changed."""
         found = _loop_of(frame)
         if found is None:
             return []
@@ -67,21 +62,13 @@ class Watch:
         ]
 
     def _print(self, value: Any) -> int | None:
-        """A fingerprint of an object's state without what the world holds of it; None if there is none."""
-        walker = Walker()
-        walker.memo.update(dict.fromkeys(self._held, Omitted("in the world")))
-        try:
-            root = walker.parts({"value": value})
-            walker.finish()
-        except (PerdureError, RecursionError):
-            return None
-        document, blobs = tree.encode(State(root))
-        return hash((repr(document), *(xxhash.xxh3_64_intdigest(blob.buffer()) for blob in blobs)))
+        """A fingerprint of an object's state, without what the world holds; None if it has none."""
+        return fingerprint(value, without=self._held)
 
 
 def _loop_of(frame: FrameType) -> tuple[ast.For, FrameType] | None:
     """The `for` loop at which a frame stands, and the frame it is in; None if it cannot be read."""
-    # A progress bar around the steps has a loop of its own; the user's is further up.
+    # A progress bar around the steps has a loop too; the user's is further up.
     while frame.f_code.co_filename.startswith(_INSTALLED):
         if frame.f_back is None:
             return None

@@ -1,36 +1,37 @@
-"""What the script built before anything ran: kept with a run, so that an edited script is noticed when it resumes.
+"""Notice that a script was edited since its run began.
 
-A checkpoint's values win over the script's, a resumed run would be another one otherwise. So somebody who edits
-a learning rate or a buffer's size and starts again must be told that it has no effect. Knows states, no files.
+A checkpoint's values replace the script's; otherwise the resumed run would be another one. So a user who edits a
+learning rate or a buffer's size and starts the script again has to be told that the edit has no effect. The fingerprint
+of the script, taken before anything ran, is kept in every checkpoint. Knows states, no files.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from perdure.state import rng
-from perdure.tree import Array, Custom, Node, NumberRun, State, children, message
+from perdure.errors import ChangedScriptWarning, DamagedError, RestoreError
+from perdure.state import Report, content, rng
+from perdure.tree import Array, Custom, Node, NumberRun, Object, State, children, message, walk
+
+#: What a script has built: for each path a plain value, or the type and shape of an array.
+Fingerprint = dict[str, str]
 
 _LONGEST = 60
+#: A larger array is no fingerprint.
+_MOST_BYTES = 256 << 20
 
 
-def blueprint(state: State) -> dict[str, str]:
-    """The plain values and the types and shapes of the arrays of a state, by path."""
-    found: dict[str, str] = {}
-    seen: set[int] = set()
-    parts = [(name, node) for name, node in state.root.fields.items() if name != rng.PART]
-    stack: list[tuple[str, Any]] = parts[::-1]
-    while stack:
-        path, node = stack.pop()
-        if isinstance(node, Node):
-            # What a handler returns is state through and through: of random generators, for the most part. So is that
-            # of another process.
-            if id(node) in seen or isinstance(node, Custom) or getattr(node, "type", None) == message.TYPE:
-                continue
-            seen.add(id(node))
+def script_fingerprint(state: State) -> Fingerprint:
+    """The plain values, and the types and shapes of the arrays, by path."""
+    found: Fingerprint = {}
+    for path, node in walk(_without_generators(state), below=_visible):
         if isinstance(node, Array):
             found[path] = f"{node.dtype}{list(node.shape)}"
         elif isinstance(node, NumberRun):
@@ -39,43 +40,112 @@ def blueprint(state: State) -> dict[str, str]:
             isinstance(node, bool | int | float | str) and "seed" not in path and len(repr(node)) <= _LONGEST
         ):
             found[path] = repr(node)
-        elif isinstance(node, Node):
-            stack.extend(reversed(list(children(node, path))))
     return found
 
 
-def pack(plan: dict[str, str]) -> np.ndarray[Any, Any]:
-    """A blueprint as an array, which a store keeps once for all checkpoints."""
-    return np.frombuffer(json.dumps(plan, separators=(",", ":")).encode(), np.uint8).copy()
+def _without_generators(state: State) -> Object:
+    fields = {name: node for name, node in state.root.fields.items() if not rng.is_process(node)}
+    return Object(state.root.type, fields)
 
 
-def unpack(data: np.ndarray[Any, Any]) -> dict[str, str]:
-    """The blueprint that `pack` packed.
+def _visible(node: Node, path: str) -> Iterable[tuple[str, Any]]:
+    # What a handler returns changes with every step: it is mostly the state of random generators. The same holds for
+    # the state of another process.
+    if isinstance(node, Array | Custom) or getattr(node, "type", None) == message.TYPE:
+        return ()
+    return children(node, path)
 
-    :raises ValueError: if it is none.
+
+def pack(found: Fingerprint) -> np.ndarray[Any, Any]:
+    """A fingerprint as an array, which a store keeps once for all checkpoints."""
+    return np.frombuffer(json.dumps(found, separators=(",", ":")).encode(), np.uint8).copy()
+
+
+def recorded(state: State, part: str) -> Fingerprint | None:
+    """The fingerprint that a checkpoint has of the script that began the run; None if it cannot be read.
+
+    :param part: the name of the run's own part in the state.
     """
+    record = state.root.fields.get(part)
+    node = record.fields.get("blueprint") if isinstance(record, Object) else None
+    if not isinstance(node, Array) or node.dtype != "|u1" or math.prod(node.shape) > _MOST_BYTES:
+        return None
     try:
-        plan = json.loads(data.tobytes())
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    return {str(path): str(value) for path, value in plan.items()}
+        found = json.loads(bytes(content(node)))
+        return {str(path): str(value) for path, value in found.items()}
+    except DamagedError:
+        return None  # resuming reports the damage
+    except (ValueError, AttributeError, RecursionError):
+        return None  # Perdure did not write it, so it decides nothing
 
 
-def edited(then: dict[str, str], now: dict[str, str], saved: dict[str, str]) -> tuple[list[str], list[str]]:
-    """What an edited script builds differently: shapes of arrays, and plain values; a line each.
+@dataclass(frozen=True)
+class Edits:
+    """What an edited script builds differently, a line each.
 
-    Only what training left as the script had built it counts: what changed while running is state, not script.
-
-    :param then: the blueprint when the run began.
-    :param now: the blueprint of the script as it is.
-    :param saved: the blueprint of the checkpoint.
+    :param shapes: of arrays.
+    :param values: plain ones.
     """
-    shapes: list[str] = []
-    values: list[str] = []
+
+    shapes: list[str]
+    values: list[str]
+
+
+def edits(then: Fingerprint, now: Fingerprint, saved: Fingerprint) -> Edits:
+    """Compare the script with that which began the run.
+
+    Only what the training left as the script had built it counts. What changed while running is state, not script.
+
+    :param then: the fingerprint when the run began.
+    :param now: the fingerprint of the script as it is.
+    :param saved: the fingerprint of the checkpoint.
+    """
+    found = Edits([], [])
     for path, before in then.items():
         after = now.get(path)
         if after is None or after == before or saved.get(path) != before:
             continue
         line = f"  {path}: {before} when the run began, {after} in the script now"
-        (shapes if before.endswith("]") and not before.startswith(("'", '"')) else values).append(line)
-    return shapes, values
+        is_shape = before.endswith("]") and not before.startswith(("'", '"'))
+        (found.shapes if is_shape else found.values).append(line)
+    return found
+
+
+def check_script(
+    checkpoint: State,
+    part: str,
+    now: Fingerprint,
+    *,
+    directory: str,
+    strict: bool,
+    compare: Callable[[], Report],
+) -> None:
+    """Compare the script with that which began the run, and warn of differences.
+
+    :param checkpoint: the state that the run will go on from.
+    :param part: the name of the run's own part in the state.
+    :param now: the fingerprint of the script as it is.
+    :param directory: of the run, for messages.
+    :param strict: whether arrays of other shapes are an error.
+    :param compare: compares the checkpoint with the world in full; called only for the error.
+    :raises RestoreError: if the script builds arrays of other shapes.
+    """
+    then = recorded(checkpoint, part)
+    if then is None:
+        return
+    found = edits(then, now, script_fingerprint(checkpoint))
+    if found.shapes and strict:
+        report = compare()
+        raise RestoreError(
+            f"the script is not the one that began the run in {directory}:\n"
+            + "\n".join([*filter(None, [report.problems()]), *found.shapes[:20]])
+            + "\nNothing was changed. Undo the edit to go on with this run, or start another in a new directory.",
+            report,
+        )
+    if lines := found.shapes + found.values:
+        warnings.warn(
+            f"the script has changed since the run in {directory} began; a resumed run keeps the values it "
+            "began with:\n" + "\n".join(lines[:10]),
+            ChangedScriptWarning,
+            stacklevel=4,
+        )

@@ -1,5 +1,5 @@
-"""SIGTERM, Ctrl-C and a closing terminal (SIGHUP) while a run is going: the first asks for a checkpoint at the next
-safe place, the second leaves at once.
+"""SIGTERM, Ctrl-C and a closing terminal (SIGHUP) during a run: the first signal asks for a checkpoint at the next safe
+point, the second ends the process at once.
 
 Knows no files and no run.
 """
@@ -18,12 +18,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _OUTPUTS = (1, 2)
 
 
-class Preempted(SystemExit):
-    """A signal asked the run to stop: it was checkpointed and leaves. The exit code is 128 + the signal's number."""
-
-
 class Interrupts:
-    """While entered, signals are noted instead of obeyed; in other threads than the main one it does nothing."""
+    """Inside, a first signal is noted instead of obeyed. In threads other than the main one it does nothing."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -37,7 +33,7 @@ class Interrupts:
         self._terminals = [fd for fd in _OUTPUTS if os.isatty(fd)]
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                # What the process was told to ignore (by nohup, say) stays ignored.
+                # A signal that the process ignores, for example under nohup, stays ignored.
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._note)
         return self
@@ -55,25 +51,25 @@ class Interrupts:
             self._leave_terminal()
         if self.received is not None or os.getpid() != self._owner:
             if number == signal.SIGHUP and os.getpid() == self._owner:
-                # One hangup is told by the system, by the shell, and by a service manager after SIGTERM: nobody is
-                # impatient.
+                # One hangup may arrive several times: from the system, from the shell, and from a service manager after
+                # SIGTERM. It does not mean that somebody is impatient.
                 return
-            # The second one (or a forked child's): as if nobody had caught it.
+            # The second signal, or one to a forked child, has its default effect.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
         self.received = signal.Signals(number)
-        # Written as bytes: a signal may come in the middle of a print, and text streams are not re-entrant. To nobody,
-        # maybe: that must not become an error in the middle of the training.
+        # Written as bytes: a signal may interrupt a print, and text streams are not re-entrant. Standard error may be
+        # closed, which must not become an error in the training.
         with suppress(OSError, ValueError):
             os.write(
                 sys.__stderr__.fileno() if sys.__stderr__ is not None else 2,
-                f"\nperdure: {self.received.name}: a checkpoint at the next safe place, then this run leaves "
-                "(once more to leave at once)\n".encode(),
+                f"\nperdure: {self.received.name} received: saving a checkpoint at the next safe point, then exiting "
+                "(send it again to exit at once)\n".encode(),
             )
 
     def _leave_terminal(self) -> None:
-        """Let what is still printed go nowhere if the terminal is gone: a print would raise, and lose the step."""
+        """Discard further output if the terminal is gone: a print would raise an error in the middle of a step."""
         for fd in self._terminals:
             if not os.isatty(fd):
                 nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -8,6 +8,9 @@ Vocabulary: *stage*: to copy the bytes of this moment; *arena*: the memory they 
 *dirty rows*: those that were written since the last checkpoint.
 """
 
+from perdure._lazy import publish
 from perdure.snapshot._stager import Stager, Staging
 
 __all__ = ["Stager", "Staging"]
+
+publish(globals())

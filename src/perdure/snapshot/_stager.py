@@ -26,9 +26,9 @@ from perdure.snapshot._arena import ALIGNED, Arena, Bytes
 from perdure.snapshot._changes import Stretch, complement, differing, mostly_differ, widened
 from perdure.snapshot._copy import Copier, Move
 from perdure.snapshot._dirty_rows import BufferTracker, as_uint8, buffer_of, track
-from perdure.state import Cursor, address, buffers
+from perdure.state import Cursor, buffers
 from perdure.store import StoredArray
-from perdure.tree import Array, Content, LiveArray, Source, Staged, State
+from perdure.tree import Array, Content, LiveArray, Object, Source, Staged, State
 
 #: An array that is not larger is copied whole: to find out what changed of it would take as long.
 SMALL = 1 << 20
@@ -165,22 +165,20 @@ class Stager:
         self._trackers.clear()
         self._pending = None
 
-    def prime(self, state: State, filled: Sequence[tuple[LiveArray, Source]]) -> None:
-        """Note that live arrays hold what was just restored into them.
+    def prime(self, filled: Sequence[tuple[Array, Source]]) -> None:
+        """Note that live arrays hold what is stored, because they were just restored.
 
-        :param state: captured after restoring.
-        :param filled: the arrays that were filled, each with the source that it was filled from.
+        :param filled: the arrays that were filled, as a walk would find them now, and what they were read from.
         """
         self.forget()
-        sources = {(address(live), live.nbytes): source for live, source in filled}
-        self._trackers = track(state)
-        for node in state.arrays:
+        self._trackers = track(State(Object("", {}), [node for node, _ in filled]))
+        for node, source in filled:
             live = node.data
             if not isinstance(live, np.ndarray | torch.Tensor):
                 continue
             if (tracker := self._trackers.get(buffer_of(node))) is not None and _has_rows(node):
                 tracker.sample(node)
-            if isinstance(source := sources.get(node.span), StoredArray):
+            if isinstance(source, StoredArray):
                 self._note(node, live, source, self._trackers)
 
     # -- a checkpoint --------------------------------------------------------------------------------------

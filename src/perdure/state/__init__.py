@@ -15,17 +15,25 @@ What is known of a library's classes is registered by dotted name, in a module t
 library is first met.
 """
 
+from perdure._lazy import publish
 from perdure.state import _builtin_rules, _torch_rules, buffers, rng
 from perdure.state._aliasing import LiveArray as LiveArray
 from perdure.state._aliasing import address as address
 from perdure.state._aliasing import content as content
+from perdure.state._aliasing import with_own_axes as with_own_axes
 from perdure.state._attributes import attributes_of
+from perdure.state._capture import LiveWorld as LiveWorld
 from perdure.state._capture import Walker as Walker
 from perdure.state._capture import capture
 from perdure.state._capture import parts_of as parts_of
+from perdure.state._capture import paused_collection as paused_collection
+from perdure.state._capture import walk_live as walk_live
+from perdure.state._class_names import base_names as base_names
+from perdure.state._class_names import dotted_name as dotted_name
 from perdure.state._class_names import module_of as module_of
 from perdure.state._class_names import renamed
 from perdure.state._diff import CLOCKS, Difference, diff
+from perdure.state._fingerprint import fingerprint as fingerprint
 from perdure.state._patterns import matches as matches
 from perdure.state._registry import (
     Adapter,
@@ -47,7 +55,10 @@ from perdure.state._registry import register_first as register_first
 from perdure.state._registry import slots as slots
 from perdure.state._report import Report
 from perdure.state.buffers import Cursor, Ring, RowWriter, register_rows
+from perdure.state.restoring import FilledArray as FilledArray
+from perdure.state.restoring import Restoration as Restoration
 from perdure.state.restoring import check, restore
+from perdure.state.restoring import prepare as prepare
 from perdure.state.restoring import unassignable as unassignable
 from perdure.tree import State
 
@@ -81,3 +92,5 @@ __all__ = [
     "tensor_like",
 ]
 del _builtin_rules, _torch_rules
+
+publish(globals())

@@ -1,5 +1,4 @@
-"""Arrays as memory: which of them share it, and how their bytes are written into live ones. Knows no world
-and no files."""
+"""Arrays as memory: which of them share it, and how saved bytes get into live arrays. Knows no world and no files."""
 
 from __future__ import annotations
 
@@ -32,10 +31,10 @@ def byte_strides(data: LiveArray) -> tuple[int, ...]:
 
 
 def extent(data: LiveArray) -> tuple[str, int, int, bool]:
-    """Device, first and last byte (exclusive) of an array, and whether it fills all that lies between, in
-    plain order."""
+    """Device, first and last byte (exclusive) of an array, and whether it fills everything in between without gaps or
+    overlaps."""
     start = address(data)
-    # The plain cases first: this is asked of every array of every checkpoint.
+    # The common cases first: this runs for every array of every checkpoint.
     if isinstance(data, np.ndarray):
         if data.flags.forc:
             return "cpu", start, start + data.nbytes, True
@@ -47,7 +46,7 @@ def extent(data: LiveArray) -> tuple[str, int, int, bool]:
         size = data.element_size()
     reach = [stride * (n - 1) for stride, n in zip(byte_strides(data), data.shape, strict=True)]
     low, high = sum(way for way in reach if way < 0), sum(way for way in reach if way > 0) + size
-    dense = low == 0 and high == size * _count(data) and not looks_twice(data)
+    dense = low == 0 and high == size * _count(data) and not has_internal_overlap(data)
     return device, start + low, start + high, dense
 
 
@@ -55,8 +54,8 @@ def _count(data: LiveArray) -> int:
     return data.numel() if isinstance(data, torch.Tensor) else data.size
 
 
-def looks_twice(data: LiveArray) -> bool:
-    """Whether two elements of an array may lie in the same memory."""
+def has_internal_overlap(data: LiveArray) -> bool:
+    """Whether two elements of an array may share memory, as in an array expanded by strides of 0."""
     reach = data.element_size() if isinstance(data, torch.Tensor) else data.itemsize
     if 0 in data.shape:
         return False
@@ -75,8 +74,7 @@ _MOST_WORK = 10_000
 
 
 def overlapping(arrays: Sequence[LiveArray]) -> Iterator[list[int]]:
-    """Groups of arrays (as positions) whose extents overlap, each sorted so that what holds the others comes
-    first."""
+    """Groups of arrays (as positions) whose extents overlap; an array that contains the others comes first."""
     placed = []
     for position, data in enumerate(arrays):
         device, start, end, dense = extent(data)
@@ -98,7 +96,7 @@ def overlapping(arrays: Sequence[LiveArray]) -> Iterator[list[int]]:
 
 
 def share(a: LiveArray, b: LiveArray) -> bool:
-    """Whether some byte belongs to both arrays; where that is too hard to find out, whether it may."""
+    """Whether two arrays share a byte. Where the exact answer takes too long, True if they may."""
     device, start, end, dense = extent(a)
     other_device, other_start, other_end, other_dense = extent(b)
     if device != other_device or start >= other_end or other_start >= end:
@@ -124,19 +122,20 @@ class _Interface:
 
 
 def _mask(data: LiveArray) -> np.ndarray[Any, Any]:
-    """The same memory, as elements of no type: NumPy knows no bfloat16."""
+    """The same memory as untyped elements: NumPy has no bfloat16."""
     return np.asarray(_Interface(data))
 
 
 def whole(arrays: Sequence[LiveArray], start: int, end: int) -> LiveArray | None:
-    """The memory from `start` to `end` as bytes, from whichever of the arrays has a part in all of it."""
+    """The memory from `start` to `end` as bytes, taken from the first array whose memory contains it; None if there is
+    none."""
     for data in arrays:
         if isinstance(data, torch.Tensor):
             storage = data.untyped_storage()
             first = storage.data_ptr()
             if first <= start and end <= first + storage.nbytes():
-                octets = torch.empty(0, dtype=torch.uint8, device=data.device)
-                return octets.set_(storage, start - first, (end - start,), (1,))
+                as_bytes = torch.empty(0, dtype=torch.uint8, device=data.device)
+                return as_bytes.set_(storage, start - first, (end - start,), (1,))
             continue
         owner = data
         while isinstance(owner.base, np.ndarray):
@@ -148,20 +147,20 @@ def whole(arrays: Sequence[LiveArray], start: int, end: int) -> LiveArray | None
     return None
 
 
-def find_windows(nodes: Sequence[Array]) -> list[Array]:
-    """Turn every array that shares memory with another captured one into a window.
+def find_views(nodes: Sequence[Array]) -> list[Array]:
+    """Turn every array that shares memory with another captured one into a view.
 
-    It looks onto the array that holds all of it, or, where none does, onto the memory that all of them are
-    views of.
+    Its base is the array that contains it, or, where no array contains all of them, the memory that they have in
+    common.
 
     :returns: the arrays that were made for such memory.
     """
     made: list[Array] = []
     nodes = [node for node in nodes if 0 not in node.shape]
-    # Hardly ever there is one; addresses of several devices may look as if there were.
+    # Usually none overlap. Addresses of several devices may overlap by chance.
     if not _overlap([_span(node) for node in nodes]):
         return made
-    # Among equals the owner of the memory comes first, so that it is the one that is looked onto.
+    # Among arrays of the same extent the owner of the memory comes first, and becomes the base.
     nodes = sorted(nodes, key=_owns, reverse=True)
     arrays: list[LiveArray] = [node.data for node in nodes]  # type: ignore[misc]
     for group in overlapping(arrays):
@@ -170,7 +169,7 @@ def find_windows(nodes: Sequence[Array]) -> list[Array]:
         _, start, end, dense = extent(data[0])
         last = max(extent(each)[2] for each in data)
         if dense and last <= end:
-            _look(members[1:], members[0], start)
+            _make_views(members[1:], members[0], start)
             continue
         if len(data) <= _MOST_COMPARED:
             pairs = ((a, b) for i, a in enumerate(data) for b in data[:i])
@@ -184,7 +183,7 @@ def find_windows(nodes: Sequence[Array]) -> list[Array]:
             if isinstance(memory, torch.Tensor) and memory.device.type != "cpu":
                 base.extra["device"] = str(memory.device)
             made.append(base)
-            _look(members, base, start)
+            _make_views(members, base, start)
     return made
 
 
@@ -203,13 +202,12 @@ def _owns(node: Array) -> bool:
     return node.data.base is None if isinstance(node.data, np.ndarray) else "parameter" in node.extra
 
 
-def _look(nodes: Sequence[Array], base: Array, start: int) -> None:
+def _make_views(nodes: Sequence[Array], base: Array, start: int) -> None:
     for node in nodes:
         data: Any = node.data
         offset, strides = address(data) - start, byte_strides(data)
         size = data.element_size() if isinstance(data, torch.Tensor) else 1
-        # Both can only be otherwise in memory that was not made for tensors, and no tensor could be made
-        # there again.
+        # Only memory that was not made for tensors is aligned differently, and no tensor could be made there again.
         if offset % size == 0 and all(stride % size == 0 for stride in strides):
             node.base, node.offset, node.strides = base, offset, strides
 
@@ -218,7 +216,7 @@ def _look(nodes: Sequence[Array], base: Array, start: int) -> None:
 
 
 def fits(node: Array, live: Any) -> bool:
-    """Whether an array's bytes can be written into a live one; of a window, whether they can lie there."""
+    """Whether an array's bytes can be written into a live one; for a view, whether they can lie there."""
     if node.framework == "torch":
         return (
             isinstance(live, torch.Tensor)
@@ -229,29 +227,27 @@ def fits(node: Array, live: Any) -> bool:
             and isinstance(live, torch.nn.Parameter) == ("parameter" in node.extra)
             and (live.is_leaf or not live.requires_grad)
             and not (live.is_inference() or live.is_conj() or live.is_neg())
-            and (node.base is not None or not looks_twice(live))
+            and (node.base is not None or not has_internal_overlap(live))
         )
     return (
         type(live) in (np.ndarray, np.memmap)
         and live.shape == node.shape
         and live.dtype == tree.numpy_dtype(node.dtype)
-        and (node.base is not None or (live.flags.writeable and not looks_twice(live)))
+        and (node.base is not None or (live.flags.writeable and not has_internal_overlap(live)))
     )
 
 
-def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sorted(range(len(order)), key=lambda axis: order[axis]))
+def with_own_axes(node: Array, content: LiveArray) -> LiveArray:
+    """A node's elements, given in memory order, with its axes in their own order; nothing is copied."""
+    inverse = tuple(sorted(range(len(node.order)), key=lambda axis: node.order[axis]))
+    return content.permute(inverse) if isinstance(content, torch.Tensor) else content.transpose(inverse)
 
 
 def adopt(node: Array, content: LiveArray) -> Any:
-    """The array that a node stands for, made of memory that holds its bytes in memory order."""
+    """The array of a node, made of memory that holds its elements in memory order."""
     if isinstance(content, np.ndarray):
-        return content.transpose(_inverse(node.order))
-    return _as_tensor(node, content.to(_device(node)))
-
-
-def _as_tensor(node: Array, content: torch.Tensor) -> torch.Tensor:
-    tensor = content.permute(_inverse(node.order))
+        return with_own_axes(node, content)
+    tensor: Any = with_own_axes(node, content.to(_device(node)))
     return torch.nn.Parameter(tensor, requires_grad=False) if "parameter" in node.extra else tensor
 
 
@@ -262,12 +258,12 @@ def _device(node: Array) -> torch.device:
     module = getattr(torch, device.type, None)
     if module is None or not module.is_available():
         return torch.device("cpu")
-    # Fewer devices than when it was saved: the current one of the same kind.
+    # With fewer devices than when it was saved, the current one of the same kind.
     return device if (device.index or 0) < module.device_count() else torch.device(device.type)
 
 
 def fill(node: Array, live: Any, content: LiveArray) -> None:
-    """Write into a live array like a node what is in `content`: the node's elements in memory order."""
+    """Write `content`, a node's elements in memory order, into the live array of that node."""
     if isinstance(live, torch.Tensor):
         live.detach().permute(node.order).copy_(content)  # type: ignore[arg-type]
     else:
@@ -294,43 +290,43 @@ def content(node: Array) -> LiveArray:
 
 
 def lies_at(live: LiveArray, base: LiveArray, node: Array) -> bool:
-    """Whether a live array is the window onto `base` that a node describes."""
+    """Whether a live array is the view of `base` that a node describes."""
     device, start, _, _ = extent(base)
     at = extent(live)[0] == device and address(live) == start + node.offset
     ways = zip(byte_strides(live), node.strides, node.shape, strict=True)
     return at and all(ours == saved or n == 1 for ours, saved, n in ways)
 
 
-def look_onto(base: LiveArray, node: Array) -> Any:
-    """A new array onto the memory of another."""
+def view_of(base: LiveArray, node: Array) -> Any:
+    """A new view of `base`, as a node describes it."""
     if node.framework == "numpy":
         return np.ndarray(
             node.shape,
             tree.numpy_dtype(node.dtype),
-            buffer=_octets(base),
+            buffer=_bytes_of(base),
             offset=node.offset,
             strides=node.strides,
         )
     dtype = tree.TORCH_DTYPES[node.dtype]
-    flat = torch.from_numpy(_octets(base)) if isinstance(base, np.ndarray) else _flat(base.detach())
+    flat = torch.from_numpy(_bytes_of(base)) if isinstance(base, np.ndarray) else _flat(base.detach())
     if flat.dtype is not dtype:
         flat = flat.view(torch.uint8)
-        # Only whole elements can be looked at as another type.
+        # A view of another type needs whole elements.
         flat = flat[: flat.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
     strides = [stride // dtype.itemsize for stride in node.strides]
-    window = flat.as_strided(node.shape, strides, flat.storage_offset() + node.offset // dtype.itemsize)
-    return torch.nn.Parameter(window, requires_grad=False) if "parameter" in node.extra else window
+    view = flat.as_strided(node.shape, strides, flat.storage_offset() + node.offset // dtype.itemsize)
+    return torch.nn.Parameter(view, requires_grad=False) if "parameter" in node.extra else view
 
 
 def _flat(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.as_strided((tensor.numel(),), (1,))
 
 
-def _octets(base: LiveArray) -> np.ndarray[Any, Any]:
+def _bytes_of(base: LiveArray) -> np.ndarray[Any, Any]:
     if isinstance(base, torch.Tensor):
         if base.device.type != "cpu":
-            raise RestoreError("a NumPy array cannot look onto the memory of a device")
-        octets: np.ndarray[Any, Any] = _flat(base.detach()).view(torch.uint8).numpy()
-        return octets
+            raise RestoreError("a NumPy array cannot be a view of a device's memory")
+        as_bytes: np.ndarray[Any, Any] = _flat(base.detach()).view(torch.uint8).numpy()
+        return as_bytes
     order = tree.memory_order(base.shape, base.strides)
     return base.transpose(order).reshape(-1).view(np.uint8)

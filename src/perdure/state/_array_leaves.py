@@ -1,4 +1,4 @@
-"""What a state says of live arrays and tensors. Knows no containers and no files."""
+"""The nodes of live arrays and tensors. Knows no containers and no files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _AXES = [tuple(range(count)) for count in range(65)]
 
 
 def of_numpy(value: np.ndarray[Any, Any], path: Path) -> Array:
-    """The node of an array, which is taken by reference.
+    """The node of an array, which it refers to.
 
     :raises Unsupported: if its elements hold Python objects.
     :raises ValueError: if its dtype has no notation.
@@ -33,14 +33,14 @@ def of_numpy(value: np.ndarray[Any, Any], path: Path) -> Array:
 
 
 def of_tensor(value: torch.Tensor, path: Path) -> Array:
-    """The node of a tensor, which is taken by reference; without its gradient.
+    """The node of a tensor, which it refers to; without its gradient.
 
     :raises Unsupported: if it has no notation.
     """
     cls = type(value)
     if cls is not torch.Tensor and cls is not torch.nn.Parameter and not known(cls).tensor:
         raise Unsupported("subclasses of torch.Tensor need a handler: perdure.register(...)")
-    # Each question to a tensor goes through torch's dispatcher, so the plain case is asked as few as possible.
+    # Every attribute of a tensor goes through torch's dispatcher, so the plain case reads as few as possible.
     plain = value.is_cpu and value.layout is torch.strided
     if not plain and (value.layout is not torch.strided or value.is_quantized or value.device.type == "meta"):
         raise Unsupported("only dense tensors are supported")
@@ -57,7 +57,7 @@ def of_tensor(value: torch.Tensor, path: Path) -> Array:
         extra["parameter"] = True
     if value.requires_grad and value.is_leaf:
         extra["requires_grad"] = True
-    # A conjugate that torch has not computed yet lies in memory as something else than it is.
+    # The memory of a lazy conjugate holds other numbers than the tensor has.
     lazy = value.is_neg() or (name[0] == "c" and value.is_conj())
     data = value.resolve_conj().resolve_neg() if lazy else value
     flat = data.is_contiguous()

@@ -1,4 +1,4 @@
-"""All that an object holds itself. Knows no states and no files."""
+"""The attributes of an object, read from its `__dict__` and its slots without running descriptors. Knows no files."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _SHAPES: dict[type, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
 
 
 def attributes_of(value: Any) -> dict[Any, Any]:
-    """All attributes an object holds itself, in its `__dict__` and its slots, and the spaces of its class. No attribute
-    hook of its class runs."""
+    """All attributes in an object's `__dict__` and slots, and the spaces of its class. No attribute hook of its class
+    runs."""
     try:
         found = dict(object.__getattribute__(value, "__dict__"))
     except (AttributeError, TypeError):

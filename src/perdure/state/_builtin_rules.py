@@ -1,5 +1,5 @@
-"""What is registered about the classes of Python and of common libraries: what is left out of every checkpoint and why,
-what cannot be captured, and what only the script builds. Knows no walks and no files."""
+"""Rules for classes of Python and of common libraries: what is left out of every checkpoint and why, what cannot be
+captured, and what only the script builds. Knows no walks and no files."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ refuse(subprocess.Popen, PROCESS)
 refuse(socket.socket, "it is a connection. Leave it out: perdure.skip(socket.socket, 'reason')")
 refuse(
     concurrent.futures.Future,
-    "a thread is at work on it. Wait for its result before the checkpoint, and keep that",
+    "a thread is computing it. Wait for its result before the checkpoint, and keep the result",
 )
 refuse(
     types.GeneratorType,

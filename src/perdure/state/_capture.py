@@ -1,19 +1,24 @@
-"""From live objects to a `State`: one walk through attributes and containers. It only reads, and it knows no
-files."""
+"""From live objects to a `State`: one walk through attributes and containers. It only reads.
+
+`walk_live` makes the walk, and `capture` a state of it. Restoring compares a saved state with such a walk too, so
+resuming a run walks over its world once. Knows no files.
+"""
 
 from __future__ import annotations
 
 import collections
+import gc
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
 from perdure import tree
-from perdure.errors import CaptureError, FormatError
+from perdure.errors import CaptureError, DamagedError
 from perdure.state import _aliasing, _array_leaves, _values, rng
 from perdure.state._attributes import attributes_of
 from perdure.state._class_names import class_name
@@ -41,7 +46,7 @@ Taker: TypeAlias = "Callable[[Walker, Any, Path], Any]"
 Fill: TypeAlias = "Callable[[Walker, Any, Any, Path], None]"
 
 _PACK_FROM = 16
-#: Larger numbers have a notation of their own.
+#: Larger integers do not fit an int64 array.
 _LARGEST = 1 << 62
 
 
@@ -50,24 +55,102 @@ def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
     generators.
 
     Arrays and tensors are taken by reference: the state is that of this moment only until training goes on.
-    Nothing that is captured is changed, and no random stream is shifted, whatever a handler draws.
+    Nothing is changed, and no random stream is shifted, even where a handler draws random numbers.
 
     :param world: a :class:`perdure.World`, a dict of names to objects, or a single object (whose part is
         `world`).
     :param skip: paths to leave out, with `*` and `?` as wildcards ("envs.*.viewer").
     :raises CaptureError: if something can neither be captured nor be left out; it lists every such path.
     """
+    return walk_live(world, skip=skip).state()
+
+
+def walk_live(world: Any, *, skip: Sequence[str] = ()) -> LiveWorld:
+    """Walk over a world once, as `capture` does, and return all that the walk found.
+
+    What cannot be captured is no error here; it becomes one in :meth:`LiveWorld.state`.
+
+    :param world: as for :func:`capture`.
+    :param skip: paths to leave out, with `*` and `?` as wildcards.
+    :raises CaptureError: if a part has no proper name.
+    """
     generators = rng.get_state()
     walker = Walker(skip)
     try:
         parts = parts_of(world)
         root = walker.parts({**parts, rng.name_beside(parts): rng.Generators(generators)})
-        walker.finish()
+        walker.find_views()
     finally:
-        # Nothing of Perdure's own draws, and to set them takes as long as many objects.
+        # Perdure's own functions draw nothing, and setting the generators takes as long as capturing many objects.
         if walker.foreign or not isinstance(world, dict):
             rng.set_state(generators)
-    return State(root, walker.own_arrays())
+    return LiveWorld(parts, root, walker)
+
+
+class LiveObjects:
+    """The live side of a comparison with a saved state. It holds as long as nobody changes the objects.
+
+    :param parts: the live parts by name.
+    :param classes: the classes of the live objects by their recorded names.
+    :param given: what adapters gave for live objects (by their ids).
+    :param skip: paths that were left out, with `*` and `?` as wildcards.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Any],
+        classes: Mapping[str, type],
+        given: dict[int, Mapping[str, Any]] | None = None,
+        skip: Sequence[str] = (),
+    ) -> None:
+        self.parts = parts
+        self.classes = classes
+        self.skip = tuple(skip)
+        self._given = {} if given is None else given
+        self._alive: list[Any] = []
+
+    def fields(self, live: Any, adapter: Adapter) -> Mapping[str, Any]:
+        """What an adapter gave for an object. It is asked only if the walk did not meet that object, and only once."""
+        found = self._given.get(id(live))
+        if found is None:
+            found = self._given[id(live)] = adapter.fields(live)
+            self._alive.append(live)
+        return found
+
+
+class LiveWorld(LiveObjects):
+    """What one walk over a world found; its parts are without the process's random generators.
+
+    :param root: the tree of the parts and of the generators.
+    :param walker: made the tree. It keeps alive what it met, so ids stay valid.
+    """
+
+    def __init__(self, parts: Mapping[str, Any], root: Object, walker: Walker) -> None:
+        classes = {name: cls for name, cls in walker.classes.items() if cls is not rng.Generators}
+        super().__init__(parts, classes, walker.given, walker.skip)
+        self._root = root
+        self._walker = walker
+
+    def state(self) -> State:
+        """The state of the world and of the random generators.
+
+        :raises CaptureError: if something can neither be captured nor be left out; it lists every such path.
+        """
+        self._walker.raise_refusals()
+        return State(self._root, self._walker.own_arrays())
+
+
+@contextmanager
+def paused_collection() -> Iterator[None]:
+    """Without garbage collection. A walk makes thousands of objects, none of them garbage, and would set off a full
+    collection, which with torch loaded takes many times as long as the walk."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def parts_of(world: Any) -> dict[str, Any]:
@@ -75,7 +158,7 @@ def parts_of(world: Any) -> dict[str, Any]:
 
     :raises CaptureError: if a part's name is not one that a part can have.
     """
-    # Asked of the class: an object may answer to any attribute's name, or fail strangely.
+    # Looked up on the class: an object may have a `__getattr__` that answers to every name.
     method = getattr(type(world), "parts", None)
     found = (
         dict(dict.items(world)) if isinstance(world, dict) else method(world) if callable(method) else None
@@ -89,25 +172,27 @@ def parts_of(world: Any) -> dict[str, Any]:
 
 
 class Walker:
-    """One walk. Also what is learnt on the way about the live side: its classes.
+    """One walk over live objects. On the way it learns their classes.
 
-    It does not recurse: a node is made where it is met and filled later, so that a chain of a million objects
-    is walked like any other world.
+    It does not recurse: a node is made where its object is met first and is filled later, so a chain of a million
+    objects is walked like any other world.
     """
 
     def __init__(self, skip: Sequence[str] = ()) -> None:
         self.skip = tuple(skip)
         self.memo: dict[int, Node] = {}
-        #: What is met is kept alive with its node: an id is only good as long as its object lives.
+        #: Every object of the walk is kept alive: an id is only valid as long as its object lives.
         self._alive: list[Any] = []
         self._unfilled: collections.deque[tuple[Fill, Any, Any, Path]] = collections.deque()
+        #: What adapters gave for objects (by their ids).
+        self.given: dict[int, Mapping[str, Any]] = {}
         self._refused: list[tuple[str, str]] = []
-        #: Paths (by their ids) below which something else stands for what cannot be captured.
+        #: Paths (by their ids) below which the adapter's own field replaces whatever cannot be captured.
         self._covered: dict[int, Path] = {}
         self._arrays: list[Array] = []
         self._buffers: list[Rows] = []
         self.classes: dict[str, type] = {}
-        #: Whether functions ran that are not this package's own.
+        #: Whether functions ran that are not Perdure's own.
         self.foreign = False
         #: The arrays of states that were captured before, which objects hold.
         self._nested: dict[int, Array] = {}
@@ -123,15 +208,25 @@ class Walker:
         return root
 
     def finish(self) -> None:
-        """Raise what was refused, and find the arrays that are windows onto others."""
+        """Find the arrays that are views of others, and raise what was refused.
+
+        :raises CaptureError: if something could not be captured.
+        """
+        self.raise_refusals()
+        self.find_views()
+
+    def raise_refusals(self) -> None:
+        """Raise an error that lists everything that could not be captured, if there was anything."""
         if self._refused:
             listed = "\n".join(f"  {path}: {reason}" for path, reason in self._refused[:20])
             more = f"\n  and {len(self._refused) - 20} more" if len(self._refused) > 20 else ""
             raise CaptureError(
                 f"{len(self._refused)} part(s) of the world cannot be captured:\n{listed}{more}"
             )
-        bases = _aliasing.find_windows(self._arrays)
-        self._arrays += bases
+
+    def find_views(self) -> None:
+        """Find the arrays that are views of others, and those that are rows of a replay buffer."""
+        self._arrays += _aliasing.find_views(self._arrays)
         for rows in self._buffers:
             for array in rows.writer.arrays(rows.buffer):
                 node = self.memo.get(id(array))
@@ -143,7 +238,7 @@ class Walker:
         return [*(node for node in self._arrays if node.base is None), *self._nested.values()]
 
     def node(self, value: Any, path: Path) -> Any:
-        """The node that stands for a value; what it holds is filled in later."""
+        """The node of a value; its contents are filled in later."""
         cls = type(value)
         if self.skip and matches(write_path(path), self.skip):
             return Omitted(LEFT_OUT)
@@ -162,7 +257,7 @@ class Walker:
         self._alive.append(value)
 
     def _later(self, fill: Fill, value: Any, node: Node, path: Path) -> Node:
-        # As `_remember` does it: this runs for every object of every checkpoint.
+        # The same as `_remember`, inlined: this runs for every object of every checkpoint.
         self.memo[id(value)] = node
         self._alive.append(value)
         self._unfilled.append((fill, value, node, path))
@@ -172,7 +267,7 @@ class Walker:
         above = path if self._covered else None
         while above is not None:
             if id(above) in self._covered:
-                return Omitted("what the state that its environment tells stands for")
+                return Omitted("held by the state that the environment gives of itself")
             above = above[0]
         self._refused.append((write_path(path), f"{type(value).__qualname__}: {reason}"))
         return Omitted(reason)
@@ -210,7 +305,7 @@ class Walker:
         except CaptureError as error:
             self._refuse(value, path, str(error))
             return
-        self._alive.append(given)  # it may hold containers made for this walk only
+        self.given[id(value)] = given  # it may hold containers made for this walk only
         if adapter.covers is not None and given[adapter.covers] is not None:
             self._covered[id(path)] = path
         self._fields(given, about.left_out, node.fields, path)
@@ -225,7 +320,7 @@ class Walker:
             elif name in left_out:
                 fields[name] = Omitted(left_out[name])
             elif type(child) in plain:
-                # As `node` would do: most attributes are such.
+                # What `node` would return: most attributes are plain.
                 fields[name] = child
             else:
                 fields[name] = self.node(child, (path, ".", name))
@@ -251,8 +346,8 @@ class Walker:
         self._alive.append(payload)
         node.payload = self.node(payload, path)
 
-    def _quoted(self, value: State, path: Path) -> Node:
-        # What a handler captured at an earlier moment: taken as it is, and given back to the handler as it was.
+    def _nested_state(self, value: State, path: Path) -> Node:
+        # A handler captured it earlier: it is taken as it is, and the handler gets the same back.
         self._nested.update((id(array), array) for array in value.arrays)
         node = Object(self._class_name(State), value.root.fields)
         self._remember(value, node)
@@ -287,7 +382,7 @@ class Walker:
                 node.pairs.append((key_node, self.node(child, (path, "[", step))))
 
     def _fill_mapping(self, value: dict[Any, Any], node: tree.MappingNode, path: Path) -> None:
-        # As the container itself knows its content and its order, whatever a subclass makes of it.
+        # Asked of the built-in class: a subclass may answer differently about its content and order.
         kind = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
         self._fill_dict(dict(kind.items(value)), node, path)
         if isinstance(value, collections.defaultdict):
@@ -346,7 +441,7 @@ class Walker:
         return list(self._runs(value, path, holders))
 
     def _packed(self, value: Iterable[Any], kinds: set[type], path: Path) -> NumberRun | None:
-        """One leaf for many numbers of one type; each test runs at the speed of C."""
+        """One leaf for many numbers of one type; every test is a call into C."""
         if len(kinds) != 1:
             return None
         (kind,) = kinds
@@ -366,7 +461,7 @@ class Walker:
         return NumberRun(kind.__name__ if kind in (float, bool, int) else "numpy", self._array(array, path))
 
     def _runs(self, value: Any, path: Path, holders: int) -> Iterator[Any]:
-        """One leaf for each run of empty elements that nothing else in the program refers to."""
+        """One leaf for each run of empty elements that nothing else refers to."""
         alone = _ALONE + holders - 1
         counts = list(map(sys.getrefcount, value))
 
@@ -402,7 +497,7 @@ class Walker:
             return self._later(Walker._object_array, value, items, path)
         try:
             return self._array(value, path)
-        except (_values.Unsupported, ValueError, FormatError) as error:
+        except (_values.Unsupported, ValueError, DamagedError) as error:
             return self._refuse(value, path, str(error))
 
     def _tensor(self, value: torch.Tensor, path: Path) -> Node:
@@ -425,19 +520,18 @@ class Walker:
         return Value(kind, data)
 
 
-# -- which method takes which class --------------------------------------------------------------------------
+# -- which method captures which class ------------------------------------------------------------------------
 
 LEFT_OUT = "left out by the user"
 _NONE: frozenset[type] = frozenset()
-#: Modules whose functions draw from no generator when something is captured.
+#: Modules whose capturing functions draw from no random generator.
 _CALM = frozenset({"random", "perdure.state.rng", "perdure.state._torch_rules"})
 _EMPTY = frozenset({dict, list, type(None)})
-#: Of these nothing is left to tell once they are known to be empty.
+#: Containers of these classes have no further state when they are empty.
 _FIXED = frozenset({list, tuple, set, frozenset})
-#: Not the longest ones, which have bytes that mean nothing.
+#: Not the long doubles: they have padding bytes.
 _NUMBERS = frozenset(np.dtype(code).type for code in "?bBhHiIlLqQefdFD")
-#: How many references CPython counts to an element that nothing but its container refers to, while `map` goes
-#: over it.
+#: How many references CPython counts, during a `map`, to an element that only its container refers to.
 _ALONE = max(map(sys.getrefcount, [{}, {}]))
 
 
@@ -445,7 +539,7 @@ _TAKERS: dict[type, Taker] = {}
 
 
 def _taker(cls: type) -> Taker:
-    """How objects of a class are taken; asked once for each class."""
+    """The function that captures objects of a class; looked up once for each class."""
     entry = known(cls).entry
     match entry:
         case Skip():
@@ -456,7 +550,7 @@ def _taker(cls: type) -> Taker:
         case Adapter():
             return Walker._adapted
     if cls is State:
-        return Walker._quoted
+        return Walker._nested_state
     if (written := _values.writer(cls)) is not None:
         kind, write = written
         return lambda walker, value, path: walker._value(value, path, kind, write)
@@ -464,7 +558,7 @@ def _taker(cls: type) -> Taker:
         return Walker._tensor
     if cls in (np.ndarray, np.memmap):
         return Walker._numpy_array
-    # Not the nearest base in the MRO but the one whose content Python itself keeps.
+    # The built-in base decides, wherever it is in the MRO: it holds the content.
     if issubclass(cls, dict):
         return Walker._mapping
     if issubclass(cls, ITEMS):

@@ -1,4 +1,4 @@
-"""The names under which classes are recorded in checkpoints, and how to recognise a class that has moved.
+"""The names under which checkpoints record classes, and how to recognise a class that has moved.
 
 A user's class is recorded as `module:qualname`. Perdure's own classes have fixed names from the table below, so that
 moving or renaming one of them makes no run unreadable. Classes are only ever compared with these names: nothing is
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 from types import ModuleType
+
+from perdure._lazy import definition_of
 
 #: Perdure's own classes that a checkpoint may hold: the recorded name, and where the class is defined today.
 #: The left side is part of the file format and never changes; the right side follows the code.
@@ -21,17 +23,17 @@ OWN_CLASSES = {
     "perdure:Resumable": "perdure.environments.subprocess._worker_side:Resumable",
     "perdure:EpisodeReplay": "perdure.environments.replay._gymnasium:EpisodeReplay",
     "perdure:PoolReplay": "perdure.environments.replay._pools:PoolReplay",
-    "perdure:PoolGeneration": "perdure.environments.replay._pools:_Lap",
+    "perdure:PoolGeneration": "perdure.environments.replay._pools:PoolGeneration",
     "perdure:AECEpisodeReplay": "perdure.environments.replay._pettingzoo:AECEpisodeReplay",
     "perdure:ParallelEpisodeReplay": "perdure.environments.replay._pettingzoo:ParallelEpisodeReplay",
-    "perdure:MujocoSimulation": "perdure.environments.handlers._mujoco:Simulation",
+    "perdure:MujocoSimulation": "perdure.environments.handlers.mujoco:Simulation",
     "perdure:PersistEvent": "perdure.persistence._persistence:PersistEvent",
     "perdure:RestoreEvent": "perdure.persistence._persistence:RestoreEvent",
     "perdure:DemoReplayBuffer": "perdure.demo.training:ReplayBuffer",
 }
 _RECORDED = {place: name for name, place in OWN_CLASSES.items()}
 
-#: What users said of classes and modules that they moved: old recorded names, or old names of modules.
+#: Classes and modules that users moved, by their old names.
 _renamed: dict[str, type | ModuleType] = {}
 
 
@@ -40,13 +42,24 @@ def module_of(cls: type) -> str:
     return getattr(cls, "__module__", None) or "builtins"
 
 
+def dotted_name(cls: type) -> str:
+    """`package.module.Class`, by which rules name the classes of libraries that they do not import."""
+    return f"{module_of(cls)}.{cls.__qualname__}"
+
+
+def base_names(cls: type) -> list[str]:
+    """The dotted names of a class and of all its bases, the nearest first."""
+    return [dotted_name(base) for base in cls.__mro__]
+
+
 @lru_cache(maxsize=4096)
 def class_name(cls: type) -> str:
     """The name under which a class is recorded.
 
     :raises LookupError: if it is a class of Perdure's that the table does not name.
     """
-    place = f"{module_of(cls)}:{cls.__qualname__}"
+    # Public classes of Perdure have the package as their `__module__`.
+    place = f"{definition_of(cls) or 'builtins'}:{cls.__qualname__}"
     if not place.startswith("perdure."):
         return place
     try:
@@ -58,7 +71,7 @@ def class_name(cls: type) -> str:
 
 
 def same_class(name: str, cls: type) -> bool:
-    """Whether a recorded class name means `cls`: its own name, or one that it had before.
+    """Whether a recorded class name means `cls`: its present name, or one that it had before.
 
     The script's own module has two names: `__main__` when it is run, another when it is imported.
     """
@@ -75,14 +88,14 @@ def same_class(name: str, cls: type) -> bool:
 
 
 def renamed(old: str, new: type | ModuleType) -> None:
-    """Say that a class, or a whole module, had another name when a run's checkpoints were written.
+    """Say that a class, or a whole module, had another name when the checkpoints of a run were written.
 
     Call it before the run is resumed. The next checkpoint records the new name.
 
     :param old: the class as it was, `"package.module:Class"`; or the module as it was, `"package.module"`, for all
         classes in it.
     :param new: the class, or the module, as it is now.
-    :raises TypeError: if `old` names a class and `new` is none, or `old` names a module and `new` is none.
+    :raises TypeError: if `old` names a class and `new` is not a class, or likewise for a module.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""Python's containers, and the names that states have for them. Knows no states and no files."""
+"""Python's containers and their recorded names. Knows no states and no files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUILTIN: dict[type, str] = {
     frozenset: "frozenset",
     collections.deque: "deque",
 }
-#: What a defaultdict may have as its factory and still be made from a checkpoint alone.
+#: The factories with which a defaultdict can be made from a checkpoint alone.
 FACTORIES: dict[str, Callable[[], Any]] = {
     "int": int,
     "float": float,
@@ -31,5 +31,5 @@ FACTORIES: dict[str, Callable[[], Any]] = {
 
 
 def factory_name(factory: Callable[[], Any]) -> str:
-    """The name under which a defaultdict's factory is recorded, "" if only the script can give it."""
+    """The recorded name of a defaultdict's factory, "" if only the script has it."""
     return next((name for name, one in FACTORIES.items() if one is factory), "")

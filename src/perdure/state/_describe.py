@@ -12,7 +12,7 @@ from perdure.tree import Array, Custom, Node, Object, Omitted, SequenceNode, Val
 
 
 def short(name: str) -> str:
-    """A recorded class name for people."""
+    """A recorded class name, shortened for messages."""
     return name.partition(":")[2] or name
 
 
@@ -26,7 +26,7 @@ def describe(value: Any) -> str:
         case Value():
             return f"a {value.kind}"
         case Omitted():
-            return f"what was left out ({value.reason})"
+            return f"something left out ({value.reason})"
         case Node():
             return f"a {type(value).__name__}"
         case np.ndarray():

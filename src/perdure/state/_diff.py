@@ -27,7 +27,7 @@ from perdure.tree import (
     message,
 )
 
-#: What measures the time that passed rather than what was learnt: it differs between any two runs.
+#: Paths of values that measure time: they differ between any two runs.
 CLOCKS = (
     "*collect_time",
     "*_policy_update_time",
@@ -55,7 +55,7 @@ class Difference:
 def diff(a: State, b: State, *, ignore: Sequence[str] = CLOCKS) -> list[Difference]:
     """All paths at which two states differ; an empty list where they are equal bit for bit.
 
-    :param ignore: paths to leave out, with `*` and `?` as wildcards; by default what measures passing time.
+    :param ignore: paths to leave out, with `*` and `?` as wildcards; by default those of :data:`CLOCKS`.
     """
     found = _Comparison().compare(a.root, b.root)
     return [each for each in found if not matches(each.path, ignore)]
@@ -63,10 +63,10 @@ def diff(a: State, b: State, *, ignore: Sequence[str] = CLOCKS) -> list[Differen
 
 class _Comparison:
     def __init__(self) -> None:
-        # Two states share alike: what was met together once must be met together again.
+        # Nodes that were compared once must be compared with each other again: both states share in the same places.
         self._pairs: dict[int, int] = {}
         self._back: dict[int, int] = {}
-        #: Nodes made for the comparison alone; an id is only good as long as its object lives.
+        #: Nodes made for the comparison; an id is only valid as long as its object lives.
         self._alive: list[Any] = []
         self._found: list[Difference] = []
         self._todo: list[tuple[Any, Any, str]] = []
@@ -90,7 +90,7 @@ class _Comparison:
                 self._differ(path, f"{describe(a)} and {describe(b)}")
             return
         if isinstance(a, Value | Omitted) or isinstance(b, Value | Omitted):
-            # What is left out in one of them cannot differ.
+            # Something left out in one state cannot differ.
             if not isinstance(a, Omitted) and not isinstance(b, Omitted) and a != b:
                 self._differ(path, f"{_shown(a)} and {_shown(b)}")
             return
@@ -104,7 +104,7 @@ class _Comparison:
             self._differ(path, f"{describe(a)} and {describe(b)}")
             return
         if isinstance(a, tree.MappingNode) and a.type == message.TYPE:
-            # The state of another process: what is in it is compared, not how it is packed.
+            # The state of another process: its contents are compared, not their encoding.
             opened = [message.decode(message.from_node(each)).root for each in (a, b)]
             self._alive += opened
             self._fields(opened[0].fields, opened[1].fields, path)
@@ -184,7 +184,7 @@ class _Comparison:
             self._differ(path, "shares memory with another array in one state and not in the other")
         elif a.base is not None and b.base is not None:
             if (a.offset, a.strides) != (b.offset, b.strides):
-                self._differ(path, "windows onto different places")
+                self._differ(path, "views of different places")
             self._todo.append((a.base, b.base, path))
         else:
             ours, theirs = _content(a), _content(b)
@@ -193,7 +193,7 @@ class _Comparison:
 
 
 def _entries(node: tree.MappingNode) -> list[tuple[Any, Any]]:
-    # The script's own functions are none of a state's, nor are the names it keeps them by.
+    # Entries for functions belong to the script, not to the state, and so do their keys.
     return [(key, child) for key, child in node.pairs if not isinstance(child, Omitted)]
 
 
@@ -216,7 +216,7 @@ def _elements(node: SequenceNode) -> Iterator[Any]:
             case RepeatRun():
                 for _ in range(child.count):
                     item = child.item
-                    # Each repetition is an object of its own.
+                    # Each repetition is a separate object.
                     yield item if item is None else type(item)(item.type, [])
             case NumberRun():
                 numbers = _aliasing.content(child.array)
@@ -243,7 +243,7 @@ def _runs(node: SequenceNode) -> list[tuple[str, int]]:
 
 
 def _canonical(node: Any) -> str:
-    """A text that tells elements of a set apart, in whatever order they are recorded."""
+    """A text by which elements of sets can be sorted and compared, whatever their recorded order."""
     match node:
         case Value():
             return f"{node.kind} {node.data!r}"
@@ -256,10 +256,8 @@ def _canonical(node: Any) -> str:
 
 
 def _content(node: Array) -> Any:
-    """The content of an array, its axes as they are."""
-    content: Any = _aliasing.content(node)
-    inverse = sorted(range(len(node.order)), key=lambda axis: node.order[axis])
-    return content.permute(inverse) if isinstance(content, torch.Tensor) else content.transpose(inverse)
+    """The elements of an array, its axes in their own order."""
+    return _aliasing.with_own_axes(node, _aliasing.content(node))
 
 
 def bytes_equal(a: Any, b: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Patterns for paths: `*` stands for any run of characters, `?` for one, all else (brackets too) for itself."""
+"""Patterns for paths: `*` matches any characters, `?` one character, everything else (brackets too) itself."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def matches(path: str, patterns: Sequence[str]) -> bool:
-    """Whether a path is, as a whole, what one of the patterns stands for."""
+    """Whether one of the patterns matches a whole path."""
     return bool(patterns) and _compiled(tuple(patterns)).fullmatch(path) is not None

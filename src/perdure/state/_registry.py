@@ -1,7 +1,7 @@
-"""What is known about classes: how their objects are captured, or why they are not. It knows no files.
+"""Rules for classes: how their objects are captured, or why they are not. Knows no files.
 
-A class is looked up along its MRO, the nearest class first, by the class itself or by its dotted name; by
-name, so that a library need not be imported to be known.
+Rules are looked up along the MRO, the nearest class first, by the class itself or by its dotted name. With dotted
+names, rules for a library need not import it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from perdure.state._class_names import module_of, renamed_class
+from perdure.state._class_names import base_names, dotted_name, module_of, renamed_class
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,15 @@ class Handler:
 class Adapter:
     """How objects whose state is not simply their attributes are walked: by named fields.
 
-    Such objects are part of the program's structure: the script builds them, a checkpoint never does.
+    Such objects are part of the program: the script builds them, a checkpoint never does.
 
     :param fields: the fields of an object, by name.
     :param assign: sets one of them.
-    :param made: the fields whose containers `fields` makes anew each time; they are assigned even where they
-        are filled in place.
-    :param check: what of the saved fields (as nodes) could not be assigned, as pairs of a path below the object
-        and a detail; for what `fields` does not show. Nothing is changed.
-    :param covers: the field that stands for whatever cannot be captured below the object, unless it is None.
+    :param made: the fields whose containers `fields` makes anew at each call; they are assigned even after they were
+        filled in place.
+    :param check: says which saved fields (as nodes) cannot be assigned, as pairs of a path below the object and a
+        detail; for what `fields` does not show. It changes nothing.
+    :param covers: the field that replaces whatever cannot be captured below the object, unless it is None.
     :param missing: makes what an object will need for a field that it has not got yet, like the node that is to be
         restored there and without its content, or None. The object itself it leaves as it is.
     """
@@ -69,14 +69,14 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Skip:
-    """Objects that are left out, and why."""
+    """A rule: objects are left out, and why."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Refuse:
-    """Objects whose state cannot be taken, and what to do about it."""
+    """A rule: objects cannot be captured, and what to do about it."""
 
     reason: str
 
@@ -101,9 +101,9 @@ OPAQUE = (
     "perdure.register({name}, capture=..., restore=...), or leave it out: perdure.skip({name}, 'reason'). An "
     "environment of this kind can be played again: perdure.environments.EpisodeReplay(env)"
 )
-#: Asked about a class that nothing is registered about.
+#: Asked for a rule when none is registered for a class.
 finders: list[Callable[[type], Entry | None]] = []
-#: Called whenever something is registered, for what others remember about classes.
+#: Called whenever a rule is registered, because others cache what they know about classes.
 on_change: list[Callable[[], None]] = []
 
 
@@ -135,23 +135,23 @@ def register(
 
 
 def register_handler(cls: type | str, handler: Handler) -> None:
-    """Say by which handler objects of a class are taken."""
+    """Register the handler for objects of a class."""
     _slot(cls).entry = handler
 
 
 def register_first(
     cls: type | str, *, capture: Callable[[Any], Any], restore: Callable[[Any, Any], None]
 ) -> None:
-    """Like `register`, for objects that do things while they are restored.
+    """Like `register`, for objects that act while they are restored.
 
-    They go first, because what they do may change arrays that the world holds too: an environment that steps writes
-    into the observation that it gave out before.
+    They are restored first, because they may change arrays that the world holds too: an environment that steps writes
+    into the observation that it returned before.
     """
     _slot(cls).entry = Handler(capture, restore, first=True)
 
 
 def register_adapter(cls: type | str, adapter: Adapter) -> None:
-    """Say by which named fields objects of a class are walked."""
+    """Register the adapter for objects of a class."""
     slot = _slot(cls)
     slot.entry, slot.structural = adapter, True
 
@@ -186,29 +186,22 @@ def tensor_like(cls: type | str) -> None:
     _slot(cls).tensor = True
 
 
-#: Where what is known about the classes of a package is registered; imported when one of them is first met.
+_HANDLERS = "perdure.environments.handlers"
+#: For environments of any library: each derives from a class of one of the packages that have these.
+_ANY_ENVIRONMENT = (f"{_HANDLERS}.get_set_state", f"{_HANDLERS}.native_handles")
+#: The modules that register the rules for a package's classes; imported when one of these classes is first met.
 _RULES = {
     **dict.fromkeys(("torchrl", "tensordict"), ("perdure.integrations.torchrl",)),
-    **dict.fromkeys(
-        (
-            "ale_py",
-            "dm_control",
-            "dm_env",
-            "gym",
-            "highway_env",
-            "minigrid",
-            "mpe2",
-            "mujoco",
-            "pettingzoo",
-            "pybullet_envs",
-            "pybullet_utils",
-            "pygame",
-        ),
-        ("perdure.environments.handlers",),
-    ),
-    "gymnasium": ("perdure.environments.handlers", "perdure.environments.subprocess"),
-    "stable_baselines3": ("perdure.environments.subprocess",),
-    "tianshou": ("perdure.environments.subprocess",),
+    **dict.fromkeys(("stable_baselines3", "tianshou"), ("perdure.environments.subprocess",)),
+    **dict.fromkeys(("dm_env", "gym"), _ANY_ENVIRONMENT),
+    "gymnasium": (*_ANY_ENVIRONMENT, f"{_HANDLERS}.gymnasium", "perdure.environments.subprocess"),
+    "pettingzoo": (*_ANY_ENVIRONMENT, f"{_HANDLERS}.screens"),
+    **dict.fromkeys(("highway_env", "minigrid", "mpe2"), (f"{_HANDLERS}.screens",)),
+    **dict.fromkeys(("dm_control", "mujoco"), (f"{_HANDLERS}.mujoco",)),
+    **dict.fromkeys(("pybullet_envs", "pybullet_utils"), (f"{_HANDLERS}.native_handles",)),
+    "ale_py": (f"{_HANDLERS}.atari",),
+    "nle": (f"{_HANDLERS}.nethack",),
+    "pygame": (f"{_HANDLERS}.pygame",),
 }
 
 
@@ -218,14 +211,14 @@ def _import_rules(package: str) -> None:
 
 
 def known(cls: type) -> _Class:
-    """All that is registered about a class, its bases included."""
+    """All rules for a class, including those of its bases."""
     found = _cache.get(cls)
     if found is None:
         for base in cls.__mro__:
             _import_rules(module_of(base).partition(".")[0])
         found = _Class()
         for base in cls.__mro__:
-            for key in (base, f"{module_of(base)}.{base.__qualname__}"):
+            for key in (base, dotted_name(base)):
                 about = _classes.get(key)
                 if about is None:
                     continue
@@ -243,7 +236,7 @@ def known(cls: type) -> _Class:
 
 
 def is_part_of_program(value: Any) -> bool:
-    """Whether a live object is one that the script builds: it is neither made nor replaced by a plain value."""
+    """Whether only the script builds a live object: it is never made, and never replaced by a plain value."""
     about = known(type(value))
     return about.structural or isinstance(about.entry, Skip) or isinstance(value, torch.nn.Parameter)
 
@@ -251,8 +244,8 @@ def is_part_of_program(value: Any) -> bool:
 def cannot_make(cls: type) -> str | None:
     """Why no object of this class may be made without its constructor, or None if one may.
 
-    Not where that would leave out what the constructor does for the process (structure, native parts), and
-    not where the class has a finalizer, which would act on whatever a file put into those attributes.
+    Not if its constructor does something for the process (parts of the program, native state), and not if it has a
+    finalizer, which would act on attributes that come from a file.
     """
     about = known(cls)
     if about.rebuild:
@@ -269,8 +262,8 @@ def cannot_make(cls: type) -> str | None:
 
 
 def blank(cls: type) -> Any:
-    """An object of a class without anything that its constructor would give it; no code of the class runs."""
-    # As `copyreg` does: the nearest base that Python itself defines makes the object.
+    """An object of a class, made without its constructor; no code of the class runs."""
+    # As in `copyreg`, the nearest base that is not a heap type makes the object.
     base = next(base for base in cls.__mro__ if not base.__flags__ & _HEAP_TYPE)
     make: Any = base.__new__
     return make(cls)
@@ -303,14 +296,13 @@ _shared_spaces: weakref.WeakKeyDictionary[type, dict[str, Any]] = weakref.WeakKe
 def shared_spaces(cls: type) -> dict[str, Any]:
     """The spaces that a class keeps for all its objects, by name (`action_space = Discrete(3)` in the class's body).
 
-    They draw from generators of their own, so they are state that an environment has."""
+    They have random generators, so they belong to the state of an environment.
+    """
     found = _shared_spaces.get(cls)
     if found is None:
         defined = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
         found = _shared_spaces[cls] = {
-            name: value
-            for name, value in defined.items()
-            if any(f"{module_of(base)}.{base.__qualname__}" == _SPACE for base in type(value).__mro__)
+            name: value for name, value in defined.items() if _SPACE in base_names(type(value))
         }
     return found
 
@@ -331,7 +323,7 @@ def is_native(cls: type) -> bool:
     return cls.__basicsize__ > size or cls.__itemsize__ != 0
 
 
-#: What environments derive from, and what only wraps them.
+#: The base classes of environments, and those of wrappers.
 ENVIRONMENTS = frozenset(
     (
         "gymnasium.core.Env",
@@ -355,17 +347,17 @@ _WRAPPERS = frozenset(
 
 
 def is_environment(cls: type) -> bool:
-    """Whether objects of a class are environments themselves, and not what is wrapped around one."""
-    own, *names = (f"{module_of(base)}.{base.__qualname__}" for base in cls.__mro__)
+    """Whether objects of a class are environments, and not wrappers around one."""
+    own, *names = base_names(cls)
     return not ENVIRONMENTS.isdisjoint(names) and _WRAPPERS.isdisjoint((own, *names))
 
 
 def find_class(name: str, modules: Collection[str] = (), packages: Collection[str] = ()) -> type | None:
     """The class recorded as `name`, if it was registered as one that can be made anew (or derives from such a
     one), or if it is a plain class of one of `modules` (those of the script's own objects) or of a module in one
-    of `packages` (those of its environments, whose creatures may live in modules of their own).
+    of `packages` (those of its environments, which may keep such classes in other modules).
 
-    That a class is found does not mean that an object of it may be made: `making` decides that.
+    That a class is found does not mean that an object of it may be made: `restoring` decides that.
     Nothing is imported, and no attribute hook runs, because a file says so: only what lies in the
     dictionaries of modules that the program has imported is looked at.
     """

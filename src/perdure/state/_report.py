@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass
 class Report:
     """The outcome of restoring, path by path.
 
-    :param restored: leaves that hold the checkpoint's value now.
+    :param restored: leaves that have the checkpoint's value now.
     :param skipped: what was left out on purpose, with the reason.
-    :param missing: what the script has and the checkpoint knows nothing of.
+    :param missing: what the script has and the checkpoint does not have.
     :param unexpected: what the checkpoint has and the script has no place for, with the reason.
     :param mismatched: what both have and does not fit, with what was expected and found.
-    :param arrays: the live arrays that were filled, each with what it was read from.
     """
 
     restored: list[str] = field(default_factory=list)
@@ -23,7 +21,6 @@ class Report:
     missing: list[str] = field(default_factory=list)
     unexpected: list[tuple[str, str]] = field(default_factory=list)
     mismatched: list[tuple[str, str]] = field(default_factory=list)
-    arrays: list[tuple[Any, Any]] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def exact(self) -> bool:
@@ -34,7 +31,7 @@ class Report:
         """What does not fit, a line each, `most` lines of it."""
         lines = [f"  {path}: {detail}" for path, detail in self.mismatched]
         lines += [f"  {path}: {detail}" for path, detail in self.unexpected]
-        lines += [f"  {path}: the script has it, the checkpoint knows nothing of it" for path in self.missing]
+        lines += [f"  {path}: the script has it, the checkpoint does not" for path in self.missing]
         return "\n".join(lines[:most] + ([f"  and {len(lines) - most} more"] if len(lines) > most else []))
 
     def __str__(self) -> str:

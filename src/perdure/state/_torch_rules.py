@@ -1,5 +1,5 @@
-"""torch's modules and optimizers, walked by the names their users know; hindsight buffers, without what they never
-write; Python's own mutable bytes, and its values that processes share."""
+"""Rules for torch's modules and optimizers, which are walked by the names that users know; for hindsight buffers,
+without the dicts that they never fill; for bytearrays; and for values that processes share."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ _MODULE_OWN = frozenset({*_TABLES, *_MODULE_HOOKS})
 
 
 def _hooks(attributes: Mapping[str, Any], names: Iterable[str]) -> dict[str, list[Any]]:
-    """The tables of hooks that are not empty, in order: the numbers they are kept by mean nothing in another
-    process."""
+    """The hook tables that are not empty, in order. Their keys are numbers that mean nothing in another process."""
     tables = ((name, attributes.get(name)) for name in names)
     return {name: list(table.values()) for name, table in tables if table and isinstance(table, dict)}
 
@@ -87,7 +86,7 @@ register_adapter(torch.optim.Optimizer, Adapter(_optimizer_fields, _optimizer_as
 
 
 class Unwritten:
-    """Stands in a walk for what is there and never written."""
+    """Replaces, in a walk, what is never written."""
 
 
 def _hindsight_fields(buffer: Any) -> Mapping[str, Any]:

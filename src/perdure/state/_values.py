@@ -1,5 +1,4 @@
-"""Immutable values that JSON has no notation for: to `Value` nodes and back. Knows no containers and no
-files."""
+"""Immutable values that JSON cannot express: to `Value` nodes and back. Knows no containers and no files."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.errors import FormatError
+from perdure.errors import DamagedError
 from perdure.state._class_names import class_name
 from perdure.tree import Value
 
@@ -72,7 +71,7 @@ def _moment(value: datetime.datetime | datetime.time) -> list[Any]:
 
 
 def _enum(value: enum.Enum) -> list[str]:
-    # A flag may combine members, or hold bits that no member has: it has a number rather than a name.
+    # A flag may combine members, or have bits that belong to no member, so its number is recorded instead of a name.
     member = hex(value._value_) if isinstance(value, enum.Flag) else value._name_
     return [class_name(type(value)), member]
 
@@ -81,12 +80,12 @@ def _path(value: pathlib.PurePath) -> list[str]:
     return [type(value).__name__, str(value)]
 
 
-#: For each class its kind, and what JSON holds of a value.
+#: For each class its kind, and the function that turns a value into JSON.
 _WRITERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     complex: ("complex", lambda value: [value.real.hex(), value.imag.hex()]),
     bytes: ("bytes", bytes.hex),
     torch.dtype: ("torch.dtype", lambda value: str(value).removeprefix("torch.")),
-    # There are few of them, and torch takes its time.
+    # There are few devices, and torch is slow to name them.
     torch.device: ("torch.device", lru_cache(maxsize=256)(str)),
     torch.Size: ("torch.Size", list),
     torch.memory_format: ("constant", str),
@@ -132,7 +131,7 @@ def _dtype(value: np.dtype[Any]) -> Any:
         return "O"
     try:
         return tree.numpy_notation(value)
-    except (ValueError, FormatError) as error:
+    except (ValueError, DamagedError) as error:
         raise Unsupported(str(error)) from error
 
 
@@ -178,7 +177,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
 
 
 def read(value: Value, find: Callable[[str], type | None]) -> Any:
-    """The Python value that `value` stands for.
+    """The Python value of a node.
 
     :param find: the live side's class of a recorded name, or None.
     :raises NotThere: if it is a member of an enum that the live side does not know.

@@ -1,8 +1,8 @@
-"""Buffers that are written row by row: which of their rows were written since they were last looked at.
+"""Buffers that are written row by row: which rows were written since the last look.
 
-A replay buffer knows where it writes next. From that, and from how it is written, follows what changed between
-two checkpoints, and nothing else of it needs to be looked at. What is known here of a class holds for the methods
-of that class; a subclass that writes in other ways is declared by itself, or not at all.
+A replay buffer knows where it writes next. From that, and from how it writes, follows what changed between two
+checkpoints, and no other rows need to be looked at. What is known here of a class holds for its own methods; a subclass
+that writes in other ways has to be declared itself.
 
 Knows live objects, and neither states nor files.
 """
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from perdure.state._class_names import module_of
+from perdure.state._class_names import dotted_name
 
 
 class Ring(NamedTuple):
@@ -27,7 +27,7 @@ class Ring(NamedTuple):
     :param rows: how many it has.
     :param position: the row that is written next, counted from `first`.
     :param written: how many rows were ever written, where the buffer counts them.
-    :param epoch: another object than before if this stretch was emptied in the meantime.
+    :param epoch: an object that is another one after this stretch was emptied.
     """
 
     first: int
@@ -38,13 +38,13 @@ class Ring(NamedTuple):
 
 
 class Cursor(NamedTuple):
-    """How far a buffer is.
+    """Where a buffer writes next.
 
-    :param rings: what it consists of; sub-buffers are rings of their own.
-    :param epoch: another object than before if the buffer was emptied or rewritten in the meantime.
-    :param touched: rows that are written over for a while, wherever the cursor is.
-    :param ahead: how many rows from its position on a ring may have begun to be written.
-    :param changes: how often anything was written into it, where it counts that: by its cursor or beside it.
+    :param rings: what it consists of; each sub-buffer is a ring.
+    :param epoch: an object that is another one after the buffer was emptied or rewritten.
+    :param touched: rows that are overwritten for a while, wherever the cursor is.
+    :param ahead: how many rows from its position on a ring may have begun to write already.
+    :param changes: how often it was written into at all, by its cursor or otherwise, if it counts that.
     """
 
     rings: tuple[Ring, ...]
@@ -56,11 +56,11 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True)
 class RowWriter:
-    """What is known of a class of buffers.
+    """How a class of buffers writes its rows.
 
     :param arrays: the arrays and tensors of a buffer whose first axis is its rows.
-    :param cursor: how far a buffer is; None if nothing can be said of this one.
-    :param unchanged: the methods that write; a subclass that has others of these names is not covered.
+    :param cursor: where a buffer writes next; None if that is unknown for this one.
+    :param unchanged: the methods that write; a subclass that overrides one of them is not covered.
     """
 
     arrays: Callable[[Any], Iterable[Any]]
@@ -69,13 +69,13 @@ class RowWriter:
 
 
 class Rows(NamedTuple):
-    """The buffer that an array belongs to, and what is known of its class."""
+    """The buffer that an array belongs to, and how it writes."""
 
     buffer: Any
     writer: RowWriter
 
     def cursor(self) -> Cursor | None:
-        """How far the buffer is."""
+        """Where the buffer writes next."""
         return self.writer.cursor(self.buffer)
 
 
@@ -99,7 +99,7 @@ def between(then: Cursor, now: Cursor, advanced: Sequence[int]) -> list[tuple[in
 
 
 def rows_before(cursor: Cursor) -> np.ndarray[Any, Any]:
-    """A few rows of each ring, sorted: those written last, and some of the older ones."""
+    """A few rows of each ring, sorted: those written last, and some older ones."""
     found: set[int] = set()
     for first, size, position, *_ in cursor.rings:
         if size:
@@ -119,8 +119,8 @@ def merged(stretches: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def advance(then: Cursor, now: Cursor) -> list[int] | None:
-    """For each ring, how many rows were written between two looks; where it does not count them, less than a
-    lap. None if the buffer was emptied in between."""
+    """For each ring, how many rows were written between two looks; less than a lap if it does not count them. None if
+    the buffer was emptied in between."""
     if then.epoch is not now.epoch or len(then.rings) != len(now.rings):
         return None
     found = []
@@ -130,26 +130,26 @@ def advance(then: Cursor, now: Cursor) -> list[int] | None:
         if before.epoch is not after.epoch:
             found.append(after.rows)
         elif after.written is not None:
-            # A buffer that counts until it is full and counts now was emptied if it did not count before. One that
-            # was empty may have been filled, emptied, and filled again.
+            # Some buffers count only until they are full: one that counts again was emptied. An empty one may have been
+            # filled, emptied, and filled again.
             if not before.written or after.written < before.written:
                 return None
             count = after.written - before.written
-            # Something else than its cursor wrote, and was counted.
+            # Something was counted that the cursor did not write.
             if before.rows and (before.position + count - after.position) % before.rows:
                 return None
             found.append(count)
         else:
             found.append((after.position - before.position) % after.rows if after.rows else 0)
-    # A call that writes changes the buffer once, and writes any number of rows. So it is one change only that can be
-    # told to be its cursor's; of several, some may have been beside it.
+    # A call that writes counts as one change, and writes any number of rows. So only a single change is certain to be
+    # the cursor's; of several, some may have been made otherwise.
     changes = 0 if then.changes is None or now.changes is None else now.changes - then.changes
     if changes > min(sum(found), 1):
         return None
     return found
 
 
-# -- what is known of whose buffers ------------------------------------------------------------------------------
+# -- the buffers of libraries ------------------------------------------------------------------------------------
 
 
 def leaves(value: Any) -> Iterator[Any]:
@@ -174,15 +174,15 @@ def _named(*names: str) -> Callable[[Any], Iterator[Any]]:
 
 def _sb3_cursor(buffer: Any) -> Cursor:
     rows, position = int(buffer.buffer_size), int(buffer.pos)
-    # Until it is full, its position is how many rows were written; so one that was emptied is found out.
+    # Until it is full, its position is the number of rows written, which shows whether it was emptied.
     written = None if buffer.full else position
-    # Where it keeps each observation once, the next one is written a row ahead.
+    # If it keeps each observation once, the next observation is written one row ahead.
     ahead = 1 if getattr(buffer, "optimize_memory_usage", False) else 0
     return Cursor((Ring(0, rows, position, written),), ahead=ahead)
 
 
 def _altered(buffer: Any) -> list[int]:
-    """The rows whose goals a hindsight buffer has replaced for the last sample, until the next one."""
+    """The rows whose goals a hindsight buffer has replaced for the last sample; it puts them back at the next one."""
     return np.unique(vars(buffer).get("_altered_indices", ())).astype(np.int64).tolist()  # type: ignore[no-any-return]
 
 
@@ -194,7 +194,7 @@ def _tianshou_cursor(buffer: Any) -> Cursor | None:
         return Cursor((ring,), buffer.last_index, touched)
     rings = []
     for first, part in zip(buffer._offset, parts, strict=True):
-        # A cache is emptied when its episode ends, and then this array is another one.
+        # A cache that is emptied when its episode ends makes this array anew.
         rings.append(Ring(int(first), int(part.maxsize), int(part._insertion_idx), epoch=part.last_index))
         touched += tuple(int(first) + row for row in _altered(part))
     # A buffer that is emptied makes this array anew.
@@ -211,7 +211,7 @@ def _tianshou_arrays(buffer: Any) -> Iterator[Any]:
         else:
             yield from leaves(value)
 
-    # The sub-buffers of a vector buffer look onto its memory.
+    # The sub-buffers of a vector buffer are views of its memory.
     return below(vars(buffer).get("_meta"))
 
 
@@ -220,7 +220,7 @@ _SB3 = RowWriter(_named(*_SB3_ARRAYS), _sb3_cursor, ("add", "extend", "reset"))
 _writers: dict[type | str, RowWriter] = {
     "stable_baselines3.common.buffers.ReplayBuffer": _SB3,
     "stable_baselines3.common.buffers.DictReplayBuffer": _SB3,
-    # How long an episode is, is written into all of its rows when it ends.
+    # When an episode ends, its length is written into all of its rows.
     "stable_baselines3.her.her_replay_buffer.HerReplayBuffer": RowWriter(
         _named(*_SB3_ARRAYS, "ep_start"), _sb3_cursor, ("add", "extend", "reset")
     ),
@@ -241,7 +241,7 @@ _cache: dict[type, RowWriter | None] = {}
 
 
 def declare_rows(cls: type | str, writer: RowWriter) -> None:
-    """Say how buffers of a class are written, by the class or by its dotted name."""
+    """Register how buffers of a class are written, by the class or by its dotted name."""
     _writers[cls] = writer
     _cache.clear()
 
@@ -254,18 +254,18 @@ def register_rows(
     position: str,
     written: str | None = None,
 ) -> None:
-    """Say how a replay buffer of one's own is written, so that a checkpoint need not look at all of it.
+    """Say how your own replay buffer is written, so that a checkpoint need not look at all of it.
 
-    Row after row, from the first to the last and then from the first again. Without this every byte of its
-    arrays is compared with the last checkpoint, which is as exact and takes longer. `PERDURE_CHECK_ROWS=1`
-    in the environment compares them all the same, and warns of rows that changed although they were not written.
+    It must write row after row, from the first to the last and then from the first again. Without this call every byte
+    of its arrays is compared with the last checkpoint, which is as exact and takes longer. With `PERDURE_CHECK_ROWS=1`
+    in the environment they are compared anyway, and rows that changed although they were not written give a warning.
 
     :param cls: the class; subclasses that do not override any method that `cls` has are covered too.
     :param arrays: the attributes that hold arrays or tensors (or dicts of them) whose first axis is the rows.
     :param rows: the attribute that says how many rows there are.
     :param position: the attribute that says which row is written next.
-    :param written: the attribute that counts all rows ever written, if there is one. Without it a buffer must not
-        be written round more than once between two calls of `run.maybe_checkpoint` or two steps of `run.steps`.
+    :param written: the attribute that counts all rows ever written, if there is one. Without it a buffer must not be
+        written round more than once between two calls of `run.maybe_checkpoint` or two steps of `run.steps`.
     """
 
     def cursor(buffer: Any) -> Cursor:
@@ -285,7 +285,7 @@ def writer_of(cls: type) -> RowWriter | None:
 
 def _find(cls: type) -> RowWriter | None:
     for base in cls.__mro__:
-        writer = _writers.get(base) or _writers.get(f"{module_of(base)}.{base.__qualname__}")
+        writer = _writers.get(base) or _writers.get(dotted_name(base))
         if writer is not None:
             same = all(getattr(cls, name, None) is getattr(base, name, None) for name in writer.unchanged)
             return writer if same else None

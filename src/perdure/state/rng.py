@@ -1,7 +1,7 @@
 """Random generators: those of the process, which every library draws from, and those that objects hold.
 
-The process's are captured before anything else can draw and restored after everything else (a technique that
-torchsnapshot's tests made known): nothing that happens while capturing or restoring can shift their streams.
+The process's generators are captured before anything else can draw, and restored after everything else (a technique
+known from torchsnapshot's tests). So nothing that happens while capturing or restoring shifts their streams.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from perdure.state._class_names import class_name
 from perdure.state._registry import register, skip
 from perdure.tree import Object
 
-#: The name under which the process's generators stand beside the world's parts.
+#: The name of the process's generators beside the world's parts.
 PART = "rng"
 
 
@@ -43,7 +43,7 @@ def is_process(node: Any) -> bool:
 
 
 def get_state() -> dict[str, Any]:
-    """The states of Python's, NumPy's and torch's process-wide generators, CUDA's only where CUDA is in use."""
+    """The states of Python's, NumPy's and torch's process-wide generators; CUDA's only if CUDA is in use."""
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return {
         "python": random.getstate(),
@@ -56,7 +56,7 @@ def get_state() -> dict[str, Any]:
 def set_state(state: Mapping[str, Any]) -> None:
     """Put the process's generators into a state that `get_state` returned.
 
-    :raises RestoreError: if the state is not one, or names CUDA devices that are not there.
+    :raises RestoreError: if it is no such state, or is for another number of CUDA devices.
     """
     try:
         random.setstate(_python_state(state["python"]))
@@ -110,7 +110,7 @@ skip(random.SystemRandom, "the operating system's random numbers")
 # -- NumPy's -------------------------------------------------------------------------------------------------
 
 _BIT_GENERATORS = ("PCG64", "PCG64DXSM", "MT19937", "Philox", "SFC64")
-#: NumPy takes any position from a state and reads its memory there: the largest that lies inside.
+#: NumPy does not check the position in a state and would read beyond its array: the largest valid one.
 _POSITIONS = {"MT19937": 624, "Philox": 4}
 
 
@@ -149,7 +149,7 @@ def _check_seed(saved: Any) -> None:
 
 def _restore_seed(sequence: np.random.SeedSequence, saved: dict[str, Any]) -> None:
     _check_seed(saved)
-    # Its attributes are read-only; initializing it again is how NumPy lets them be set.
+    # Its attributes are read-only; NumPy sets them only in the initializer.
     np.random.SeedSequence.__init__(sequence, **saved)
 
 
@@ -159,7 +159,7 @@ def _create_seed(saved: dict[str, Any]) -> np.random.SeedSequence:
 
 
 def _capture_bits(bits: np.random.BitGenerator) -> dict[str, Any]:
-    # The seed sequence counts the children it spawned, and no generator's state tells of it.
+    # The seed sequence counts the children that it spawned, which is not part of the generator's state.
     return {"state": bits.state, "seed": _seed(bits.seed_seq)}
 
 

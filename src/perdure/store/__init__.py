@@ -12,6 +12,7 @@ Vocabulary:
 - *retention*: which checkpoints are kept, and which packs are deleted with those that are not.
 """
 
+from perdure._lazy import publish
 from perdure.store._checksummed_json import load_checksummed as load_checksummed
 from perdure.store._checksummed_json import to_plain as to_plain
 from perdure.store._files import TEMPORARY as TEMPORARY
@@ -26,7 +27,6 @@ from perdure.store._manifest import CHECKPOINTS as CHECKPOINTS
 from perdure.store._manifest import RUN_FILE as RUN_FILE
 from perdure.store._manifest import CheckpointInfo, RunInfo
 from perdure.store._manifest import Manifest as Manifest
-from perdure.store._manifest import NewerFormatError as NewerFormatError
 from perdure.store._manifest import library_versions as library_versions
 from perdure.store._manifest import manifest_name as manifest_name
 from perdure.store._manifest import read_manifest as read_manifest
@@ -44,15 +44,20 @@ from perdure.store._retention import BEST as BEST
 from perdure.store._retention import PINNED as PINNED
 from perdure.store._retention import Retention
 from perdure.store._store import Checkpoint, Committed, Store
+from perdure.store._survey import CheckpointStatus
+from perdure.store._survey import Verdict as Verdict
+from perdure.store._survey import survey as survey
+from perdure.store._survey import verdict_of as verdict_of
 from perdure.store._verify import Problem
 from perdure.store.backends import GET_LIMIT as GET_LIMIT
-from perdure.store.backends import LOCK_FILE as LOCK_FILE
 from perdure.store.backends import Backend, Entry, LocalBackend
+from perdure.store.backends import Holder as Holder
 
 __all__ = [
     "Backend",
     "Checkpoint",
     "CheckpointInfo",
+    "CheckpointStatus",
     "Committed",
     "Entry",
     "LocalBackend",
@@ -61,3 +66,5 @@ __all__ = [
     "RunInfo",
     "Store",
 ]
+
+publish(globals())

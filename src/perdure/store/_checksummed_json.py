@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import xxhash
 
-from perdure.errors import DamagedError, FormatError, StoreError
+from perdure.errors import DamagedError, StoreError
 
 _START = '{{"checksum":"xxh3_128:{}","{}":'
 _END = b"}\n"
@@ -47,7 +47,7 @@ def load_json(data: bytes, where: str) -> Any:
     This is stricter than the standard: no duplicate keys, no NaN, no number that a float or a counter cannot hold.
 
     :param where: the file, for the message.
-    :raises FormatError: if it is not such JSON, or is nested too deeply.
+    :raises DamagedError: if it is not such JSON, or is nested too deeply.
     :raises StoreError: if there is not enough memory to read it.
     """
     try:
@@ -62,7 +62,7 @@ def load_json(data: bytes, where: str) -> Any:
         # Not damage: a machine with more memory may be able to read it.
         raise StoreError(f"{where} takes more memory to read than this process may have") from None
     except (ValueError, RecursionError) as error:
-        raise FormatError(f"{where} is not JSON as Perdure writes it: {error!s:.200}") from error
+        raise DamagedError(f"{where} is not JSON as Perdure writes it: {error!s:.200}") from error
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -99,8 +99,7 @@ def load_checksummed(kind: str, data: bytes, where: str) -> dict[str, Any]:
     """The verified body of a file with a checksum.
 
     :param where: the file, for the message.
-    :raises DamagedError: if the checksum is not that of the content.
-    :raises FormatError: if the content is intact but not a JSON object.
+    :raises DamagedError: if the checksum is not that of the content, or the content is not a JSON object.
     """
     start = len(_START.format("0" * 32, kind))
     content = data[start : -len(_END)]
@@ -108,7 +107,7 @@ def load_checksummed(kind: str, data: bytes, where: str) -> dict[str, Any]:
         raise DamagedError(f"{where} is damaged: its checksum is not that of its content")
     body = load_json(content, where)
     if not isinstance(body, dict):
-        raise FormatError(f"{where}: expected a JSON object in it, found {type(body).__name__}")
+        raise DamagedError(f"{where}: expected a JSON object in it, found {type(body).__name__}")
     return body
 
 

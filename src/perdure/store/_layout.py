@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from perdure.errors import FormatError
+from perdure.errors import DamagedError
 from perdure.store._checksummed_json import digest
 
 RAW, ZSTD, ZERO = "raw", "zstd", "zero"
@@ -265,10 +265,10 @@ def load_page(content: bytes, start: int, kept: Chunk, where: str) -> Page:
 
     :param start: where its first extent begins in the array.
     :param where: the pack, for messages.
-    :raises FormatError: if Perdure does not write such a page.
+    :raises DamagedError: if Perdure does not write such a page.
     """
     if len(content) % _RECORD.itemsize:
-        raise FormatError(
+        raise DamagedError(
             f"{where}: {len(content)} bytes are not a list of extents of {_RECORD.itemsize} bytes each"
         )
     records = np.frombuffer(content, _RECORD)
@@ -276,7 +276,7 @@ def load_page(content: bytes, start: int, kept: Chunk, where: str) -> Page:
     for at in range(0, len(records), _BLOCK):
         for pack, offset, stored, length, skip, take, codec, checksum in records[at : at + _BLOCK].tolist():
             if codec >= len(CODECS):
-                raise FormatError(f"{where}: a chunk is stored in an unknown way, number {codec}")
+                raise DamagedError(f"{where}: a chunk is stored in an unknown way, number {codec}")
             chunk = Chunk(pack, offset, stored, length, CODECS[codec], checksum.hex())
             extents.append(checked(Extent(chunk, skip, take), where))
     return Page(start, tuple(extents), kept)
@@ -292,13 +292,13 @@ def check_apart(layouts: Iterable[Layout], where: str) -> None:
 
     So no more can be read of a pack than it holds, whatever a manifest says, and no page refers to itself.
 
-    :raises FormatError: if two overlap.
+    :raises DamagedError: if two overlap.
     """
     chunks = {extent.chunk for layout in layouts for extent in layout.extents() if extent.chunk.stored}
     chunks.update(page.kept for layout in layouts for page in layout.pages if page.kept is not None)
     for before, after in itertools.pairwise(sorted(chunks)):
         if before.pack == after.pack and before.offset + before.stored > after.offset:
-            raise FormatError(
+            raise DamagedError(
                 f"{where}: two different chunks are said to share bytes of pack {before.pack}: {before.stored} from "
                 f"{before.offset} on, and {after.stored} from {after.offset} on"
             )
@@ -307,7 +307,7 @@ def check_apart(layouts: Iterable[Layout], where: str) -> None:
 def checked(extent: Extent, where: str) -> Extent:
     """The same extent, if it is possible. To be asked before anything is allocated or read by its numbers.
 
-    :raises FormatError: if it is not possible.
+    :raises DamagedError: if it is not possible.
     """
     chunk, skip, take = extent
     fitting = {
@@ -322,7 +322,7 @@ def checked(extent: Extent, where: str) -> Extent:
         or not 0 <= chunk.offset < _FURTHEST
         or not 0 < take <= chunk.length - skip
     ):
-        raise FormatError(
+        raise DamagedError(
             f"{where}: {tuple(chunk)!r:.200}, from {skip} on {take} bytes, is no part of a chunk"
         )
     return extent

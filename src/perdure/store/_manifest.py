@@ -1,4 +1,7 @@
-"""The two kinds of sealed files: ``run.json`` (what a run is) and manifests (what a checkpoint is)."""
+"""Write and read ``run.json`` (what a run is) and manifests (what a checkpoint is).
+
+It knows bytes and fields, and reads no files itself.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
 
-from perdure.errors import DamagedError, FormatError
+from perdure.errors import DamagedError, UnsupportedFormatError
 from perdure.store._checksummed_json import dump_checksummed, from_plain, load_checksummed, to_plain
 from perdure.store._layout import CODECS, MOST_PAGES, ZERO, Chunk, Extent, Layout, Page, checked
 
@@ -28,18 +31,14 @@ _RUN_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _LARGEST = 1 << 62
 
 
-class NewerFormatError(FormatError):
-    """The file is intact, but of a later version of the format than this Perdure reads."""
-
-
 @dataclass(frozen=True)
 class RunInfo:
     """What a run is.
 
     :param id: 32 hexadecimal digits, drawn when the run was created.
     :param created: when, in UTC, as ISO 8601.
-    :param versions: of Python and the libraries, at that time.
-    :param metadata: what the caller gave at that time.
+    :param versions: of Python and the libraries when it was created.
+    :param metadata: what the caller gave when it was created.
     """
 
     id: str
@@ -52,17 +51,15 @@ class RunInfo:
 class CheckpointInfo:
     """What a manifest says of its checkpoint.
 
-    :param number: counts the checkpoints of a run; a later one has a higher number.
+    :param number: a later checkpoint of a run has a higher number.
     :param file: the manifest, relative to the run's directory.
     :param step: as given when it was committed.
     :param created: when, in UTC, as ISO 8601.
-    :param bytes: size of all arrays together (not what it takes on disk, which checkpoints share).
+    :param bytes: size of all arrays together. On disk it takes less, because checkpoints share data.
     :param counters: as given when it was committed.
     :param metrics: as given when it was committed.
     :param tags: as given when it was committed.
-    :param versions: of Python and the libraries, at that time.
-    :param damage: what is wrong with it, in words; empty if nothing is known to be. Where it is not empty,
-        everything but the number and the file is empty or 0.
+    :param versions: of Python and the libraries when it was committed.
     """
 
     number: int
@@ -74,15 +71,14 @@ class CheckpointInfo:
     metrics: Mapping[str, Any] | None = None
     tags: Sequence[str] = ()
     versions: Mapping[str, str] | None = None
-    damage: str = ""
 
 
 @dataclass(frozen=True)
 class Manifest:
     """All of a manifest: the run, the checkpoint, the state's document, and where its arrays lie.
 
-    :param packs: those that the checkpoint needs.
-    :param arrays: of one that has its extents in pages, the pages are empty as long as they were not read.
+    :param packs: the packs that the checkpoint needs.
+    :param arrays: where each array lies. Pages of extents are empty until they are read.
     """
 
     run: RunInfo
@@ -98,7 +94,7 @@ def manifest_name(number: int) -> str:
 
 
 def checkpoint_number(name: str) -> int | None:
-    """The number of the checkpoint whose manifest has this name, or None if it is not a name of one."""
+    """The number of the checkpoint whose manifest has this name, or None if no manifest has such a name."""
     match = _MANIFEST_FILE.fullmatch(name)
     number = int(match[1]) if match else 0
     return number if manifest_name(number) == name else None
@@ -127,9 +123,11 @@ def write_run(run: RunInfo) -> bytes:
 
 
 def read_run(data: bytes, where: str) -> RunInfo:
-    """The run that the content of a ``run.json`` tells of.
+    """The run that the content of a ``run.json`` describes.
 
+    :param where: the file in words, for messages.
     :raises DamagedError: if it is damaged.
+    :raises UnsupportedFormatError: if a newer Perdure wrote it.
     """
     return _parse_run(load_checksummed("run", data, where), where)
 
@@ -155,12 +153,12 @@ def write_manifest(manifest: Manifest) -> bytes:
 
 
 def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None) -> Manifest:
-    """The manifest that is the content of the file `name`.
+    """The manifest in the file `name`, whose content is `data`.
 
     :param where: the file in words, for messages.
-    :param run_id: the run whose directory it lies in.
+    :param run_id: the run in whose directory the file is.
     :raises DamagedError: if it is damaged, or not in its place.
-    :raises FormatError: if it is intact, but in a format that this version does not read.
+    :raises UnsupportedFormatError: if a newer Perdure wrote it.
     """
     body = load_checksummed("manifest", data, where)
     _check_format(body, where)
@@ -168,7 +166,7 @@ def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None)
     if run_id is not None and run.id != run_id:
         raise DamagedError(
             f"{where} belongs to another run: its run is {run.id}, the run of this directory is {run_id}. "
-            "Move it back to where it came from."
+            "Move it back to the other run."
         )
     packs = [_whole(entry, "a pack's number", where) for entry in _typed(body, "packs", list, where)]
     there = frozenset(packs)
@@ -176,14 +174,14 @@ def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None)
     number = _whole(body.get("checkpoint"), "checkpoint", where)
     if number != checkpoint_number(name):
         raise DamagedError(
-            f"{where} is the manifest of checkpoint {number}: it was renamed or put in another's place"
+            f"{where} is the manifest of checkpoint {number}: it was renamed, or copied over another one"
         )
     tags = _typed(body, "tags", list, where)
     if not all(isinstance(tag, str) for tag in tags):
-        raise FormatError(f"{where}: expected strings as tags, found {tags!r:.200}")
+        raise DamagedError(f"{where}: expected strings as tags, found {tags!r:.200}")
     step = body.get("step")
     if type(step) is not int:
-        raise FormatError(f"{where}: expected an integer as step, found {step!r:.80}")
+        raise DamagedError(f"{where}: expected an integer as step, found {step!r:.80}")
     info = CheckpointInfo(
         number=number,
         file=name,
@@ -210,11 +208,11 @@ def _run_body(run: RunInfo) -> dict[str, Any]:
 
 def _parse_run(body: Any, where: str) -> RunInfo:
     if not isinstance(body, dict):
-        raise FormatError(f"{where}: expected what run it belongs to, found {body!r:.80}")
+        raise DamagedError(f"{where}: expected the run that it belongs to, found {body!r:.80}")
     _check_format(body, where)
     run_id = _typed(body, "id", str, where)
     if not _RUN_ID.fullmatch(run_id):
-        raise FormatError(f"{where}: expected 32 hexadecimal digits as the run's id, found {run_id!r:.80}")
+        raise DamagedError(f"{where}: expected 32 hexadecimal digits as the run's id, found {run_id!r:.80}")
     return RunInfo(
         run_id,
         _typed(body, "created", str, where),
@@ -226,12 +224,12 @@ def _parse_run(body: Any, where: str) -> RunInfo:
 def _check_format(body: dict[str, Any], where: str) -> None:
     version = _whole(body.get("format"), "format", where)
     if version > FORMAT:
-        raise NewerFormatError(
-            f"{where} is in version {version} of the format, written by a newer Perdure; this one reads up "
-            f"to version {FORMAT}. Upgrade: pip install --upgrade perdure"
+        raise UnsupportedFormatError(
+            f"{where} has version {version} of the format, which a newer Perdure wrote; this one reads versions up "
+            f"to {FORMAT}. Upgrade: pip install --upgrade perdure"
         )
     if version < 1:
-        raise FormatError(f"{where}: there is no version {version} of the format")
+        raise DamagedError(f"{where}: there is no version {version} of the format")
 
 
 def _dump_layout(layout: Layout) -> Any:
@@ -249,12 +247,12 @@ def _parse_layout(entry: Any, packs: frozenset[int], where: str) -> Layout:
         nbytes, span = (_whole(entry.get(key), key, where) for key in ("nbytes", "span"))
         pages = _typed(entry, "pages", list, where)
         if not (0 < len(pages) <= MOST_PAGES and span and -(-nbytes // span) == len(pages)):
-            raise FormatError(f"{where}: {len(pages)} pages of {span} bytes for an array of {nbytes}")
+            raise DamagedError(f"{where}: {len(pages)} pages of {span} bytes for an array of {nbytes}")
         return Layout(
             nbytes, span, [_parse_page(page, n * span, packs, where) for n, page in enumerate(pages)]
         )
     if not isinstance(entry, list):
-        raise FormatError(f"{where}: expected the extents of an array, found {entry!r:.200}")
+        raise DamagedError(f"{where}: expected the extents of an array, found {entry!r:.200}")
     extents = [_parse_extent(item, packs, where) for item in entry]
     return Layout.of(sum(extent.take for extent in extents), extents)
 
@@ -263,41 +261,41 @@ def _parse_page(entry: Any, start: int, packs: frozenset[int], where: str) -> Pa
     if entry is None:
         return Page(start, ())
     if not isinstance(entry, list) or len(entry) != 7:
-        raise FormatError(f"{where}: expected a page of extents, found {entry!r:.200}")
+        raise DamagedError(f"{where}: expected a page of extents, found {entry!r:.200}")
     extent = _parse_extent(entry[1:], packs, where)
     return Page(_whole(entry[0], "where a page starts", where), (), extent.chunk)
 
 
 def _parse_extent(entry: Any, packs: frozenset[int], where: str) -> Extent:
     if not isinstance(entry, list) or len(entry) not in (6, 8) or entry[4] not in CODECS:
-        raise FormatError(
-            f"{where}: expected pack, offset, bytes stored, length, codec and checksum of a chunk, and which part "
-            f"of it, found {entry!r:.200}"
+        raise DamagedError(
+            f"{where}: expected a chunk's pack, offset, bytes stored, length, codec and checksum, and which part of "
+            f"it is used, found {entry!r:.200}"
         )
     pack, offset, stored, length = (_whole(part, "a part of a chunk", where) for part in entry[:4])
     chunk = Chunk(pack, offset, stored, length, entry[4], _checksum(entry[5], where))
     skip, take = (_whole(part, "a part of a chunk", where) for part in entry[6:] or (0, length))
     if chunk.codec != ZERO and pack not in packs:
-        raise FormatError(
-            f"{where}: a chunk is said to be in pack {pack}, which is not among those that are named"
+        raise DamagedError(
+            f"{where}: a chunk is said to be in pack {pack}, which is not in the manifest's list of packs"
         )
     return checked(Extent(chunk, skip, take), where)
 
 
 def _checksum(value: Any, where: str) -> str:
     if not (isinstance(value, str) and _CHECKSUM.fullmatch(value)):
-        raise FormatError(f"{where}: expected a checksum of 32 hexadecimal digits, found {value!r:.80}")
+        raise DamagedError(f"{where}: expected a checksum of 32 hexadecimal digits, found {value!r:.80}")
     return value
 
 
 def _whole(value: Any, what: str, where: str) -> int:
     if type(value) is not int or not 0 <= value < _LARGEST:
-        raise FormatError(f"{where}: expected a whole number as {what}, found {value!r:.80}")
+        raise DamagedError(f"{where}: expected a whole number as {what}, found {value!r:.80}")
     return value
 
 
 def _typed(body: dict[str, Any], key: str, kind: type, where: str) -> Any:
     value = body.get(key)
     if not isinstance(value, kind):
-        raise FormatError(f"{where}: expected a {kind.__name__} as {key!r}, found {value!r:.80}")
+        raise DamagedError(f"{where}: expected a {kind.__name__} as {key!r}, found {value!r:.80}")
     return value

@@ -7,7 +7,6 @@ import warnings
 from perdure.errors import DamagedError, PerdureWarning, StoreError
 from perdure.store._manifest import (
     RUN_FILE,
-    NewerFormatError,
     RunInfo,
     manifest_name,
     read_manifest,
@@ -26,6 +25,7 @@ def open_run(backend: Backend, create: RunInfo | None = None) -> RunInfo:
 
     :param create: the run to create if there is none. Only a writer, who holds the lock, may give one.
     :raises DamagedError: if ``run.json`` is damaged, and no manifest can be read.
+    :raises UnsupportedFormatError: if a newer Perdure wrote the run.
     :raises StoreError: if there is no run, and none is to be created.
     """
     where = backend.locate(RUN_FILE)
@@ -45,8 +45,6 @@ def open_run(backend: Backend, create: RunInfo | None = None) -> RunInfo:
             backend.put(RUN_FILE, [write_run(create)])
             return create
         problem = f"{where} is missing"
-    except NewerFormatError:
-        raise
     except DamagedError as error:
         numbers = checkpoint_numbers(backend)
         problem = str(error)
@@ -85,8 +83,6 @@ def _from_manifests(backend: Backend, numbers: list[int], problem: str) -> RunIn
     for number in reversed(numbers):
         try:
             return load_manifest(backend, number).run
-        except NewerFormatError:
-            raise
         except (DamagedError, FileNotFoundError):
             continue
     raise DamagedError(

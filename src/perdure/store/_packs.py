@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 import zstandard
 
-from perdure.errors import FormatError, StoreError
+from perdure.errors import DamagedError, StoreError
 from perdure.store._checksummed_json import digest, dump_json, load_json
 from perdure.store._layout import LONGEST_CHUNK, RAW, ZSTD, Chunk
 from perdure.store.backends import GET_LIMIT, Backend, put_new
@@ -117,19 +117,19 @@ class Compressor:
 def decompress(frame: memoryview, length: int, where: str) -> bytes:
     """The `length` bytes in a frame of Zstandard; never takes more memory than that.
 
-    :raises FormatError: if it is not a frame of exactly so many bytes.
+    :raises DamagedError: if it is not a frame of exactly so many bytes.
     """
     try:
         # The frame says how long its content is. That is checked before anything is allocated.
         if zstandard.get_frame_parameters(frame).content_size != length:
-            raise FormatError(
+            raise DamagedError(
                 f"{where}: a compressed chunk does not have the {length} bytes that are expected"
             )
         content = zstandard.ZstdDecompressor().decompress(frame, max_output_size=length)
     except zstandard.ZstdError as error:
-        raise FormatError(f"{where}: a chunk cannot be decompressed: {error!s:.200}") from error
+        raise DamagedError(f"{where}: a chunk cannot be decompressed: {error!s:.200}") from error
     if len(content) != length:
-        raise FormatError(f"{where}: a compressed chunk has {len(content)} bytes, expected {length}")
+        raise DamagedError(f"{where}: a compressed chunk has {len(content)} bytes, expected {length}")
     return content
 
 
@@ -328,28 +328,28 @@ def _unused(name: str, taken: dict[str, Any]) -> str:
 def header_length(start: bytes, size: int, where: str) -> int:
     """The length of the header of a pack that begins with the 8 bytes `start` and has `size` bytes in all.
 
-    :raises FormatError: if there cannot be such a header.
+    :raises DamagedError: if there cannot be such a header.
     """
     length = _LENGTH + int.from_bytes(start, "little")
     if len(start) != _LENGTH or length > min(size, GET_LIMIT):
-        raise FormatError(f"{where}: its header is said to take {length} bytes, but the file has {size}")
+        raise DamagedError(f"{where}: its header is said to take {length} bytes, but the file has {size}")
     return length
 
 
 def check_header(header: bytes, file: str, run: str, where: str) -> None:
     """Check that a header is as it was written, and belongs to the pack `file` of the run.
 
-    :raises FormatError: if not.
+    :raises DamagedError: if not.
     """
     at = _LENGTH + _CHECKSUM_AT
     blank = bytearray(header)
     blank[at : at + len(_NO_CHECKSUM)] = _NO_CHECKSUM.encode("ascii")
     if header[at : at + len(_NO_CHECKSUM)] != digest(bytes(blank)).encode("ascii"):
-        raise FormatError(f"{where} is damaged: the checksum of its header is not that of its content")
+        raise DamagedError(f"{where} is damaged: the checksum of its header is not that of its content")
     metadata = _entries(header, where).get(_METADATA)
     own = metadata if isinstance(metadata, dict) else {}
     if own.get("perdure_run") != run or own.get("perdure_pack") != file:
-        raise FormatError(
+        raise DamagedError(
             f"{where} is the pack {own.get('perdure_pack')!r:.80} of run {own.get('perdure_run')!r:.80}: it was "
             f"renamed, or put in another's place; expected {file} of run {run}"
         )
@@ -359,7 +359,7 @@ def stored_chunks(header: bytes, size: int, pack: int, where: str) -> dict[Chunk
     """Every chunk of a pack that begins with `header` and has `size` bytes in all; for a compressed one, with the
     checksum of its frame.
 
-    :raises FormatError: if the header is not one that Perdure writes.
+    :raises DamagedError: if the header is not one that Perdure writes.
     """
     entries = _entries(header, where)
     chunks: dict[Chunk, str] = {}
@@ -374,19 +374,19 @@ def stored_chunks(header: bytes, size: int, pack: int, where: str) -> dict[Chunk
             codec = ZSTD if compressed else RAW
             chunks[Chunk(pack, len(header) + start, stored, content, codec, checksum)] = frame
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FormatError(f"{where}: its header is not one that Perdure writes: {error!r:.200}") from error
+        raise DamagedError(f"{where}: its header is not one that Perdure writes: {error!r:.200}") from error
     position = len(header)
     for chunk in chunks:
         if chunk.offset != position or not 0 < chunk.stored <= chunk.length <= LONGEST_CHUNK:
-            raise FormatError(f"{where}: its header has a hole, an overlap or a chunk of impossible length")
+            raise DamagedError(f"{where}: its header has a hole, an overlap or a chunk of impossible length")
         position += chunk.stored
     if position != size:
-        raise FormatError(f"{where}: its header describes {position} bytes, but the file has {size}")
+        raise DamagedError(f"{where}: its header describes {position} bytes, but the file has {size}")
     return chunks
 
 
 def _entries(header: bytes, where: str) -> dict[str, Any]:
     entries = load_json(header[_LENGTH:].rstrip(b" "), where)
     if not isinstance(entries, dict):
-        raise FormatError(f"{where}: its header is not one that Perdure writes: a {type(entries).__name__}")
+        raise DamagedError(f"{where}: its header is not one that Perdure writes: a {type(entries).__name__}")
     return entries

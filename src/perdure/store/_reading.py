@@ -1,13 +1,16 @@
-"""Reading checkpoints: straight into the memory where the bytes belong, verified on the way, by several threads
-at once where the caller has them."""
+"""Read checkpoints: straight into the memory where the bytes belong, and verified on the way.
+
+The parts of an array can be read by several threads at once. It changes nothing on the disk.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from perdure.errors import DamagedError, FormatError
+from perdure import tree
+from perdure.errors import DamagedError
 from perdure.store._checksummed_json import digest
 from perdure.store._layout import (
     MOST_EXTENTS,
@@ -46,12 +49,16 @@ READ_SIZE = 8 << 20
 
 Part = tuple[int, Callable[[], None]]
 
+#: How much of a checkpoint is looked at: its manifest ("state"); also whether its packs are there and long enough
+#: ("files"); or every byte of them ("data").
+Depth = Literal["state", "files", "data"]
+
 
 class StoredArray:
-    """The bytes of one array, where they lie. Reading them verifies them.
+    """The bytes of one array on the disk. Reading them verifies them.
 
-    :param checkpoint: the checkpoint that it is of, for messages.
-    :param verified: whether all that it consists of has been written or read, and found whole, by this process.
+    :param checkpoint: the number of its checkpoint, for messages.
+    :param verified: whether this process has written all of it, or read it and found it whole.
     """
 
     def __init__(self, backend: Backend, layout: Layout, checkpoint: int, *, verified: bool = False) -> None:
@@ -68,16 +75,15 @@ class StoredArray:
     def read_into(self, buffer: memoryview) -> None:
         """Fill `buffer` (flat, writable, exactly `nbytes` long).
 
-        :raises DamagedError: if what is read is not what was written. The buffer's content is then
-            meaningless.
+        :raises DamagedError: if what is read is not what was written. The buffer's content is meaningless then.
         """
         for _, read in self.parts(buffer):
             read()
 
     def parts(self, buffer: memoryview) -> list[Part]:
-        """What there is to do to fill `buffer`: calls that do not depend on each other, with the bytes of each.
+        """The calls that fill `buffer`, with the number of bytes that each of them reads.
 
-        Each raises what :meth:`read_into` raises.
+        They do not depend on each other. Each raises what :meth:`read_into` raises.
         """
         if buffer.nbytes != self.nbytes:
             raise ValueError(f"the buffer has {buffer.nbytes} bytes, expected {self.nbytes}")
@@ -94,8 +100,8 @@ class StoredArray:
                     pieces.setdefault(chunk, []).append((skip, buffer[at : at + take]))
                     at += take
             start += length
-        # What is needed of a chunk in several places is read once: otherwise the time that it takes would be that of
-        # the chunk, times the places.
+        # A chunk that is needed in several places is read once: otherwise the time would be that of the chunk, times
+        # the places.
         for chunk, wanted in pieces.items():
             length = sum(piece.nbytes for _, piece in wanted)
             parts.append((length, self._reader(_reading_pieces(chunk, wanted))))
@@ -106,8 +112,8 @@ class StoredArray:
     def _reader(self, content: Callable[[Backend, int], None]) -> Callable[[], None]:
         def read() -> None:
             content(self._backend, self._checkpoint)
-            # One of several threads may be the last; that two see each other's number does no harm but
-            # that the array counts as unverified.
+            # Several threads count down without a lock. If two of them collide, the array merely counts as
+            # unverified.
             self._unread -= 1
             if not self._unread:
                 self.verified = True
@@ -115,7 +121,7 @@ class StoredArray:
         return read
 
     def holds(self, start: int, content: memoryview) -> bool:
-        """Whether the bytes from `start` on are `content`; reads them where a checksum alone does not tell."""
+        """Whether the bytes from `start` on are `content`. Reads them where a checksum cannot tell."""
         at = start
         for begin, extent in self.layout.placed(start, start + content.nbytes):
             low, high = max(begin, start), min(begin + extent.take, start + content.nbytes)
@@ -151,8 +157,7 @@ def _reading_pieces(chunk: Chunk, pieces: list[tuple[int, memoryview]]) -> Calla
 
 
 def runs(extents: Iterable[Extent], limit: int = READ_SIZE) -> Iterator[list[Extent]]:
-    """Group extents whose stored bytes follow each other in one pack: as many as `limit` bytes hold, but at
-    least one."""
+    """Group extents whose stored bytes follow each other in one pack: up to `limit` bytes, but at least one extent."""
     run: list[Extent] = []
     size = 0
     for extent in extents:
@@ -169,9 +174,9 @@ def runs(extents: Iterable[Extent], limit: int = READ_SIZE) -> Iterator[list[Ext
 
 
 def read_extents(backend: Backend, run: Sequence[Extent], buffer: memoryview, checkpoint: int) -> None:
-    """Read extents that follow each other into `buffer`, which is just as long, and verify the chunk of each.
+    """Read extents that follow each other into `buffer`, which is as long as they are, and verify their chunks.
 
-    :raises DamagedError: if one is not what was written.
+    :raises DamagedError: if a chunk is not what was written.
     """
     first, last = run[0].chunk, run[-1].chunk
     if all(extent.chunk.codec == RAW and extent.whole for extent in run) and first is not last:
@@ -188,7 +193,7 @@ def read_extents(backend: Backend, run: Sequence[Extent], buffer: memoryview, ch
 
 
 def read_chunk(backend: Backend, chunk: Chunk, checkpoint: int) -> bytes | memoryview:
-    """The content of a chunk that is stored, verified.
+    """The content of a stored chunk, verified.
 
     :raises DamagedError: if it is not what was written.
     """
@@ -222,7 +227,7 @@ def _verify(backend: Backend, chunk: Chunk, content: bytes | memoryview, checkpo
     if digest(content) != chunk.checksum:
         raise DamagedError(
             f"{backend.locate(pack_name(chunk.pack))} is damaged: bytes {chunk.offset} to "
-            f"{chunk.offset + chunk.stored} are not those that checkpoint {checkpoint} needs"
+            f"{chunk.offset + chunk.stored} are not what was written for checkpoint {checkpoint}"
         )
 
 
@@ -233,7 +238,7 @@ def missing(backend: Backend, pack: int, checkpoint: int) -> DamagedError:
 
 
 class Summary(NamedTuple):
-    """What a manifest says, but for the state and its arrays; and the checksum of the file that says it."""
+    """What a manifest says except for the state and its arrays, and the checksum of its file."""
 
     info: CheckpointInfo
     packs: Sequence[int]
@@ -249,17 +254,17 @@ class Catalog:
         self._summaries: dict[int, Summary] = {}
 
     def numbers(self) -> list[int]:
-        """The checkpoints there are, damaged or not, from the oldest to the newest."""
+        """The numbers of all checkpoints, damaged or not, from the oldest to the newest."""
         numbers = checkpoint_numbers(self._backend)
         for gone in set(self._summaries.copy()).difference(numbers):
             self._summaries.pop(gone, None)
         return numbers
 
     def summary(self, number: int) -> Summary:
-        """What the manifest of a checkpoint says, but for the state; raises what :meth:`load` raises.
+        """What the manifest of a checkpoint says except for the state. Raises what :meth:`load` raises.
 
-        The file is read and verified every time, but parsed only if its bytes are not those that were parsed
-        before: this is asked about every checkpoint, after every checkpoint.
+        This is asked about every checkpoint, after every checkpoint. So the file is read and verified every time, but
+        parsed only if it has changed.
         """
         name = manifest_name(number)
         content = self._backend.get(name)
@@ -270,7 +275,7 @@ class Catalog:
         return known
 
     def note(self, manifest: Manifest, content: bytes) -> Summary:
-        """Take note of what a good manifest says, and of the bytes that say it."""
+        """Remember what a good manifest says, so that the same bytes are not parsed again."""
         known = Summary(manifest.info, manifest.packs, digest(content))
         self._summaries[manifest.info.number] = known
         return known
@@ -280,14 +285,28 @@ class Catalog:
 
         :raises FileNotFoundError: if there is no checkpoint of that number.
         :raises DamagedError: if the manifest or a page is damaged, or the manifest is of another run.
+        :raises UnsupportedFormatError: if a newer Perdure wrote it.
         """
         return load_manifest(self._backend, number, self._run_id)
 
-    def look(self, manifest: Manifest) -> None:
-        """See that all packs of a checkpoint are there, each large enough for what is said to be in it.
+    def open(self, manifest: Manifest, depth: Depth) -> tuple[tree.State, list[StoredArray]]:
+        """The state of a checkpoint and its arrays, whose bytes are read only when they are needed.
 
-        :raises DamagedError: if not.
+        :param depth: how much is checked before.
+        :raises DamagedError: if something that was checked is damaged or missing.
         """
+        if depth == "files":
+            self._check_sizes(manifest)
+        elif depth == "data":
+            self.verify(manifest)
+        sources = self.sources(manifest)
+        state = tree.decode(manifest.document, sources)
+        for source in sources:
+            source.verified = depth == "data"
+        return state, sources
+
+    def _check_sizes(self, manifest: Manifest) -> None:
+        """Check that all packs of a checkpoint are there, each large enough for what is said to be in it."""
         sizes = pack_sizes(self._backend)
         number = manifest.info.number
         for pack in manifest.packs:
@@ -299,12 +318,17 @@ class Catalog:
                 if chunk.stored and chunk.offset + chunk.stored > sizes[chunk.pack]:
                     raise DamagedError(
                         f"{self._backend.locate(pack_name(chunk.pack))} has {sizes[chunk.pack]} bytes, expected "
-                        f"at least {chunk.offset + chunk.stored} (according to checkpoint {number}): it was cut "
-                        "off, or replaced by another file"
+                        f"at least {chunk.offset + chunk.stored} (for checkpoint {number}): it was cut off, or "
+                        "replaced by another file"
                     )
 
+    def sources(self, manifest: Manifest) -> list[StoredArray]:
+        """The arrays of a checkpoint, whose bytes are read only when they are needed."""
+        number = manifest.info.number
+        return [StoredArray(self._backend, layout, number) for layout in manifest.arrays]
+
     def verify(self, manifest: Manifest) -> None:
-        """Read everything that a checkpoint's arrays consist of, in a buffer of limited size.
+        """Read all the data of a checkpoint's arrays, into a buffer of limited size.
 
         :raises DamagedError: if something is missing, or not what was written.
         """
@@ -328,20 +352,15 @@ class Catalog:
                 buffer = memoryview(bytearray(length))
             read_extents(self._backend, run, buffer[:length], checkpoint)
 
-    def sources(self, manifest: Manifest) -> list[StoredArray]:
-        """The arrays of a checkpoint, to be read when they are wanted."""
-        number = manifest.info.number
-        return [StoredArray(self._backend, layout, number) for layout in manifest.arrays]
-
 
 def checkpoint_numbers(backend: Backend) -> list[int]:
-    """The checkpoints that a backend holds, from the oldest to the newest."""
+    """The numbers of the checkpoints in a backend, from the oldest to the newest."""
     numbers = (checkpoint_number(entry.name) for entry in backend.list(CHECKPOINTS))
     return sorted(number for number in numbers if number is not None)
 
 
 def pack_sizes(backend: Backend) -> dict[int, int]:
-    """The packs that a backend holds, and the size in bytes of each."""
+    """The numbers of the packs in a backend, and the size of each in bytes."""
     found = ((pack_of(entry.name.removeprefix(f"{PACKS}/")), entry.size) for entry in backend.list(PACKS))
     return {pack: size for pack, size in found if pack is not None}
 
@@ -353,14 +372,13 @@ def load_manifest(backend: Backend, number: int, run_id: str | None = None) -> M
 
 
 def with_pages(backend: Backend, manifest: Manifest) -> Manifest:
-    """A manifest that was read, with the pages of its large arrays."""
+    """The same manifest, with the pages of its large arrays read."""
     where = backend.locate(manifest.info.file)
     pages = [page.kept for layout in manifest.arrays for page in layout.pages if page.kept is not None]
-    # Before one of them is read: a few bytes may stand for very many extents.
+    # Checked before one of them is read: a few bytes may stand for very many extents.
     if (count := sum(map(count_in_page, pages))) > MOST_EXTENTS:
-        raise FormatError(
-            f"{where}: its arrays are said to consist of {count:,} extents, and no checkpoint has more than "
-            f"{MOST_EXTENTS:,}"
+        raise DamagedError(
+            f"{where}: expected at most {MOST_EXTENTS:,} extents in its arrays, found {count:,}"
         )
     arrays = [_with_pages(backend, layout, manifest) for layout in manifest.arrays]
     check_apart(arrays, where)
@@ -378,28 +396,28 @@ def _with_pages(backend: Backend, layout: Layout, manifest: Manifest) -> Layout:
             page = load_page(content, page.start, page.kept, backend.locate(pack_name(page.kept.pack)))
         if page.extents:
             if page.start != at or at // layout.span != index:
-                raise FormatError(
+                raise DamagedError(
                     f"{where}: page {index} of an array begins at byte {page.start}, expected {at}"
                 )
             at += sum(extent.take for extent in page.extents)
         unknown = {extent.chunk.pack for extent in page.extents if extent.chunk.codec != ZERO} - packs
         if unknown:
-            raise FormatError(
-                f"{where}: an array has parts in packs that are not named: {sorted(unknown)[:5]}"
+            raise DamagedError(
+                f"{where}: an array has parts in packs that are not in the manifest's list: {sorted(unknown)[:5]}"
             )
         pages.append(page)
     if at != layout.nbytes:
-        raise FormatError(f"{where}: extents of {at} bytes for an array of {layout.nbytes}")
+        raise DamagedError(f"{where}: an array of {layout.nbytes} bytes has extents of {at} bytes")
     return Layout(layout.nbytes, layout.span, pages)
 
 
 def read_header(
     backend: Backend, pack: int, sizes: dict[int, int], run_id: str, checkpoint: int | None = None
 ) -> bytes:
-    """The header of a pack, verified: intact, and that of this pack of this run.
+    """The header of a pack, verified to be intact, and the header of this pack of this run.
 
     :param sizes: see :func:`pack_sizes`.
-    :param checkpoint: one that needs the pack, for messages.
+    :param checkpoint: a checkpoint that needs the pack, for messages.
     :raises DamagedError: if the pack is missing, or has another header.
     """
     name = pack_name(pack)

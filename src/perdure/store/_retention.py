@@ -1,9 +1,7 @@
-"""Deletes checkpoints that are not kept, and packs that no checkpoint refers to. Knows manifests and packs, and reads
-no array.
+"""Delete the checkpoints that need not be kept, and the packs that no checkpoint needs any more.
 
-The order makes a crash safe at every moment. Manifests are deleted first, each durably, and then the packs that no
-manifest refers to any more. A crash in between leaves packs that nobody needs, which the next writer removes. It never
-leaves a checkpoint without its data.
+The order makes every moment safe. Manifests go first, each durably, then the packs that no manifest refers to. A crash
+in between leaves packs that nothing needs, which the next writer deletes; never a checkpoint without its data.
 """
 
 from __future__ import annotations
@@ -12,10 +10,11 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError
-from perdure.store._manifest import CheckpointInfo, NewerFormatError, manifest_name
+from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
+from perdure.store._manifest import CheckpointInfo, manifest_name
 from perdure.store._packs import pack_name
 from perdure.store._reading import Catalog, pack_sizes
+from perdure.store._survey import verdict_of
 from perdure.store.backends import Backend
 
 Keep = Collection[int] | Callable[[Sequence[CheckpointInfo]], Iterable[int]]
@@ -30,10 +29,9 @@ PINNED = "pinned"
 class Retention:
     """Which checkpoints of a run are kept. One reason is enough to keep a checkpoint.
 
-    :param last: keep so many of the newest ones.
-    :param best: keep so many of those that followed a new best score, from the best one on.
-    :param every: keep the first one at or after each multiple of so many steps; None keeps none for this reason.
-    :raises ValueError: if a number is too small.
+    :param last: how many of the newest ones to keep.
+    :param best: how many to keep of those that followed a new best score; those with the best scores stay.
+    :param every: keep the first one at or after each multiple of this number of steps; None for none.
     """
 
     last: int = 3
@@ -51,7 +49,10 @@ class Retention:
             raise ValueError(f"keep: expected a number of steps, found every={self.every}")
 
     def __call__(self, good: Sequence[CheckpointInfo]) -> set[int]:
-        """The numbers of the checkpoints to keep, among good ones from the oldest to the newest."""
+        """The numbers of the checkpoints to keep.
+
+        :param good: all checkpoints that are not damaged, from the oldest to the newest.
+        """
         kept = {info.number for info in good[-self.last :]}
         kept |= {info.number for info in good if PINNED in info.tags}
         # Each new best score is better than those before it.
@@ -71,21 +72,20 @@ NEWER_GOOD = 2
 
 
 def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, str]) -> list[int]:
-    """Delete the checkpoints that are not kept, and the packs that only they referred to.
+    """Delete the checkpoints that need not be kept, and the packs that only they needed.
 
-    :param damaged: what is wrong with checkpoints that are known to be damaged; their manifests may be good.
-    :returns: the numbers of the deleted checkpoints.
+    :param damaged: what is wrong with checkpoints that are known to be damaged, although their manifest may be good.
+    :return: the numbers of the deleted checkpoints.
     """
     good: list[CheckpointInfo] = []
     problems: dict[int, str] = {}
     for number in catalog.numbers():
         try:
             info = catalog.summary(number).info
-        except (NewerFormatError, FileNotFoundError):
+        except (UnsupportedFormatError, FileNotFoundError):
             continue
         except DamagedError as error:
-            # That the disk could not read it this time does not prove that it is lost.
-            if not isinstance(error.__cause__, OSError):
+            if verdict_of(error) == "damaged":
                 problems[number] = str(error)
             continue
         if number in damaged:
@@ -96,10 +96,9 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
     kept = set(keep(good) if callable(keep) else keep)
     # The run resumes from the newest one, and the next commit builds on it.
     kept |= {info.number for info in good[-1:]}
-    # Nobody can know which packs a damaged manifest refers to, so no pack is deleted while there is one. If it were
-    # kept for ever, one flipped bit would fill the disk. But a person may repair it, or learn from it what happened,
-    # and if no good checkpoint is newer it may be all there is. So it is deleted once newer ones have shown that the
-    # run goes on.
+    # Which packs a damaged manifest refers to is unknown, so no pack can be deleted while there is one: kept for ever,
+    # one flipped bit would fill the disk. But it could be repaired by hand, or show what happened; and with no good
+    # checkpoint after it, it may be all there is. So it goes once newer ones have proven that the run goes on.
     given_up = [number for number in problems if sum(info.number > number for info in good) >= NEWER_GOOD]
     given_up = [number for number in given_up if number not in kept]
     delete = sorted([info.number for info in good if info.number not in kept] + given_up)
@@ -117,7 +116,7 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
 
 
 def sweep(backend: Backend, catalog: Catalog) -> None:
-    """Delete the packs that no checkpoint refers to. If a manifest cannot be read, nothing is deleted."""
+    """Delete the packs that no checkpoint needs. Does nothing if there is a manifest that cannot be read."""
     unused = set(pack_sizes(backend))
     for number in reversed(catalog.numbers()):
         if not unused:

@@ -23,14 +23,13 @@ from types import TracebackType
 from typing import Any
 
 from perdure import tree
-from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError
+from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
 from perdure.store import _retention, _verify
 from perdure.store._checksummed_json import from_plain, to_plain
 from perdure.store._commit_plan import CommitPlan, Known
 from perdure.store._manifest import (
     CheckpointInfo,
     Manifest,
-    NewerFormatError,
     RunInfo,
     library_versions,
     manifest_name,
@@ -39,7 +38,8 @@ from perdure.store._manifest import (
 )
 from perdure.store._open_run import open_run
 from perdure.store._packs import Compression, Compressor, PackWriter, pack_number
-from perdure.store._reading import Catalog, StoredArray, pack_sizes
+from perdure.store._reading import Catalog, Depth, StoredArray, pack_sizes
+from perdure.store._survey import CheckpointStatus, survey
 from perdure.store.backends import GET_LIMIT, Backend, LocalBackend, put_new
 
 
@@ -113,7 +113,7 @@ class Store:
         :param wait: for how many seconds to wait for another writer to end.
         :param compression: "auto" compresses what is worth the time, "zstd" everything that gets smaller.
         :raises LockedError: if another process is writing to the run.
-        :raises FormatError: if the run was written by a newer Perdure.
+        :raises UnsupportedFormatError: if the run was written by a newer Perdure.
         :raises DamagedError: if ``run.json`` is damaged and there is no manifest to restore it from.
         :raises StoreError: if there is no run to read, or the directory cannot be written to.
         """
@@ -240,26 +240,27 @@ class Store:
         return manifest, content
 
     def checkpoints(self) -> list[CheckpointInfo]:
-        """All checkpoints, from the oldest to the newest; of damaged ones, what is wrong with them.
+        """All checkpoints, from the oldest to the newest.
 
-        Only manifests are looked at; :meth:`verify` looks at everything.
+        Only the manifests are read. Of one that cannot be read, the number and the file are all that is known;
+        :meth:`survey` says what is wrong with it.
         """
-        infos = []
-        for number in self._catalog.numbers():
-            try:
-                infos.append(self._catalog.summary(number).info)
-            except FileNotFoundError:
-                continue  # deleted by the writer's retention in the meantime
-            except StoreError as error:
-                infos.append(CheckpointInfo(number, manifest_name(number), damage=str(error)))
-        return infos
+        return [status.info for status in self.survey("state")]
+
+    def survey(self, depth: Depth = "files") -> list[CheckpointStatus]:
+        """All checkpoints, from the oldest to the newest, and whether each can be used.
+
+        :param depth: how much of each is looked at: "state" for its manifest, "files" for whether its data is there,
+            "data" for every byte. Bytes that no checkpoint needs are looked at by :meth:`verify` alone.
+        """
+        return list(survey(self._catalog, depth))
 
     def read(self, number: int, *, deep: bool = True) -> Checkpoint:
         """Checkpoint `number`, after all of its data was read once and verified.
 
-        :param deep: otherwise only its manifest is, and whether its files are there. The data is verified
-            in any case when it is read.
-        :raises DamagedError: if anything of it is damaged or missing.
+        :param deep: False to check only its manifest and that its files are there. Data is always verified
+            when it is read.
+        :raises DamagedError: if anything in it is damaged or missing.
         :raises StoreError: if there is no such checkpoint.
         """
         try:
@@ -271,16 +272,15 @@ class Store:
             ) from None
 
     def latest(self, *, deep: bool = True, before: int | None = None) -> Checkpoint | None:
-        """The newest checkpoint that is whole, or None if there are none at all.
+        """The newest checkpoint that can be used, or None if there are none at all.
 
         For each newer one that is damaged there is a :class:`DamagedCheckpointWarning`.
 
         :param deep: see :meth:`read`.
         :param before: only those of a lower number.
-
         :raises DamagedError: if there are checkpoints, but not one is whole.
-        :raises FormatError: if a newer one than that is of a newer Perdure, whose progress must not be lost
-            silently.
+        :raises UnsupportedFormatError: if a newer Perdure wrote one that is newer than that: its progress must not be
+            lost silently.
         """
         while True:
             damaged: dict[int, str] = {}
@@ -292,8 +292,6 @@ class Store:
                 try:
                     found = self._read(number, deep)
                     break
-                except NewerFormatError:
-                    raise
                 except FileNotFoundError:
                     vanished = True
                 except DamagedError as error:
@@ -318,7 +316,7 @@ class Store:
         return found
 
     def verify(self) -> list[_verify.Problem]:
-        """Everything that is wrong with the files of the run; reads every byte of them."""
+        """Everything that is wrong with the files of the run. Reads every byte of them."""
         return _verify.check(self._backend, self._catalog, self._run.id)
 
     def retain(self, keep: _retention.Keep) -> list[int]:
@@ -360,19 +358,10 @@ class Store:
     def _read(self, number: int, deep: bool = True) -> Checkpoint:
         try:
             manifest = self._catalog.load(number)
-            if deep:
-                self._catalog.verify(manifest)
-            else:
-                self._catalog.look(manifest)
-            sources = self._catalog.sources(manifest)
-            state = tree.decode(manifest.document, sources)
-        except NewerFormatError:
-            raise
+            state, sources = self._catalog.open(manifest, "data" if deep else "files")
         except DamagedError as error:
             self._damaged[number] = str(error)
             raise
-        for source in sources:
-            source.verified = deep
         if deep:
             self._damaged.pop(number, None)
         if self._newest is None or self._newest[0] <= number:
@@ -401,7 +390,7 @@ class Store:
             except DamagedError as error:
                 self.give_up(number, str(error))
                 continue
-            except FileNotFoundError:
+            except (UnsupportedFormatError, FileNotFoundError):
                 continue
             return Known([each.layout for each in arrays])
         return Known([])

@@ -1,48 +1,53 @@
-"""The check of a whole run directory: every byte of every file that Perdure wrote into it."""
+"""Check a whole run: every byte of every file that Perdure wrote into it. It changes nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from perdure import tree
 from perdure.errors import DamagedError, StoreError
 from perdure.store._checksummed_json import digest
 from perdure.store._layout import ZERO, Chunk, whole
-from perdure.store._manifest import RUN_FILE, Manifest, manifest_name, read_run
+from perdure.store._manifest import RUN_FILE, Manifest, read_run
 from perdure.store._packs import pack_name, stored_chunks
 from perdure.store._reading import READ_SIZE, Catalog, pack_sizes, read_extents, read_header, runs
+from perdure.store._survey import survey
 from perdure.store.backends import Backend
+
+Kind = Literal["damage", "newer format", "note"]
 
 
 class Problem(NamedTuple):
-    """Something that is not as it should be.
+    """Something that is wrong with a file.
 
     :param file: relative to the run's directory.
     :param problem: what is wrong with it.
     :param meaning: what that means for the run.
-    :param harmless: nothing that any checkpoint needs is concerned.
+    :param kind: "damage" also of what could not be read; "newer format" of a checkpoint that a newer Perdure wrote;
+        "note" if no checkpoint needs what is concerned.
     """
 
     file: str
     problem: str
     meaning: str
-    harmless: bool = False
+    kind: Kind = "damage"
+
+    @property
+    def harmless(self) -> bool:
+        """Whether no checkpoint needs what is concerned."""
+        return self.kind == "note"
 
 
 def check(backend: Backend, catalog: Catalog, run_id: str) -> list[Problem]:
-    """Everything that is wrong with what `backend` holds; see :meth:`perdure.store.Store.verify`."""
+    """Everything that is wrong with the run in `backend`; see :meth:`perdure.store.Store.verify`."""
     problems = list(_check_run(backend, run_id))
     manifests: list[Manifest] = []
-    for number in catalog.numbers():
-        try:
-            manifest = catalog.load(number)
-            tree.decode(manifest.document, catalog.sources(manifest))
-            manifests.append(manifest)
-        except FileNotFoundError:
-            continue  # deleted by the writer's retention in the meantime
-        except StoreError as error:
-            problems.append(Problem(manifest_name(number), str(error), f"checkpoint {number} cannot be used"))
+    for status in survey(catalog, "state"):
+        if status.error is None and status.manifest is not None:
+            manifests.append(status.manifest)
+        else:
+            kind: Kind = "newer format" if status.verdict == "newer format" else "damage"
+            problems.append(Problem(status.info.file, status.problem, _cannot_be_used([status.number]), kind))
     sizes = pack_sizes(backend)
     users: dict[int, list[Manifest]] = {pack: [] for pack in sizes}
     for manifest in manifests:
@@ -58,7 +63,7 @@ def check(backend: Backend, catalog: Catalog, run_id: str) -> list[Problem]:
 
 
 def _chunks_of(manifest: Manifest) -> set[Chunk]:
-    """All that a checkpoint needs of packs; of the pages too, which were read with the manifest."""
+    """All chunks that a checkpoint needs, those of the pages too, which were read with the manifest."""
     extents = {extent.chunk for layout in manifest.arrays for extent in layout.extents()}
     pages = {page.kept for layout in manifest.arrays for page in layout.pages if page.kept is not None}
     return {chunk for chunk in extents | pages if chunk.codec != ZERO}
@@ -77,7 +82,7 @@ def _check_run(backend: Backend, run_id: str) -> Iterable[Problem]:
         yield Problem(RUN_FILE, str(error), _RUN_MEANING)
 
 
-_RUN_MEANING = "every manifest has a copy of what it said; the next writer restores it from the newest one"
+_RUN_MEANING = "every manifest has a copy of its content; the next process that trains here restores it"
 
 
 def _check_pack(
@@ -90,8 +95,10 @@ def _check_pack(
 ) -> Iterable[Problem]:
     name = pack_name(pack)
     if not using:
-        meaning = "nothing is lost; the next writer deletes it if all manifests can be read"
-        yield Problem(name, f"no checkpoint that can be read refers to {backend.locate(name)}", meaning, True)
+        meaning = "nothing is lost; the next process that trains here deletes it if all manifests can be read"
+        yield Problem(
+            name, f"no checkpoint that can be read refers to {backend.locate(name)}", meaning, "note"
+        )
         return
     numbers = sorted(manifest.info.number for manifest in using)
     try:
@@ -100,7 +107,7 @@ def _check_pack(
     except DamagedError as error:
         yield Problem(name, str(error), _cannot_be_used(numbers))
         return
-    # What no checkpoint needs is looked at too, and what a manifest needs whatever the header says.
+    # What no checkpoint needs is checked too; and what a manifest needs, even if the header does not list it.
     chunks = {chunk: needed.get(chunk, []) for chunk in described} | needed
     damaged = set()
     for chunk, problem in _check_chunks(backend, pack, chunks, numbers[-1]):
@@ -112,17 +119,17 @@ def _check_pack(
 
 
 def _check_frame(backend: Backend, chunk: Chunk, checksum: str) -> Iterable[Problem]:
-    """Whether what is stored of a compressed chunk whose content is right is what was written."""
+    """Find changed bytes in a compressed chunk that still decompresses to the right content."""
     name = pack_name(chunk.pack)
     stored = memoryview(bytearray(chunk.stored))
     backend.read_into(name, chunk.offset, stored)
     if digest(stored) != checksum:
         yield Problem(
             name,
-            f"{backend.locate(name)} is damaged: bytes {chunk.offset} to {chunk.offset + chunk.stored} are not those "
-            "that were written, but stand for the same",
-            "nothing is lost, yet the disk is not to be trusted: copy the run to another one",
-            True,
+            f"{backend.locate(name)} is damaged: bytes {chunk.offset} to {chunk.offset + chunk.stored} are not what "
+            "was written, although they decompress to the right content",
+            "nothing is lost, but do not trust the disk: copy the run to another one",
+            "note",
         )
 
 
@@ -148,7 +155,10 @@ def _check_chunks(
                         if users
                         else "nothing is lost: no checkpoint needs these bytes"
                     )
-                    yield extent.chunk, Problem(pack_name(pack), str(error), meaning, not users)
+                    yield (
+                        extent.chunk,
+                        Problem(pack_name(pack), str(error), meaning, "damage" if users else "note"),
+                    )
 
 
 def _cannot_be_used(numbers: Iterable[int]) -> str:

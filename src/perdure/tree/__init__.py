@@ -13,6 +13,7 @@ Vocabulary:
 - *path*: where a node is, as a person would write it: `agent.optimizer.state[2].exp_avg`.
 """
 
+from perdure._lazy import publish
 from perdure.tree import message
 from perdure.tree._arrays import (
     TORCH_DTYPES,
@@ -100,3 +101,5 @@ __all__ = [
     "walk",
     "write_path",
 ]
+
+publish(globals())

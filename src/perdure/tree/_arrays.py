@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from perdure.errors import FormatError
+from perdure.errors import DamagedError
 from perdure.tree._nodes import Array, Content, Staged
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -71,7 +71,7 @@ def _listed(notation: Any) -> Any:
 def numpy_dtype(notation: Any) -> np.dtype[Any]:
     """The NumPy dtype that a document's notation stands for.
 
-    :raises FormatError: if it stands for none, or for one that holds Python objects.
+    :raises DamagedError: if it stands for none, or for one that holds Python objects.
     """
     try:
         if isinstance(notation, str):
@@ -79,11 +79,11 @@ def numpy_dtype(notation: Any) -> np.dtype[Any]:
         else:
             dtype = np.lib.format.descr_to_dtype(_fields(notation))
     except (TypeError, ValueError, SyntaxError, OverflowError, MemoryError) as error:
-        raise FormatError(
+        raise DamagedError(
             f"expected the notation of a NumPy dtype, found {brief(notation)}: {error}"
         ) from None
     if dtype.hasobject or dtype.subdtype is not None:
-        raise FormatError(f"arrays of the dtype {brief(notation)} cannot be stored as bytes")
+        raise DamagedError(f"arrays of the dtype {brief(notation)} cannot be stored as bytes")
     return dtype
 
 
@@ -108,12 +108,12 @@ def brief(found: Any) -> str:
 def itemsize(array: Array) -> int:
     """Bytes per element.
 
-    :raises FormatError: if the dtype is unknown.
+    :raises DamagedError: if the dtype is unknown.
     """
     if array.framework == "torch":
         dtype = TORCH_DTYPES.get(array.dtype) if isinstance(array.dtype, str) else None
         if dtype is None:
-            raise FormatError(f"expected the name of a torch dtype, found {brief(array.dtype)}")
+            raise DamagedError(f"expected the name of a torch dtype, found {brief(array.dtype)}")
         return dtype.itemsize
     return numpy_dtype(array.dtype).itemsize
 

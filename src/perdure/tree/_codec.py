@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from perdure.errors import FormatError
+from perdure.errors import DamagedError
 from perdure.tree._arrays import (
     Blob,
     brief,
@@ -66,7 +66,7 @@ def document(state: State) -> dict[str, Any]:
 def decode(document: Any, sources: Sequence[Source]) -> State:
     """The tree that `document` stands for; its arrays are read from `sources` when they are needed.
 
-    :raises FormatError: if the document is not one that `encode` could have made.
+    :raises DamagedError: if the document is not one that `encode` could have made.
     """
     try:
         return _Decoder(document, sources).state()
@@ -79,14 +79,14 @@ def decode(document: Any, sources: Sequence[Source]) -> State:
         OverflowError,
         RuntimeError,
     ) as error:
-        raise FormatError(
+        raise DamagedError(
             f"the state's document is malformed: {type(error).__name__}: {error!s:.300}"
         ) from error
 
 
 def _expect(condition: bool, what: str, found: Any) -> None:
     if not condition:
-        raise FormatError(f"the state's document is malformed: expected {what}, found {brief(found)}")
+        raise DamagedError(f"the state's document is malformed: expected {what}, found {brief(found)}")
 
 
 def _count(element: Any) -> int:
@@ -138,7 +138,7 @@ class _Decoder:
                 return RepeatRun(None, 0)
             case "p":
                 return NumberRun(self.text(entry[1]), Array("", "", (), (), None))
-        raise FormatError(f"the state's document has a node of unknown kind {brief(entry[0])}")
+        raise DamagedError(f"the state's document has a node of unknown kind {brief(entry[0])}")
 
     def fill(self, node: Node, entry: list[Any]) -> None:
         match node:

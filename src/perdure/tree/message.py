@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import xxhash
 
-from perdure.errors import FormatError
+from perdure.errors import DamagedError
 from perdure.tree import _codec
 from perdure.tree._arrays import Blob, flat
 from perdure.tree._encoder import CHANGING, HOLE, encode_tree
@@ -106,24 +106,24 @@ def from_bytes(content: bytes, known: np.ndarray[Any, Any] | None = None) -> Enc
     """The encoded state in bytes that `encode` made; its arrays are views of them.
 
     :param known: the form whose digest `encode` was given.
-    :raises FormatError: if `encode` could not have made them.
+    :raises DamagedError: if `encode` could not have made them.
     """
     view = memoryview(content)
     if len(view) < _COUNT.size:
-        raise FormatError(f"expected an encoded state, found {len(view)} bytes")
+        raise DamagedError(f"expected an encoded state, found {len(view)} bytes")
     (count,) = _COUNT.unpack_from(view)
     at = _COUNT.size + count * _LENGTH.size
     if not 2 <= count < _MOST or at > len(view):
-        raise FormatError(f"expected an encoded state, found one of {count} parts in {len(view)} bytes")
+        raise DamagedError(f"expected an encoded state, found one of {count} parts in {len(view)} bytes")
     parts = []
     for number in range(count):
         (length,) = _LENGTH.unpack_from(view, _COUNT.size + number * _LENGTH.size)
         if length > len(view) - at:
-            raise FormatError(f"an encoded state is cut off after {len(view)} bytes")
+            raise DamagedError(f"an encoded state is cut off after {len(view)} bytes")
         parts.append(np.frombuffer(view[at : at + length], np.uint8))
         at += length
     if at != len(view):
-        raise FormatError(f"an encoded state of {at} bytes has {len(view) - at} more")
+        raise DamagedError(f"an encoded state of {at} bytes has {len(view) - at} more")
     form = known if known is not None and not parts[0].size else parts[0]
     return EncodedState(form=form, values=parts[1], large=parts[2:])
 
@@ -131,21 +131,21 @@ def from_bytes(content: bytes, known: np.ndarray[Any, Any] | None = None) -> Enc
 def to_bytes(encoded: Any) -> bytes:
     """The bytes of an encoded state, as `encode` made them.
 
-    :raises FormatError: if it is not an encoded state, or a part of it is missing.
+    :raises DamagedError: if it is not an encoded state, or a part of it is missing.
     """
     if not isinstance(encoded, EncodedState) or any(name not in encoded for name in _PARTS):
-        raise FormatError(f"expected the encoded state of a process, found a {type(encoded).__name__}")
+        raise DamagedError(f"expected the encoded state of a process, found a {type(encoded).__name__}")
     large = encoded["large"]
     parts = [encoded["form"], encoded["values"], *(large if isinstance(large, list) else [large])]
     if any(not isinstance(part, np.ndarray) or part.dtype != np.uint8 or part.ndim != 1 for part in parts):
-        raise FormatError("expected the encoded state of a process to consist of arrays of uint8")
+        raise DamagedError("expected the encoded state of a process to consist of arrays of uint8")
     return _joined([_view(np.ascontiguousarray(part)) for part in parts])
 
 
 def from_node(node: Any) -> EncodedState:
     """The encoded state that a state holds at a node; its arrays are read.
 
-    :raises FormatError: if there is none at this node.
+    :raises DamagedError: if there is none at this node.
     """
     if isinstance(node, MappingNode) and node.type == TYPE:
         content = dict(node.pairs)
@@ -156,12 +156,12 @@ def from_node(node: Any) -> EncodedState:
                 values=_read(content["values"]),
                 large=[_read(each) for each in large.items],
             )
-    raise FormatError("expected the encoded state of a process, found something else")
+    raise DamagedError("expected the encoded state of a process, found something else")
 
 
 def _read(node: Any) -> np.ndarray[Any, Any]:
     if not isinstance(node, Array) or node.dtype != "|u1" or len(node.shape) != 1 or node.data is None:
-        raise FormatError("expected the encoded state of a process to consist of arrays of uint8")
+        raise DamagedError("expected the encoded state of a process to consist of arrays of uint8")
     if isinstance(node.data, np.ndarray):
         return node.data
     found = np.empty(node.shape, np.uint8)
@@ -173,7 +173,7 @@ def _read(node: Any) -> np.ndarray[Any, Any]:
 def decode(encoded: EncodedState) -> State:
     """The state that was encoded.
 
-    :raises FormatError: if `encode` could not have made it.
+    :raises DamagedError: if `encode` could not have made it.
     """
     # On the way it is checked that it is whole.
     encoded = from_bytes(to_bytes(encoded))
@@ -186,7 +186,7 @@ def decode(encoded: EncodedState) -> State:
             raise ValueError("there are more values than places for them")
         document = {"root": form["root"], "nodes": table}
     except (ValueError, TypeError, KeyError, IndexError, StopIteration, RuntimeError) as error:
-        raise FormatError(f"the encoded state of a process is malformed: {error!s:.200}") from error
+        raise DamagedError(f"the encoded state of a process is malformed: {error!s:.200}") from error
     return _codec.decode(document, sources)
 
 

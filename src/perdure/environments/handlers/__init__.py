@@ -1,13 +1,13 @@
 """How the state of particular environment libraries is captured and restored.
 
-Imported when a class of such a library is first met in a world; it registers its rules by dotted class name, so that
-no library is imported to be known.
+One module for each library registers the rules for its classes, by dotted class name, so that it need not import the
+library. `perdure.state` imports the module when a class of the library first appears in a world. `get_set_state` and
+`native_handles` are for environments of any library; `box2d` and `nethack` also have what `EpisodeReplay` needs there.
 """
 
 from typing import TYPE_CHECKING
 
 from perdure._lazy import attach
-from perdure.environments.handlers import _registered
 
 if TYPE_CHECKING:
     from perdure.environments.handlers.box2d import fresh_world
@@ -16,4 +16,3 @@ if TYPE_CHECKING:
 __all__ = ["fresh_world", "seeded_game"]
 
 __getattr__, __dir__ = attach(__name__, {"fresh_world": "box2d", "seeded_game": "nethack"})
-del _registered

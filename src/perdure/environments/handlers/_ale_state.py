@@ -1,9 +1,9 @@
-"""The notation in which the Arcade Learning Environment's emulator writes its state, as far as it has to be checked.
+"""Validates the serialized states of Stella, the ALE's emulator, before the emulator reads them.
 
-The emulator reads whatever it is given, and takes places in memory from it: the bank of a cartridge, how much memory
-there is, where a sprite stands, how far a random generator has come. A state from a file is read here first, beside
-one that the emulator has just written: what is laid out in the same way and has such numbers within their bounds can do
-no more than play strangely.
+The emulator trusts whatever it is given, and takes memory addresses from it: the bank of a cartridge, the size of the
+memory, the position of a sprite, the position in a random generator. So a state from a file is first compared with one
+that the emulator has just written: if it has the same layout and such numbers are within their bounds, the worst that
+it can cause is a strange game.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
-#: Random generators are written as text: 624 numbers and a position among them.
+#: Random generators are serialized as text: 624 numbers and a position among them.
 _GENERATOR = re.compile(rb"(?:\d{1,10} ){624}\d{1,4}(?!\d)")
 _SECTION = re.compile(rb"(?s)([\x03-\x14])\x00\x00\x00(?=M6502|M6532|TIA|Cartridge)")
 _LONGEST_GENERATOR = 625 * 11
 _HEADER = 24
 _TRUE, _FALSE = 0xFAB1FAB2 - (1 << 32), 0xBAD1BAD2 - (1 << 32)
 _FAR = 1 << 24
-#: After so many frames it is as good as certain that another action counts.
+#: After this many frames it is practically certain that another action has been executed.
 LONGEST_REPEAT = 64
-#: How many banks a cartridge has, by the kind of cartridge, for those that switch them; the first word says which.
+#: The number of banks of the kinds of cartridges that switch them; the first word selects one.
 _BANKS = {"F8": 2, "F8SC": 2, "FE": 2, "UA": 2, "DPC": 2, "FASC": 3, "F6": 4, "F6SC": 4, "F4": 8, "F4SC": 8}
 _ONE_BANK = ("2K", "4K", "CV")
-#: Bounds (both included) of those words of the picture generator's that are places in tables.
+#: Bounds (inclusive) of the picture generator's words that are table indices.
 _PICTURE = {4: (0, 228), **dict.fromkeys(range(41, 46), (0, 159)), 51: (0, 3)}
 
 
@@ -39,14 +39,14 @@ def game(state: bytes) -> bytes:
 
 
 def fault(state: bytes, own: bytes) -> str | None:
-    """What about a state an emulator of the same game would not have written, or None if nothing is found.
+    """What shows that an emulator of the same game has not written a state; None if nothing does.
 
     :param own: a state that this emulator has written.
     """
     if game(state) != game(own):
         return "the checksum of another game"
     if _behind(state) != _behind(own):
-        return "another length than it says"
+        return "a length that differs from the one it states"
     mine = _parts(own)
     try:
         parts = _like(state, [len(part) for part in mine])
@@ -59,7 +59,7 @@ def fault(state: bytes, own: bytes) -> str | None:
 
 
 def _parts(own: bytes) -> list[bytes]:
-    """What lies before, between and after the random generators; each of those has its length before it."""
+    """The parts before, between and after the random generators, each of which is preceded by its length."""
     parts, at = [], 0
     for match in _GENERATOR.finditer(own):
         parts.append(own[at : match.start() - 4])
@@ -68,9 +68,9 @@ def _parts(own: bytes) -> list[bytes]:
 
 
 def _like(state: bytes, lengths: list[int]) -> list[bytes]:
-    """The same of a state that should have parts of these lengths.
+    """The parts of a state, which should have these lengths.
 
-    :raises ValueError: if it has not, or a generator is at a place that it cannot be at.
+    :raises ValueError: if they have not, or a generator has an impossible position.
     """
     parts, at = [], 0
     for index, length in enumerate(lengths):
@@ -83,7 +83,7 @@ def _like(state: bytes, lengths: list[int]) -> list[bytes]:
         if len(text) != size or _GENERATOR.fullmatch(text) is None:
             raise ValueError("something else where a random generator is expected")
         if int(text.rpartition(b" ")[2]) > 624 or any(int(number) >= 1 << 32 for number in text.split(b" ")):
-            raise ValueError("a random generator in no state that it can be in")
+            raise ValueError("a random generator in an impossible state")
         at += 4 + size
     if at != len(state):
         raise ValueError("another length")
@@ -91,14 +91,14 @@ def _like(state: bytes, lengths: list[int]) -> list[bytes]:
 
 
 def repeats(state: bytes, chance: float) -> int:
-    """For how many frames from a state on the emulator does again what it did, whatever it is told.
+    """For how many frames after a state the emulator repeats its last action, whatever action it is given.
 
-    Its last generator decides: two numbers a frame, the first for the first player.
+    Its last generator decides, with two numbers for each frame, the first for the first player.
     """
     start, end = _last_generator(state)
     words = state[start:end].split(b" ")
     position = int(words[-1])
-    # Most often the numbers that stand there already tell.
+    # Most often the numbers that are already there suffice.
     for count, word in enumerate(words[position:624:2][:LONGEST_REPEAT]):
         if _tempered(int(word)) >= chance * (1 << 32):
             return count
@@ -110,23 +110,23 @@ def repeats(state: bytes, chance: float) -> int:
 
 
 def obedient(state: bytes, chance: float) -> bytes:
-    """The same state, but for a generator that lets the next frame be what the emulator is told."""
+    """The same state with another generator, so that the emulator executes the next action that it is given."""
     start, end = _last_generator(state)
     new = _obedient_generator(chance)
     made = bytearray(state[: start - 4] + len(new).to_bytes(4, "little") + new + state[end:])
-    # The text of another generator is longer or shorter, and so is what it is part of.
+    # The text of another generator has another length, and so has the part that contains it.
     (length,) = struct.unpack_from("<i", state, _HEADER)
     if end <= _HEADER + 4 + length:
         struct.pack_into("<i", made, _HEADER, length + len(made) - len(state))
     return bytes(made)
 
 
-#: How long the parts before each generator are, by the game.
+#: The lengths of the parts before each generator, by game.
 _layouts: dict[bytes, list[int]] = {}
 
 
 def _last_generator(state: bytes) -> tuple[int, int]:
-    """Where the text of the last generator begins and ends."""
+    """The start and the end of the last generator's text."""
     for known in (True, False):
         if not known:
             _layouts[game(state)] = [len(part) for part in _parts(state)][:-1]
@@ -158,13 +158,13 @@ def _obedient_generator(chance: float) -> bytes:
 
 
 def _behind(state: bytes) -> int:
-    """How many bytes follow what the emulator itself has written, by the length that the state gives for that."""
+    """How many bytes follow the emulator's own part, judging by the length that the state has for that part."""
     (length,) = struct.unpack_from("<i", state, _HEADER)
     return len(state) - _HEADER - 4 - int(length)
 
 
 def _sections(part: bytes) -> Iterator[tuple[str, int, int]]:
-    """Name, start and end of each device's words."""
+    """The name of each device, and the start and the end of its words."""
     starts = list(_SECTION.finditer(part))
     ends = [*(match.start() for match in starts[1:]), len(part)]
     for match, end in zip(starts, ends, strict=False):
@@ -182,17 +182,17 @@ def _fault_of_part(part: bytes, own: bytes) -> str | None:
         mine = struct.unpack_from(f"<{count}i", own, start)
         for index, (word, known) in enumerate(zip(words, mine, strict=True)):
             if (word in (_TRUE, _FALSE)) != (known in (_TRUE, _FALSE)):
-                return f"something else than yes or no in {name or 'its last part'}"
+                return f"a word that is neither true nor false in {name or 'its last part'}"
             if not _is_within(name, index, word, known):
                 return f"{word} as number {index} of {name}"
         if name == "TIA" and not _draws_inside(words, mine):
-            return "a picture that is drawn elsewhere"
+            return "a picture that is drawn outside the screen"
     return None
 
 
 def _is_within(name: str, index: int, word: int, known: int) -> bool:
     if name == "M6532":
-        # First how much memory there is.
+        # The first word is the size of the memory.
         return word == known if index == 0 else True
     if name == "TIA":
         low, high = _PICTURE.get(index, (-(1 << 31), 1 << 31))
@@ -208,7 +208,7 @@ def _is_within(name: str, index: int, word: int, known: int) -> bool:
 
 
 def _draws_inside(words: tuple[int, ...], own: tuple[int, ...]) -> bool:
-    """Whether the clocks say that drawing is somewhere between the first and the last line of the picture."""
+    """Whether the clocks say that the position of drawing is between the picture's first and last line."""
     begun, first, last, now = words[:4]
     lines = (first - begun, last - begun) == (own[1] - own[0], own[2] - own[0])
     return lines and (first <= now <= last or now == begun)

@@ -1,4 +1,4 @@
-"""Environments that are a table of transitions (toy text): the table as one array, not as ten thousand objects."""
+"""Captures the transition table of a toy text environment as one array, not as ten thousand objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _COLUMNS = 6
 
 
 def fields(env: Any) -> Mapping[str, Any]:
-    """The attributes of an environment, with `P[state][action]`, a list of outcomes, as rows of numbers."""
+    """The attributes of an environment, with the lists of outcomes `P[state][action]` as one array of numbers."""
     found = attributes_of(env)
     rows = _rows(found.get(_NAME))
     if rows is not None:
@@ -23,7 +23,7 @@ def fields(env: Any) -> Mapping[str, Any]:
 
 
 def _rows(table: Any) -> np.ndarray[Any, Any] | None:
-    """State, action, probability, next state, reward and whether the episode ends; None if it is no such table."""
+    """Rows of state, action, probability, next state, reward and termination; None if it is no such table."""
     if not isinstance(table, dict):
         return None
     try:
@@ -40,7 +40,7 @@ def _rows(table: Any) -> np.ndarray[Any, Any] | None:
 
 
 def assign(env: Any, name: str, value: Any) -> None:
-    """Set an attribute. A table that says what the script's says is left as it is, the types of its numbers too."""
+    """Set an attribute. The script's table is kept, with the types of its numbers, if the saved one is equal."""
     own = vars(env)
     present = _rows(own.get(_NAME)) if name == _NAME else None
     if present is None:

@@ -1,4 +1,4 @@
-"""What is particular to NetHack (the library nle). Imports nothing of it."""
+"""NetHack (the library nle): what `EpisodeReplay` needs to know of it. Imports nothing of it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ leave_out("nle.nethack.nethack.Nethack", ("dlpath", "_vardir"), "a directory of 
 
 
 def seeded_game(env: Any) -> None:
-    """Seed the game of NetHack that begins from the environment's own generator.
+    """Seed the game of NetHack that begins with numbers from the environment's own generator.
 
     For `EpisodeReplay(env, before_reset=seeded_game)`. By itself nle seeds each game from the operating system's
-    entropy and again while it is played, whatever seed `reset` is given. Make the environment with
-    `fix_moon_phase=True`: the phase of the moon is that of the day otherwise, and changes the game.
+    entropy, and again while it is played, whatever seed `reset` is given. Make the environment with
+    `fix_moon_phase=True`; else the phase of the moon depends on the date, and it changes the game.
 
-    :param env: with a method `seed(core, disp, reseed)`, as nle's have.
+    :param env: an environment with a method `seed(core, disp, reseed)`, as those of nle.
     """
     base = env.unwrapped
     core, disp = (int(seed) for seed in base.np_random.integers(1 << 62, size=2))

@@ -1,12 +1,12 @@
-"""Wrappers that record the current episode and play it again when the run is resumed.
+"""Wrappers that record the current episode and replay it when the run is resumed.
 
-For environments whose state lies in native code: with the same Python state, the same reset and the same actions they
-get to the same state again. Whether they did is checked by what was observed.
+For environments whose state lies in native code: from the same Python state, the same reset and the same actions bring
+them to the same state again. What was observed shows whether they did.
 """
 
 from typing import TYPE_CHECKING
 
-from perdure._lazy import attach
+from perdure._lazy import attach, publish
 
 if TYPE_CHECKING:
     from perdure.environments.replay._gymnasium import EpisodeReplay
@@ -25,3 +25,5 @@ __getattr__, __dir__ = attach(
         "PoolReplay": "_pools",
     },
 )
+
+publish(globals())

@@ -1,6 +1,6 @@
-"""Whether recorded actions are of an environment's action space. Imports gymnasium; knows no files.
+"""Checks that recorded actions belong to an environment's action space. Imports gymnasium; knows no files.
 
-A checkpoint's actions are handed to native code, so what a damaged or hostile one holds is refused before that.
+The actions in a checkpoint are passed to native code, so those of a damaged or hostile one are refused before that.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from perdure.environments.replay._log import Actions, Group, Kind, Leaf, Nothing
 
 
 def fits(kind: Kind, space: Any) -> bool:
-    """Whether all actions of a kind are of a space."""
+    """Whether all actions of a kind belong to a space."""
     return _problem(kind, space) is None
 
 
 def expect(action: Any, space: Any) -> None:
     """Check one action.
 
-    :raises ValueError: if it is not of the space.
+    :raises ValueError: if it does not belong to the space.
     """
     actions = Actions()
     actions.append(action)
@@ -30,9 +30,9 @@ def expect(action: Any, space: Any) -> None:
 
 
 def check(actions: Actions, space: Any) -> None:
-    """Check every action; how far a `Box` reaches is not asked: agents go beyond, and environments clip.
+    """Check every action. The bounds of a `Box` do not count, because agents exceed them and environments clip.
 
-    :raises ValueError: if one is not of the space; it says which and what was expected.
+    :raises ValueError: if one does not belong to the space; it says which, and what was expected.
     """
     for kind in actions.kinds:
         if (reason := _problem(kind, space)) is not None:
@@ -70,7 +70,7 @@ def _named(kind: Kind) -> str:
 
 
 def _numbers(kind: Kind, size: int, shape: tuple[int, ...] | None, of: str) -> str | None:
-    """What is wrong with actions of `size` numbers each; one number may come in any wrapping."""
+    """What is wrong with actions of `size` numbers each; a single number may have any shape."""
     leaves = kind.leaves()
     if isinstance(kind, Leaf):
         fits = kind.shape == shape or (size == 1 and math.prod(kind.shape) == 1)

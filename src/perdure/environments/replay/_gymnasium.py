@@ -1,37 +1,34 @@
-"""Gymnasium environments that cannot be walked, by playing their episode again. Imports gymnasium; knows no files."""
+"""`EpisodeReplay` for Gymnasium's environments. Imports gymnasium; knows no files."""
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import gymnasium
 
 from perdure.environments.handlers import box2d, nethack
 from perdure.environments.replay import _action_check, _orphans
-from perdure.environments.replay._episode import Course, Episode, assign, own
-from perdure.state import register_first
+from perdure.environments.replay._episode import StepOutcome
+from perdure.environments.replay._log import Actions
+from perdure.environments.replay._wrapper import ReplayWrapper
+from perdure.state import base_names
 
-_OURS = ("env", "_episode", "_before_reset", "_engines")
 #: Wrappers that neither keep nor change what they see.
 _BLIND = (
     gymnasium.wrappers.TimeLimit,
     gymnasium.wrappers.OrderEnforcing,
     gymnasium.wrappers.PassiveEnvChecker,
 )
-
-
-#: Environments none of whose episodes can be played again by itself: why, and what helps.
-_DEPENDENT = {
+#: Environments whose episodes cannot be replayed without `before_reset`: why, what to give, and its effect.
+_NEED_BEFORE_RESET = {
     **dict.fromkeys(
         box2d.SHARED_WORLD,
         (
-            "keeps one physics world for all its episodes, so that none of them can be played again without those "
-            "before it",
+            "keeps one physics world for all its episodes, so no episode can be replayed without those before it",
             "fresh_world",
-            "each episode then has a world of its own (later episodes differ in their last bits from those without it)",
+            "each episode then has its own world (later episodes differ in their last bits from those without it)",
         ),
     ),
     nethack.NLE: (
@@ -40,32 +37,33 @@ _DEPENDENT = {
         "each game is then seeded from the environment's own generator",
     ),
 }
-#: Engines that outlive their trainer, by the module of their environments: the names of their processes.
+#: The process names of engines that outlive their trainer, by the package of their environments.
 _ENGINES = {"vizdoom": ("vizdoom",)}
 
 
-class EpisodeReplay(gymnasium.Wrapper):
-    """Makes an environment whose state lies in native code one that can be captured in mid-episode.
+class EpisodeReplay(ReplayWrapper, gymnasium.Wrapper):
+    """Makes it possible to capture an environment in mid-episode although its state lies in native code.
 
         env = EpisodeReplay(gymnasium.make("LunarLander-v3"))
         env = EpisodeReplay(gymnasium.make("BipedalWalker-v3"), before_reset=fresh_world)
 
-    Put it directly around the environment that `gymnasium.make` gives; other wrappers go around it and are captured as
-    they are. It keeps what Python sees of the environment right before each reset, and every action since. On
-    restoring, that is put back, and the reset and the actions are played again; each observation and each reward must
-    be what it was. So restoring takes as long as the episode took (see `replay_seconds`), and it is exact if the
-    environment, given the same generators and actions, does the same again.
+    Put it directly around the environment that `gymnasium.make` returns; other wrappers go around it and are captured
+    as usual. It keeps a copy of what Python sees of the environment right before each reset, and every action since. To
+    restore the environment, it puts the copy back and replays the reset and the actions; each observation and each
+    reward must be what it was. So restoring takes as long as the episode took (see `replay_seconds`), and is exact if
+    the environment does the same again when it is given the same generators and actions.
 
-    :param env: the environment. What is inside of it is what is played again.
-    :param before_reset: called with the environment before each reset, in the first course of the run and when it is
-        played again: for what the reset itself does not make anew, such as `fresh_world`. It may draw from the
-        environment's own generator (`env.unwrapped.np_random`), which has been given the reset's seed by then.
-    :param skip: paths of the environment's Python side to leave alone, with `*` and `?` as wildcards: numbers that
+    :param env: the environment, which is replayed with all wrappers inside it.
+    :param before_reset: called with the environment before each reset, both when it is recorded and when it is
+        replayed, to make anew what the reset itself does not, such as `fresh_world`. It may draw from the
+        environment's own generator (`env.unwrapped.np_random`), which already has the reset's seed.
+    :param skip: paths of the environment's Python state to leave alone, with `*` and `?` as wildcards: numbers that
         stand for something in native code and mean nothing in another process ("env*.client_id").
-    :param patience: there is a `SlowReplayWarning` once playing the episode again would take more than this many
-        seconds.
-    :raises ValueError: if the environment is known not to be exact without `before_reset`.
+    :param warn_after: warn (`SlowReplayWarning`) once replaying the episode would take more than this many seconds.
+    :raises ValueError: if the environment is known to need `before_reset`.
     """
+
+    _not_state = ReplayWrapper._not_state | {"_engines"}
 
     def __init__(
         self,
@@ -73,87 +71,61 @@ class EpisodeReplay(gymnasium.Wrapper):
         *,
         before_reset: Callable[[Any], None] | None = None,
         skip: Sequence[str] = (),
-        patience: float = 60.0,
+        warn_after: float = 60.0,
     ) -> None:
-        super().__init__(env)
-        known = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(env.unwrapped).__mro__}
-        for dependent in known & _DEPENDENT.keys():
-            if before_reset is None:
-                why, remedy, effect = _DEPENDENT[dependent]
+        super().__init__(env, before_reset=before_reset, skip=skip, warn_after=warn_after)
+        names = self._base_names()
+        for name in names:
+            if before_reset is None and name in _NEED_BEFORE_RESET:
+                why, remedy, effect = _NEED_BEFORE_RESET[name]
                 raise ValueError(
-                    f"{_name(env)} {why}. Use EpisodeReplay(env, before_reset=perdure.environments.{remedy}): {effect}"
+                    f"{self._replay_name()} {why}. Use EpisodeReplay(env, "
+                    f"before_reset=perdure.environments.{remedy}): {effect}"
                 )
-        self._before_reset = before_reset
-        self._engines = next(
-            (_ENGINES[name] for cls in known if (name := cls.partition(".")[0]) in _ENGINES), ()
-        )
+        packages = (name.partition(".")[0] for name in names)
+        self._engines = next((_ENGINES[package] for package in packages if package in _ENGINES), ())
         if self._engines:
             _orphans.end_strays(self._engines)
-        quick = partial(box2d.without_frames, env) if box2d.CAR_RACING in known and _is_blind(env) else None
-        self._episode = Episode(
-            Course(
-                _name(env),
-                lambda: {"env": self.env, "own": own(self, _OURS)},
-                lambda found: assign(self, found, _OURS),
-                lambda seed, options: self._reset(seed, options)[0],
-                self._step,
-                self._check,
-                quick,
-            ),
-            skip,
-            patience,
-        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Reset the environment; a new episode begins to be recorded."""
+        """Reset the environment and begin to record a new episode."""
         if seed is None:
-            # It would be made in mid-reset, from the operating system's entropy.
+            # Else the generator would be made in the middle of the reset, from the operating system's entropy.
             _ = getattr(self.env.unwrapped, "np_random", None)
-        self._episode.begin(seed, options)
-        observation, info = self._reset(seed, options)
-        self._episode.began(observation)
-        return observation, info
+        return self._recorded_reset(seed, options)  # type: ignore[no-any-return]
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Step the environment, and record it."""
-        episode = self._episode
-        episode.act(action)
-        started = time.perf_counter()
-        result = self.env.step(action)
-        episode.acted(
-            time.perf_counter() - started, result[0], result[1], bool(result[2]) + 2 * bool(result[3])
-        )
-        return result  # type: ignore[no-any-return]
+        """Step the environment and record it."""
+        return self._recorded_step(action)  # type: ignore[no-any-return]
 
-    @property
-    def replay_seconds(self) -> float:
-        """About how many seconds it would take to resume here; the mean time of a step by the number of steps."""
-        return self._episode.replay_seconds
-
-    def _reset(self, seed: Any, options: Any) -> tuple[Any, dict[str, Any]]:
-        if self._before_reset is not None:
-            if seed is not None:
-                self.env.unwrapped.np_random = gymnasium.utils.seeding.np_random(seed)[0]
-            self._before_reset(self.env)
-        result = self.env.reset(seed=seed, options=options)
+    def _reset(self, seed: Any, options: Any) -> Any:
+        if self._before_reset is not None and seed is not None:
+            self.env.unwrapped.np_random = gymnasium.utils.seeding.np_random(seed)[0]
+        result = super()._reset(seed, options)
         if self._engines:
-            # Not before: the first reset is what starts one.
+            # Not earlier: the first reset is what starts one.
             _orphans.note(self._engines)
-        return result  # type: ignore[no-any-return]
+        return result
 
-    def _step(self, action: Any) -> tuple[Any, float, int]:
-        observation, reward, terminated, truncated, _ = self.env.step(action)
-        return observation, reward, bool(terminated) + 2 * bool(truncated)
+    def _outcome(self, result: Any) -> StepOutcome:
+        return result[0], result[1], bool(result[2]) + 2 * bool(result[3])
 
-    def _check(self, actions: Any) -> None:
+    def _replay_name(self) -> str:
+        spec = getattr(self.env.unwrapped, "spec", None)
+        return str(spec.id) if spec is not None else type(self.env.unwrapped).__qualname__
+
+    def _check_actions(self, actions: Actions) -> None:
         _action_check.check(actions, self.env.action_space)
 
+    def _without_frames(self) -> contextlib.AbstractContextManager[None] | None:
+        if box2d.CAR_RACING in self._base_names() and _is_blind(self.env):
+            return box2d.without_frames(self.env)
+        return None
 
-def _name(env: Any) -> str:
-    spec = getattr(env.unwrapped, "spec", None)
-    return str(spec.id) if spec is not None else type(env.unwrapped).__qualname__
+    def _base_names(self) -> list[str]:
+        return base_names(type(self.env.unwrapped))
 
 
 def _is_blind(env: Any) -> bool:
@@ -162,10 +134,3 @@ def _is_blind(env: Any) -> bool:
             return False
         env = env.env
     return True
-
-
-register_first(
-    EpisodeReplay,
-    capture=lambda env: env._episode.capture(),
-    restore=lambda env, saved: env._episode.restore(saved),
-)

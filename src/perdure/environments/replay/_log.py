@@ -1,7 +1,7 @@
-"""What an agent did and what came of it, step after step, in arrays that grow. Knows neither environments nor files.
+"""Logs the actions of an episode and their outcomes in arrays that grow. Knows neither environments nor files.
 
-Actions are kept exactly, with their types; of what came of them there is a digest, enough to notice that it is not
-the same another time.
+Actions are kept exactly, with their types. Of their outcomes only digests are kept, enough to notice that a replay
+differs.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _PLAIN: dict[type, tuple[str, Any]] = {
 
 
 class Unrecordable(Exception):
-    """An action of a kind that arrays cannot hold; the message says which."""
+    """An action that arrays cannot hold; the message says why."""
 
 
 class Column:
-    """Rows of one type and shape, one after the other; to add one takes a fraction of a microsecond."""
+    """Rows of one type and shape; appending one takes a fraction of a microsecond."""
 
     __slots__ = ("_content", "append", "dtype", "shape")
 
@@ -42,21 +42,21 @@ class Column:
         content = b"" if rows is None else rows.tobytes()
         code = _CODES.get(self.dtype.str) if shape == () else None
         self._content: Any = bytearray(content) if code is None else array.array(code, content)
-        #: Add a row: a number, where rows are numbers, or else the bytes of one.
+        #: Append a row: a number if rows are numbers, else the bytes of the row.
         self.append: Callable[[Any], None] = self._content.extend if code is None else self._content.append
 
     @property
     def rows(self) -> np.ndarray[Any, Any]:
-        """What was added, as a copy."""
+        """All rows, as a copy."""
         return np.frombuffer(bytes(self._content), self.dtype).reshape(-1, *self.shape).copy()
 
 
-#: Python's own arrays are the quickest to add a number to.
+#: Appending a number is fastest with Python's own arrays.
 _CODES = {np.dtype(code).str: code for code in "BqQd"}
 
 
 class Leaf:
-    """Actions that are one number or one array each, all of one type."""
+    """Actions that are each one number or one array, all of one type."""
 
     def __init__(self, of: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
         self.of = of
@@ -75,7 +75,7 @@ class Leaf:
         return cls in _PLAIN and _PLAIN[cls][0] == self.of
 
     def append(self, action: Any) -> None:
-        """Add an action that fits."""
+        """Append an action that fits."""
         if self._as_number:
             self.column.append(action)
         elif self.of == "bool":
@@ -89,7 +89,7 @@ class Leaf:
             yield np.array(row) if self.of == "array" else row if self.of == "numpy" else row.item()
 
     def spec(self) -> list[Any]:
-        """What is needed to make this kind again, as plain values."""
+        """A description from which this kind can be made again, as plain values."""
         return [self.of, tree.numpy_notation(self.dtype), list(self.shape)]
 
     def leaves(self) -> list[Leaf]:
@@ -98,7 +98,7 @@ class Leaf:
 
 
 class Group:
-    """Actions that are lists or tuples, or dicts with the same keys in the same order, of other kinds."""
+    """Actions that are lists or tuples of other kinds, or dicts of them with the same keys in the same order."""
 
     def __init__(self, of: str, keys: list[Any], kinds: list[Kind]) -> None:
         self.of = of
@@ -118,7 +118,7 @@ class Group:
         return action.values() if self.of == "dict" else action
 
     def append(self, action: Any) -> None:
-        """Add an action that fits."""
+        """Append an action that fits."""
         for kind, part in zip(self.kinds, self._parts(action), strict=True):
             kind.append(part)
 
@@ -130,7 +130,7 @@ class Group:
             yield dict(zip(self.keys, parts, strict=True)) if self.of == "dict" else self._class(parts)
 
     def spec(self) -> list[Any]:
-        """What is needed to make this kind again, as plain values."""
+        """A description from which this kind can be made again, as plain values."""
         return [self.of, list(self.keys), [kind.spec() for kind in self.kinds]]
 
     def leaves(self) -> list[Leaf]:
@@ -146,14 +146,14 @@ class Nothing:
         return action is None
 
     def append(self, action: Any) -> None:
-        """Add an action that fits."""
+        """Append an action that fits."""
 
     def all(self) -> Iterator[Any]:
         """None, as often as it is asked for."""
         return itertools.repeat(None)
 
     def spec(self) -> list[Any]:
-        """What is needed to make this kind again, as plain values."""
+        """A description from which this kind can be made again, as plain values."""
         return ["none", [], []]
 
     def leaves(self) -> list[Leaf]:
@@ -165,7 +165,7 @@ Kind = Leaf | Group | Nothing
 
 
 def kind_of(action: Any, depth: int = 0) -> Kind:
-    """The kind an action is of, with nothing added yet.
+    """The kind of an action, still empty.
 
     :raises Unrecordable: if arrays cannot hold it.
     """
@@ -188,11 +188,11 @@ def kind_of(action: Any, depth: int = 0) -> Kind:
 
 
 class Actions:
-    """Actions in the order in which they were taken, each of one of a few kinds."""
+    """Actions in the order in which they were taken, of a few different kinds."""
 
     def __init__(self) -> None:
         self.kinds: list[Kind] = []
-        #: For each step its kind, by number.
+        #: The number of each step's kind.
         self.which = Column(np.uint8)
         self._count = 0
         self._last: Kind | None = None
@@ -202,7 +202,7 @@ class Actions:
         return self._count
 
     def append(self, action: Any) -> None:
-        """Add an action.
+        """Append an action.
 
         :raises Unrecordable: if arrays cannot hold it.
         """
@@ -246,7 +246,7 @@ class Actions:
     def read(cls, written: Any) -> Actions:
         """The actions that `written` returned.
 
-        :raises ValueError: if it cannot have been written so.
+        :raises ValueError: if `written` cannot have returned that.
         """
         made = cls()
         which, specs, columns = (written[name] for name in ("which", "kinds", "columns"))
@@ -270,7 +270,7 @@ class Actions:
 def _kind(spec: Any, depth: int = 0) -> Kind:
     of, about, more = spec
     if depth > _DEEPEST:
-        raise ValueError("expected kinds of actions, found some that are nested too deeply")
+        raise ValueError("expected kinds of actions, found kinds that are nested too deeply")
     if of == "none":
         return Nothing()
     if of in ("list", "tuple", "dict"):
@@ -297,7 +297,7 @@ def _expect_array(found: Any, dtype: np.dtype[Any], shape: tuple[int, ...], coun
         raise ValueError(f"expected {rows} rows of {dtype}{list(shape)}, found {shown}")
 
 
-# -- what came of it -----------------------------------------------------------------------------------------
+# -- outcomes ------------------------------------------------------------------------------------------------
 
 
 class Outcomes:
@@ -309,7 +309,7 @@ class Outcomes:
         self.count = 0
 
     def append(self, found: int, reward: float) -> None:
-        """Add what came of a step."""
+        """Append the outcome of a step."""
         self.digests.append(found)
         self.rewards.append(reward)
         self.count += 1
@@ -334,7 +334,7 @@ class Outcomes:
 
 
 def digest(value: Any, seed: int = 0) -> int:
-    """A number that stands for an observation: an array, a number, a text, or lists and dicts of such."""
+    """A hash of an observation: of an array, a number or a text, or of lists and dicts of these."""
     if type(value) is np.ndarray and value.flags.c_contiguous and not value.dtype.hasobject:
         return int(xxhash.xxh3_64_intdigest(value, seed))  # type: ignore[arg-type]
     found = xxhash.xxh3_64(seed=seed)

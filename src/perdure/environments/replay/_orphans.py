@@ -1,9 +1,9 @@
-"""Engines that environments start as processes of their own, and that outlive a trainer that was killed.
+"""Ends engine processes that environments started and that outlived their killed trainer.
 
-VizDoom's engine does not notice that its trainer is gone. So each trainer notes, in a directory of the user's on this
-machine, which engines are its own; whoever begins a training ends those whose trainer is dead. A process is known by
-its number and the moment at which it started, so that one that got the number later is never taken for it. Knows
-neither environments nor runs. Only on Linux; elsewhere it does nothing.
+VizDoom's engine does not notice that its trainer is gone. So each trainer writes down, in a directory of this user on
+this machine, which engines it started; the next training ends those whose trainer is dead. A process is identified by
+its number and its start time, so a later process with the same number is never ended. Knows neither environments nor
+runs. Only on Linux; elsewhere it does nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LONGEST = 1 << 16
 
 
 def directory() -> Path | None:
-    """Where the notes are, made if need be; None where there is no such place that only this user can write to."""
+    """The directory of the notes, created if necessary; None if there is none that only this user can write to."""
     if not (_PROC / "self" / "stat").exists():
         return None
     path = Path(tempfile.gettempdir()) / f"perdure-engines-{os.getuid()}"
@@ -38,9 +38,9 @@ def directory() -> Path | None:
 
 
 def note(names: Collection[str]) -> list[int]:
-    """Note which processes of these names this process has started.
+    """Write down which processes of these names this process has started.
 
-    :returns: their numbers.
+    :returns: their process ids.
     """
     place, started = directory(), _started(os.getpid())
     children = [
@@ -50,16 +50,16 @@ def note(names: Collection[str]) -> list[int]:
         return [pid for pid, _ in children]
     written = {"world": _world(), "owner": [os.getpid(), started], "engines": children}
     temporary = place / f".{os.getpid()}-{started}"
-    with contextlib.suppress(OSError):  # a full disk must not end a training
+    with contextlib.suppress(OSError):  # a full disk must not end the training
         temporary.write_text(json.dumps(written))
         temporary.rename(place / f"{os.getpid()}-{started}.json")
     return [pid for pid, _ in children]
 
 
 def end_strays(names: Collection[str]) -> list[int]:
-    """End the noted engines of these names whose trainer is dead.
+    """End the engines of these names that were written down and whose trainer is dead.
 
-    :returns: the numbers of those that were ended.
+    :returns: the process ids of those that were ended.
     """
     place = directory()
     ended: list[int] = []
@@ -68,7 +68,7 @@ def end_strays(names: Collection[str]) -> list[int]:
         if about is None:
             continue
         (world, (owner, started), engines) = about
-        # Another boot's numbers mean nothing now; those of another container mean other processes there.
+        # Process ids of another boot mean nothing now; those of another container mean other processes there.
         if world[0] == _world()[0] and (world != _world() or _started(owner) == started):
             continue
         if world == _world():
@@ -92,13 +92,13 @@ def _read(path: Path) -> tuple[list[str], list[int], list[list[int]]] | None:
 
 
 def _end(pid: int, started: int, names: Collection[str]) -> bool:
-    """End a process, if it still is the one that is meant."""
+    """End a process if it still is the one that was written down."""
     try:
         handle = os.pidfd_open(pid)
     except OSError:
         return False
     try:
-        # Looked at once the handle is there: it stands for this process, whoever gets the number afterwards.
+        # Checked after the handle was opened: it keeps meaning this process, even if the id is reused.
         found = _about(pid)
         if found is None or found[1] != started or found[3] not in names:
             return False
@@ -111,7 +111,7 @@ def _end(pid: int, started: int, names: Collection[str]) -> bool:
 
 
 def _world() -> list[str]:
-    """This boot of this machine, and where numbers of processes mean what they mean here."""
+    """This boot of this machine, and the namespace of its process ids."""
     with contextlib.suppress(OSError):
         return [
             (_PROC / "sys/kernel/random/boot_id").read_text().strip(),
@@ -126,12 +126,12 @@ def _started(pid: int) -> int | None:
 
 
 def _about(pid: int) -> tuple[int, int, int, str] | None:
-    """Number, start, parent and name of a process that is alive."""
+    """Id, start time, parent and name of a process that is alive."""
     try:
         text = (_PROC / str(pid) / "stat").read_text()
     except (OSError, UnicodeDecodeError):
         return None
-    # The name stands in brackets and may hold any character, brackets too.
+    # The name is in brackets and may contain any character, even brackets.
     name, rest = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :].split()
     return None if rest[0] in "ZX" else (pid, int(rest[19]), int(rest[1]), name)
 

@@ -1,14 +1,13 @@
-"""Pools of environments in native code (EnvPool, ALE's AtariVectorEnv), by playing again what was done with them.
+"""`EpisodeReplay` for pools of environments in native code (EnvPool, ALE's AtariVectorEnv).
 
-A pool can be made and stepped, and nothing more: what is in it can neither be read nor written. It is made anew, with
-its seed, and plays the same actions. That takes as long as it has been in use; a barrier sets a bound. Imports
+A pool can be made and stepped, and nothing more: its environments can be neither read nor written. So it is made anew
+with its seed and replays its actions, which takes as long as it has been in use, unless that is bounded. Imports
 gymnasium; knows no files.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,21 @@ from gymnasium.vector import AutoresetMode, VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from perdure.environments.replay import _action_check
-from perdure.environments.replay._episode import Course, Episode, assign, own
-from perdure.state import register_first
+from perdure.environments.replay._episode import StepOutcome
+from perdure.environments.replay._log import Actions
+from perdure.environments.replay._wrapper import ReplayWrapper
 
-_OURS = ("env", "_episode", "_make", "_unused", "_rewards")
 _SPACES = ("observation_space", "action_space", "single_observation_space", "single_action_space")
+#: The names that some attributes have in checkpoints; they are part of the file format.
+_STORED_NAMES = {"_generation": "_lap", "max_replay_steps": "barrier"}
+_ATTRIBUTES = {stored: name for name, stored in _STORED_NAMES.items()}
 
 
-class _Lap:
-    """What was done with the pools, up to the one in use."""
+class PoolGeneration:
+    """Which of the pools, one after the other, is in use.
+
+    :param seed: of the first pool.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -35,149 +40,138 @@ class _Lap:
         #: Whether the next step begins another one.
         self.over = False
 
+    def pool_seed(self) -> int:
+        """The seed of the pool in use."""
+        if self.number == 0:
+            return self.seed
+        return int(np.random.SeedSequence([self.seed, self.number]).generate_state(1)[0]) >> 1
 
-class PoolReplay(VectorWrapper):
-    """Makes a pool of environments in native code one that can be captured at any step.
+
+class PoolReplay(ReplayWrapper, VectorWrapper):
+    """Makes it possible to capture a pool of environments in native code at any step.
 
         envs = PoolReplay(lambda seed: envpool.make("Pong-v5", env_type="gymnasium", num_envs=8, seed=seed), seed=1)
-        envs = PoolReplay(lambda seed: AtariVectorEnv("pong", num_envs=8), seed=1, barrier=50_000)
+        envs = PoolReplay(lambda seed: AtariVectorEnv("pong", num_envs=8), seed=1, max_replay_steps=50_000)
 
-    On restoring, the pool is made anew and given every action that it was given since it was made; what was observed
-    must be what it was. So restoring takes as long as the pool was in use (see `replay_seconds`), and the actions are
-    kept: 4 bytes for each step of each environment of Pong, say.
+    To restore it, the pool is made anew and replays every action since it was made; each observation must be what it
+    was. So restoring takes as long as the pool has been in use (see `replay_seconds`), and all actions are kept: for
+    Pong 4 bytes for each step of each environment.
 
-    With a `barrier` there is a bound to both: after that many steps all episodes are truncated, and the next step
-    begins new ones in a new pool, whose seed follows from the first one. That happens at the same steps whether the
-    run is killed or not and wherever checkpoints are taken; but it is another run than without a barrier.
+    `max_replay_steps` bounds both: after that many steps all episodes are truncated, and the next step begins new ones
+    in a new pool, whose seed follows from the first one. This happens at the same steps whether or not the run is
+    killed, and wherever checkpoints are taken; but the run differs from one without `max_replay_steps`.
 
     :param make: makes the pool, given a seed; in synchronous mode (all environments at each step). Other wrappers go
-        around the `PoolReplay`. What has no seed when it is made is given it by its first reset.
+        around the `PoolReplay`. A pool that takes no seed when it is made gets it from its first reset.
     :param seed: of the first pool.
-    :param barrier: after how many steps a pool is replaced by a new one; None for never.
-    :param patience: there is a `SlowReplayWarning` once playing again would take more than this many seconds.
-    :raises ValueError: if the pool does not give all environments at each step, or has another way of beginning
-        episodes than at the next step (`AutoresetMode.NEXT_STEP`) and a barrier.
+    :param max_replay_steps: after how many steps a pool is replaced by a new one; None for never.
+    :param warn_after: warn (`SlowReplayWarning`) once replaying the pool would take more than this many seconds.
+    :raises ValueError: if the pool does not return all environments at each step; or if there is a `max_replay_steps`
+        and the pool does not begin new episodes at the next step (`AutoresetMode.NEXT_STEP`).
     """
 
-    env: Any
+    _not_state = ReplayWrapper._not_state | {"_make", "_unused", "_rewards"}
 
     def __init__(
-        self, make: Callable[[int], Any], seed: int, *, barrier: int | None = None, patience: float = 60.0
+        self,
+        make: Callable[[int], Any],
+        seed: int,
+        *,
+        max_replay_steps: int | None = None,
+        warn_after: float = 60.0,
     ) -> None:
-        if barrier is not None and barrier < 1:
-            raise ValueError(f"barrier: expected a number of steps, found {barrier}")
-        self._lap = _Lap(seed)
+        if max_replay_steps is not None and max_replay_steps < 1:
+            raise ValueError(f"max_replay_steps: expected a positive number, found {max_replay_steps}")
+        self._generation = PoolGeneration(seed)
         self._make = make
         #: The seed with which the pool in use was made, as long as it has not been used.
         self._unused: int | None = seed
-        super().__init__(make(seed))
+        super().__init__(make(seed), warn_after=warn_after)
         size = getattr(self.env, "batch_size", None) or getattr(self.env, "config", {}).get("batch_size")
         if size not in (None, self.num_envs):
             raise ValueError(
-                f"{type(self.env).__name__}: it gives {size} of {self.num_envs} environments at a time, whichever are "
-                "ready first: that is another course each time. Make it with batch_size=num_envs"
+                f"{type(self.env).__name__}: it returns {size} of {self.num_envs} environments at a time, those that "
+                "are ready first, which differ from run to run. Make it with batch_size=num_envs"
             )
         mode = self.env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
-        if barrier is not None and mode != AutoresetMode.NEXT_STEP:
-            raise ValueError(f"barrier: expected a pool in the mode {AutoresetMode.NEXT_STEP}, found {mode}")
-        self.barrier = barrier
-        # Those that the user has seeded outlive the pool.
+        if max_replay_steps is not None and mode != AutoresetMode.NEXT_STEP:
+            raise ValueError(
+                f"max_replay_steps: expected a pool in the mode {AutoresetMode.NEXT_STEP}, found {mode}"
+            )
+        self.max_replay_steps = max_replay_steps
+        # The spaces that the user has seeded outlive the pool.
         for name in _SPACES:
             setattr(self, name, getattr(self.env, name))
         self._rewards: Any = np.zeros(self.num_envs)
-        advice = "barrier=... sets a bound" if barrier is None else "a smaller barrier sets a lower bound"
-        self._episode = Episode(
-            Course(
-                type(self.env).__name__,
-                lambda: {"own": own(self, _OURS)},
-                lambda found: assign(self, found, _OURS),
-                lambda seed, options: self._renew(seed)[0],
-                self._again,
-                self._check,
-                advice=advice,
-            ),
-            (),
-            patience,
-        )
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Begin new episodes in all environments, in a new pool unless nothing was done with the one there is.
+        """Begin new episodes in all environments, in a new pool unless the present one has not been used.
 
-        :param seed: from here on instead of the one that the `PoolReplay` was given.
-        :raises ValueError: if there are options: only all environments together are reset.
+        :param seed: used from here on instead of the one that the `PoolReplay` was given.
+        :raises ValueError: if there are options: all environments can only be reset together.
         """
         if options or not isinstance(seed, int | None):
             raise ValueError("a PoolReplay is reset as a whole, with one seed and no options")
-        lap = self._lap
+        generation = self._generation
         if seed is not None:
-            lap.seed, lap.number = seed, 0
-        elif lap.begun:
-            lap.number += 1
-        lap.begun, lap.over = True, False
-        return self._begin()
+            generation.seed, generation.number = seed, 0
+        elif generation.begun:
+            generation.number += 1
+        generation.begun, generation.over = True, False
+        return self._recorded_reset(generation.pool_seed(), None)  # type: ignore[no-any-return]
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
-        """Step all environments, and record it. After a barrier, the actions are ignored and new episodes begin."""
-        lap = self._lap
-        if lap.over:
-            lap.over = False
-            lap.number += 1
-            observations, infos = self._begin()
+        """Step all environments and record it. At the end of a pool, actions are ignored and new episodes begin."""
+        generation = self._generation
+        if generation.over:
+            generation.over = False
+            generation.number += 1
+            observations, infos = self._recorded_reset(generation.pool_seed(), None)
             none = np.zeros(self.num_envs, np.bool_)
             return observations, np.zeros_like(self._rewards), none, none.copy(), infos
-        self._episode.act(actions)
-        started = time.perf_counter()
-        observations, rewards, terminations, truncations, infos = self.env.step(actions)
-        seen = [observations, rewards, terminations, truncations]
-        self._episode.acted(time.perf_counter() - started, seen, 0.0, 0)
-        self._rewards = rewards
-        if self.barrier is not None and len(self._episode) >= self.barrier:
-            lap.over = True
+        observations, rewards, terminations, truncations, infos = self._recorded_step(actions)
+        if self.max_replay_steps is not None and len(self._episode) >= self.max_replay_steps:
+            generation.over = True
             truncations = truncations | ~terminations
         return observations, rewards, terminations, truncations, infos
 
-    @property
-    def replay_seconds(self) -> float:
-        """About how many seconds it would take to resume here; the mean time of a step by the number of steps."""
-        return self._episode.replay_seconds
-
-    def _seed(self) -> int:
-        lap = self._lap
-        if lap.number == 0:
-            return lap.seed
-        return int(np.random.SeedSequence([lap.seed, lap.number]).generate_state(1)[0]) >> 1
-
-    def _begin(self) -> tuple[Any, dict[str, Any]]:
-        seed = self._seed()
-        self._episode.begin(seed, None)
-        result = self._renew(seed)
-        self._episode.began(result[0])
-        return result
-
-    def _renew(self, seed: int) -> tuple[Any, dict[str, Any]]:
+    def _reset(self, seed: Any, options: Any) -> Any:
         if type(seed) is not int:
             raise ValueError(f"expected the seed of a pool, found {seed!r:.80}")
         if self._unused != seed:
             self.env.close()
             self.env = self._make(seed)
         self._unused = None
-        # EnvPool's are seeded when they are made, and warn of a seed that comes later.
+        # EnvPool's pools are seeded when they are made, and warn about a seed that comes later.
         seeded = "seed" in getattr(self.env, "config", ())
-        return self.env.reset() if seeded else self.env.reset(seed=seed)  # type: ignore[no-any-return]
+        return self.env.reset() if seeded else self.env.reset(seed=seed)
 
-    def _again(self, actions: Any) -> tuple[Any, float, int]:
-        result = self.env.step(actions)
+    def _step(self, action: Any) -> Any:
+        result = self.env.step(action)
         self._rewards = result[1]
+        return result
+
+    def _outcome(self, result: Any) -> StepOutcome:
         return list(result[:4]), 0.0, 0
 
-    def _check(self, actions: Any) -> None:
+    def _replay_name(self) -> str:
+        return type(self.env).__name__
+
+    def _replay_advice(self) -> str:
+        if self.max_replay_steps is None:
+            return "max_replay_steps=... sets a bound"
+        return "a smaller max_replay_steps sets a lower bound"
+
+    def _replay_parts(self) -> dict[str, Any]:
+        return {"own": self._own_state()}
+
+    def _own_state(self) -> dict[str, Any]:
+        return {_STORED_NAMES.get(name, name): value for name, value in super()._own_state().items()}
+
+    def _assign_own_state(self, found: Mapping[str, Any]) -> None:
+        super()._assign_own_state({_ATTRIBUTES.get(name, name): value for name, value in found.items()})
+
+    def _check_actions(self, actions: Actions) -> None:
         _action_check.check(actions, batch_space(self.single_action_space, self.num_envs))
-
-
-register_first(
-    PoolReplay,
-    capture=lambda pool: pool._episode.capture(),
-    restore=lambda pool, saved: pool._episode.restore(saved),
-)

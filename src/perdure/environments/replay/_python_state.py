@@ -1,13 +1,12 @@
-"""The side of an environment that Python sees, taken at one moment and put back at a later one.
+"""Copies the Python state of an environment, and puts it back later.
 
-What lies in native code is left out here, and left alone when the rest is put back: it is for a replay to bring it
-back. Knows states and live objects; neither environments nor files.
+What lies in native code is left out of the copy, and left alone when the rest is put back: a replay brings it back.
+Knows states and live objects; neither environments nor files.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,14 +14,24 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.state import Handler, Report, Walker, content, known, restore, rng
-from perdure.tree import Array, Node, Object, Omitted, Path, SequenceNode, State
+from perdure.state import (
+    Handler,
+    Report,
+    Walker,
+    content,
+    known,
+    paused_collection,
+    restore,
+    rng,
+    with_own_axes,
+)
+from perdure.tree import Node, Object, Omitted, Path, SequenceNode, State
 
 _NATIVE = Omitted("native code")
 
 
 class _PythonSide(Walker):
-    """A walk that leaves out what another one would refuse."""
+    """A walk that leaves out what cannot be captured, instead of refusing it."""
 
     def __init__(self, skip: Sequence[str]) -> None:
         super().__init__(skip)
@@ -38,25 +47,25 @@ class _PythonSide(Walker):
 def take(
     parts: Mapping[str, Any], skip: Sequence[str] = (), *, generators: bool = False
 ) -> tuple[State, list[Path]]:
-    """The state of all that can be reached from `parts` in Python, as a copy; and the paths that were left out.
+    """A copy of the state of everything that Python can reach from `parts`, and the paths that were left out.
 
     :param skip: paths to leave out, with `*` and `?` as wildcards.
-    :param generators: whether the process's random generators belong to it.
+    :param generators: whether to copy the process's random generators too.
     :raises CaptureError: if a handler fails.
     """
-    with _uncollected():
+    with paused_collection():
         walker = _PythonSide(skip)
         process = {rng.PART: rng.Generators(rng.get_state())} if generators else {}
-        state = State(walker.parts({**parts, **process}))
+        root = walker.parts({**parts, **process})
         walker.finish()
-        for node in arrays(state):
-            if node.base is None:
-                node.data = _copy(node.data)
+        state = State(root, walker.own_arrays())
+        for node in state.arrays:
+            node.data = _copy(node.data)
     return state, walker.left
 
 
 def put(state: State, parts: Mapping[str, Any], skip: Sequence[str] = ()) -> Report:
-    """Write a state that `take` returned into the objects of `parts`, as far as it fits; the rest is in the report.
+    """Write a state that `take` returned into the objects of `parts`, as far as it fits; the report lists the rest.
 
     :param parts: a dict of live objects; a part that can only be replaced as a whole is replaced in it.
     """
@@ -66,28 +75,11 @@ def put(state: State, parts: Mapping[str, Any], skip: Sequence[str] = ()) -> Rep
 
 
 def kept(state: State) -> State:
-    """The same state with its arrays in memory: files that it was read from may go."""
-    for node in arrays(state):
-        if node.base is None and not isinstance(node.data, np.ndarray | torch.Tensor):
-            node.data = _copy(content(node))
-            order = node.order
-            back = tuple(sorted(range(len(order)), key=lambda axis, order=order: order[axis]))  # type: ignore[misc]
-            data: Any = node.data
-            node.data = data.permute(back) if isinstance(data, torch.Tensor) else data.transpose(back)
+    """The same state with its arrays in memory, so that the files it was read from may be deleted."""
+    for node in state.arrays:
+        if not isinstance(node.data, np.ndarray | torch.Tensor):
+            node.data = with_own_axes(node, _copy(content(node)))
     return state
-
-
-def arrays(state: State) -> Iterator[Array]:
-    """Every array of a state, once."""
-    seen: set[int] = set()
-    todo: list[Any] = [state.root]
-    while todo:
-        node = todo.pop()
-        if isinstance(node, Node) and id(node) not in seen:
-            seen.add(id(node))
-            if isinstance(node, Array):
-                yield node
-            todo.extend(child for _, child, *_ in tree.edges(node))
 
 
 def _copy(data: Any) -> Any:
@@ -96,27 +88,15 @@ def _copy(data: Any) -> Any:
     return np.copy(data, order="K")
 
 
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without garbage collection, which the many small objects of a walk would set off for nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 # -- containers of native objects ----------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _without_native(saved: State, live: State) -> Iterator[None]:
-    """While entered, `saved` leaves out the containers that could not be filled as they were.
+    """While entered, `saved` is without the containers of native objects that do not fit the live ones.
 
-    A list of bodies of a physics engine can be filled element by element where the live list is as long; otherwise it
-    stays as it is: some of its elements cannot be made, and to lose the others would be worse.
+    A list of a physics engine's bodies can be filled element by element if the live list is as long. Otherwise it stays
+    as it is: some of its elements cannot be made, and losing the others would be worse.
     """
     cut: list[tuple[Any, Any, Any]] = []
     try:
@@ -152,7 +132,7 @@ def _misfits(saved: State, live: State) -> list[tuple[Any, Any, Any]]:
 
 
 def _slots(node: Any, other: Any) -> Iterator[tuple[Any, Any, Any, Any]]:
-    """Each place of a node: where it is kept, what is there, and what the live side has at the same place."""
+    """Each slot of a node: its holder, the slot, what is in it, and what the live side has in the same slot."""
     if isinstance(node, Object):
         fields = other.fields if isinstance(other, Object) else {}
         for name, child in node.fields.items():
@@ -185,7 +165,7 @@ def _fits(node: Any, other: Any) -> bool:
 
 
 def _is_native(node: Any) -> bool:
-    """Whether a node holds something that was left out, itself or in containers."""
+    """Whether something in a node was left out, directly or inside containers."""
     match node:
         case Omitted():
             return True

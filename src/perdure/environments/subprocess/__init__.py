@@ -1,4 +1,4 @@
-"""Environments in processes of their own: Gymnasium's AsyncVectorEnv, SB3's SubprocVecEnv, Tianshou's workers, Ray.
+"""Environments in worker processes: Gymnasium's AsyncVectorEnv, SB3's SubprocVecEnv, Tianshou's workers, Ray.
 
 `_trainer_side` asks all workers at once, through the pipes that the library itself uses; `_worker_side` is the wrapper
 `Resumable`, which answers from inside the worker.

@@ -1,9 +1,11 @@
-"""Environments in processes of their own, from the training process's side: Gymnasium's AsyncVectorEnv, SB3's
-SubprocVecEnv and Tianshou's vector environments, Ray's actors included. Knows how each passes on a question, and no
-files.
+"""Environments in worker processes, seen from the training process: Gymnasium's AsyncVectorEnv, SB3's SubprocVecEnv and
+Tianshou's vector environments, including Ray's actors. Knows how each passes on a question, and no files.
 
 All workers are asked at once, through the pipes that the library itself uses, and every answer is received before
-anything is decided: whatever goes wrong, the pipes stay in step. `resumable` is the far end.
+anything is decided: whatever goes wrong, the pipes stay in step. `_worker_side` answers.
+
+A checkpoint asks each worker once ("capture"). Resuming asks three questions: "capture", during the walk; "check",
+because nothing may be changed anywhere before everything everywhere fits; and "restore".
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 from perdure.errors import CaptureError, PerdureError, RestoreError
-from perdure.state import Adapter, attributes_of, register_adapter, structural
+from perdure.state import Adapter, attributes_of, base_names, register_adapter, structural
 from perdure.tree import SequenceNode, message
 from perdure.tree.message import EncodedState
 
@@ -27,25 +29,25 @@ PATIENCE_RESTORING = 3600.0
 #: How often to look whether a worker that does not answer is still there.
 _GLANCE = 0.2
 
-#: The field under which the states of the processes stand beside the vector environment's own attributes.
+#: The field that holds the states of the processes, beside the vector environment's own attributes.
 PROCESSES = "processes"
 
 
 @dataclass(frozen=True)
 class Workers:
-    """The workers of one vector environment, and how they are spoken to.
+    """The workers of one vector environment, and how to ask them.
 
     :param pipes: the ends of their pipes on this side.
     :param processes: of the workers.
     :param probe: the command that asks whether an environment is wrapped, without harm if it is not.
     :param question: makes a command of the arguments of `Resumable.perdure_answer`.
-    :param answer: takes what the library's worker sends back apart: what the environment returned.
+    :param answer: takes the environment's return value from what the library's worker sends back.
     :param remedy: the line that makes such environments resumable.
     :param variables: which variables of the worker's loop belong to its state.
-    :param last: each environment's last observation, where the worker's loop has it no longer.
-    :param settling: commands that, once restored, bring the worker's loop to where it was.
-    :param exchange: how all are sent a command each, and what they answer, where that goes through no pipes: answers,
-        and why there is none from some, by their index.
+    :param last: each environment's last observation, if the worker's loop does not keep it.
+    :param settling: commands that give the worker's loop its variables back after restoring.
+    :param exchange: sends a command to each worker, if that does not go through pipes. It returns the answers, and by
+        index the reasons why some are missing.
     """
 
     pipes: Sequence[Any]
@@ -68,15 +70,14 @@ def ask(
 ) -> list[Any]:
     """Send each worker a command, then receive all answers.
 
-    A worker that does not answer in time is killed: an answer that came later would be taken for that to another
-    question.
+    A worker that does not answer in time is killed: a late answer would be taken for that to the next question.
 
     :raises PerdureError: of class `error`, if a worker died or hangs; it says which.
     """
     answers, lost = (workers.exchange or functools.partial(_through_pipes, workers))(commands, patience)
     if lost:
         raise error(
-            "environments in processes of their own did not answer:"
+            "environments in worker processes did not answer:"
             + "".join(f"\n    environment {index}: {lost[index]}" for index in sorted(lost))
             + "\n  Start the script again: it goes on from its last checkpoint"
         )
@@ -91,11 +92,11 @@ def _through_pipes(
     written: dict[int, Any] = {}
     for index, (pipe, command) in enumerate(zip(workers.pipes, commands, strict=True)):
         if id(command) not in written:
-            # As the pipe would write it, but what is asked of all only once.
+            # Pickled as the pipe would do it, but only once for a question to all.
             written[id(command)] = ForkingPickler.dumps(command)
         try:
             pipe.send_bytes(written[id(command)])
-        except (OSError, ValueError, AttributeError) as reason:  # None where the library gave the worker up
+        except (OSError, ValueError, AttributeError) as reason:  # None if the library gave the worker up
             lost[index] = _ended(workers, index, reason)
     until = time.monotonic() + patience
     for index, pipe in enumerate(workers.pipes):
@@ -112,21 +113,21 @@ def _through_pipes(
         except _Raised:
             lost[index] = "its worker ended with an error, which it has printed"
     for index in lost:
-        # Whoever steps it nevertheless gets an error at once, and waits for nothing.
+        # A later step gets an error at once instead of waiting for ever.
         if workers.pipes[index] is not None:
             workers.pipes[index].close()
     return answers, lost
 
 
 def _has_answered(pipe: Any, process: Any, until: float) -> bool:
-    """Wait for a worker; whether it said something in time.
+    """Wait for a worker, and return whether it answered in time.
 
-    :raises EOFError: if it ended without saying anything.
+    :raises EOFError: if it ended without an answer.
     """
     while not pipe.poll(max(0.0, min(_GLANCE, until - time.monotonic()))):
-        # Workers hold each other's ends of the pipes where they were forked: that one ended may show nowhere else.
+        # Forked workers hold each other's ends of the pipes, so the end of one may show only here.
         if process.exitcode is not None and not pipe.poll():
-            raise EOFError("nothing was said")
+            raise EOFError("no answer")
         if time.monotonic() >= until:
             return False
     return True
@@ -146,7 +147,7 @@ def _ended(workers: Workers, index: int, reason: Exception) -> str:
 
 
 _wrapped: weakref.WeakSet[Any] = weakref.WeakSet()
-#: The form that the state of a vector's first environment had, which the others' mostly have too.
+#: The structure of the state of a vector's first environment, which the others usually have too.
 _forms: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
@@ -157,13 +158,13 @@ def _questions(
     error: type[PerdureError],
     questions: Sequence[dict[str, Any]],
 ) -> list[Any]:
-    """Ask each worker's wrapper a question; what each has to say."""
+    """Ask each worker's wrapper a question, and return the answers."""
     if env not in _wrapped:
         found = ask(workers, [workers.probe] * len(workers.pipes), patience, error)
         bare = [index for index, yes in enumerate(found) if yes is not True]
         if bare:
             raise error(
-                f"environment(s) {_listed(bare)} of {len(found)} run in processes of their own and cannot be asked "
+                f"environment(s) {_listed(bare)} of {len(found)} run in worker processes and cannot be asked "
                 f"for their state. Wrap them where they are made: {workers.remedy}"
             )
         _wrapped.add(env)
@@ -172,7 +173,7 @@ def _questions(
     failed = [(index, said) for index, (status, said) in enumerate(answers) if status != "done"]
     if failed:
         raise error(
-            "environments in processes of their own:"
+            "environments in worker processes:"
             + "".join(f"\n    environment {index}: {_indented(said)}" for index, said in failed[:4])
             + (f"\n    and {len(failed) - 4} more" if len(failed) > 4 else "")
         )
@@ -205,7 +206,7 @@ def states(env: Any, workers: Workers) -> list[EncodedState]:
 
 
 def misfits(env: Any, workers: Workers, saved: Sequence[EncodedState]) -> list[tuple[str, str]]:
-    """What of saved states does not fit the workers' environments, as paths below the vector's and details."""
+    """What does not fit the workers' environments in saved states, as pairs of a path below the vector and a detail."""
     questions = [
         {"request": "check", "variables": workers.variables, "content": message.to_bytes(each)}
         for each in saved
@@ -219,13 +220,13 @@ def misfits(env: Any, workers: Workers, saved: Sequence[EncodedState]) -> list[t
 
 
 def restore(env: Any, workers: Workers, saved: Sequence[EncodedState]) -> None:
-    """Write saved states into the workers' environments, and bring the loops of the workers to where they were.
+    """Write saved states into the workers' environments, and give the workers' loops their variables back.
 
     :raises RestoreError: if a worker could not; the others are restored.
     """
     if len(saved) != len(workers.pipes):
         raise RestoreError(
-            f"the checkpoint has {len(saved)} environments in processes of their own, the script {len(workers.pipes)}"
+            f"the checkpoint has {len(saved)} environments in worker processes, the script {len(workers.pipes)}"
         )
     last = workers.last or [None] * len(saved)
     questions = [
@@ -268,7 +269,7 @@ def _gymnasium(env: Any) -> Workers:
         answer=_gymnasium_answer,
         remedy="AsyncVectorEnv([lambda: perdure.environments.Resumable(gym.make(...)), ...]), or "
         "gym.make_vec(..., wrappers=[perdure.environments.Resumable])",
-        # Whether the next step is to be a reset, and what an environment that is not reset with others says again.
+        # Whether the next step is a reset, and the observation that an environment repeats when only others are reset.
         variables=("autoreset", "observation"),
         last=last,
         settling=(("step", None), ("step", None)),
@@ -313,9 +314,7 @@ def _in_processes(env: Any) -> bool:
 
 
 def _is_actor(worker: Any) -> bool:
-    return "tianshou.env.worker.ray.RayEnvWorker" in (
-        f"{cls.__module__}.{cls.__qualname__}" for cls in type(worker).__mro__
-    )
+    return "tianshou.env.worker.ray.RayEnvWorker" in base_names(type(worker))
 
 
 def _tianshou(env: Any) -> Workers:
@@ -345,7 +344,7 @@ def _actors(own: Sequence[Any]) -> Workers:
         pipes=actors,
         processes=(),
         probe=("get_env_attr", ("perdure_resumable",), {}),
-        # What an actor's environment can be told is an action, or how to reset itself.
+        # An actor's environment accepts only actions and the arguments of a reset.
         question=lambda words: ("reset", (), {"options": {QUESTION: words}}),
         answer=lambda received: received,
         remedy="RayVectorEnv([lambda: perdure.environments.Resumable(gym.make(...)), ...])",
@@ -373,7 +372,7 @@ def _through_ray(
         try:
             answers[index] = ray.get(each)
         except ray.exceptions.RayTaskError:
-            continue  # an environment that does not know the question, and has no answer
+            continue  # the environment does not know the question
         except ray.exceptions.RayError as error:
             lost[index] = f"its actor is gone ({type(error).__name__})"
     return answers, lost
@@ -391,9 +390,9 @@ def _adapter(
     """Walks a vector environment: its own attributes, and the states of the processes.
 
     :param reach: how to speak to its workers.
-    :param ends: attributes that are nothing but this side's ends of the connections.
+    :param ends: attributes that are only this side's ends of the connections.
     :param of_each: attributes of each of its `workers`, where it has objects for them.
-    :param elsewhere: whether its environments are in other processes; if not, it is walked like everything else.
+    :param elsewhere: whether its environments are in other processes; if not, it is walked like any other object.
     """
 
     def fields(env: Any) -> Mapping[str, Any]:

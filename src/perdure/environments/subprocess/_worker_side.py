@@ -1,7 +1,7 @@
-"""The wrapper that makes an environment resumable where it runs in a process of its own.
+"""The wrapper that makes an environment resumable in a worker process.
 
-It is the far end of `workers`: in the worker process it captures its environment and restores it, and hands over
-bytes. It knows no files, and of the libraries whose workers it lives in only how their loops call it.
+It answers the questions of `_trainer_side`: in the worker process it captures and restores its environment, and passes
+states on as bytes. It knows no files, and of the libraries whose workers it runs in only how their loops call it.
 """
 
 from __future__ import annotations
@@ -13,26 +13,49 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
 
+if TYPE_CHECKING:
+    from perdure.state import Report, Restoration
+
 #: What an answer begins with.
 DONE, FAILED = "done", "failed"
-#: Under which of a reset's options a question stands, where nothing else is passed on.
+#: The key of a reset's options that holds a question, for workers that pass on nothing else.
 QUESTION = "perdure question"
 
 
+@dataclass(frozen=True)
+class _Checked:
+    """A state that was checked and may be restored next, if nothing happens to the environment in between."""
+
+    wrapper: Resumable
+    content: bytes
+    restoration: Restoration
+    loop: dict[str, Any]
+
+
+#: The last question of this process, if it was a check. Not an attribute: those are captured.
+_checked: _Checked | None = None
+
+
+def _forget_check() -> None:
+    global _checked
+    _checked = None
+
+
 class Resumable(gym.Wrapper[Any, Any, Any, Any]):
-    """Lets Perdure ask an environment in another process for its state. Put it around the environment, outermost:
+    """Lets Perdure ask an environment in another process for its state. Make it the outermost wrapper:
 
         gym.vector.AsyncVectorEnv([lambda: Resumable(gym.make("CartPole-v1")) for _ in range(8)])
         gym.make_vec("CartPole-v1", 8, vectorization_mode="async", wrappers=[Resumable])
         make_vec_env("CartPole-v1", 8, vec_env_cls=SubprocVecEnv, wrapper_class=Resumable)
         SubprocVectorEnv([lambda: Resumable(gym.make("CartPole-v1")) for _ in range(8)])
 
-    It changes nothing that the environment does. The process's own random generators (Python's, NumPy's and
-    torch's) are captured and restored with it. Around an environment in the training process it does no harm.
+    It does not change what the environment does. The worker's own random generators (Python's, NumPy's and torch's) are
+    captured and restored with it. In the training process it does no harm.
 
     A handler for something inside the environment (`perdure.register`, `perdure.skip`) must be registered in the
     worker process: put it into the module that defines the environment, not under `if __name__ == "__main__"`.
@@ -43,72 +66,97 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         self._settling: _Settling | None = None
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As the environment does."""
+        """Step the environment."""
+        if _checked is not None:
+            _forget_check()
         if self._settling is not None:
             return self._settle().as_step()
         return self.env.step(action)  # type: ignore[no-any-return]
 
     def reset(self, **given: Any) -> tuple[Any, dict[str, Any]]:
-        """As the environment does."""
+        """Reset the environment."""
         if self._settling is not None:
             return self._settle().as_reset()
         options = given.get("options")
         if isinstance(options, dict) and QUESTION in options:
-            # How the actors of Tianshou's RayVectorEnv are asked; it is no reset.
+            # A question, as the actors of Tianshou's RayVectorEnv get it; not a reset.
             return self.perdure_answer(**options[QUESTION])
+        if _checked is not None:
+            _forget_check()
         return self.env.reset(**given)  # type: ignore[no-any-return]
 
     def render(self, **question: Any) -> Any:
-        """As the environment does. With arguments it is how Tianshou's workers pass on a question."""
+        """Render the environment. With arguments it is a question, as Tianshou's workers pass it on."""
         if question:
             return self.perdure_answer(**question)
         return self.env.render()
 
     @property
     def perdure_resumable(self) -> bool:
-        """Told where a worker has no other way to say whether its environment is wrapped."""
+        """True: for workers that can only be asked for an attribute, to find out whether an environment is wrapped."""
         return True
 
     def perdure_answer(
         self,
-        request: str,
+        request: Literal["capture", "check", "restore"],
         content: bytes = b"",
         known: bytes = b"",
         variables: Sequence[str] = (),
         last: Any = None,
         calls: int = 0,
     ) -> tuple[str, Any]:
-        """Answer the training process: what it asked for, or why that cannot be had. It raises nothing, so that the
-        worker goes on and its pipe stays in step.
+        """Answer a question of the training process. It never raises, so the worker goes on and its pipe stays in step.
 
-        :param request: "capture" (the answer is a packed state), "check" or "restore" (the answer lists what does
-            not fit, as pairs of path and detail).
-        :param content: the packed state to check or restore.
-        :param known: the digest of a form (see `perdure.tree.message`) that the training process has.
-        :param variables: what the worker's loop keeps in variables of its own.
-        :param last: the last observation, where the loop has it no longer.
-        :param calls: how many steps or resets after this one serve to set the loop's variables.
+        :param request: "capture" (the answer is an encoded state), "check" or "restore" (the answer lists what does not
+            fit, as pairs of path and detail). A state is matched once: "restore" writes what "check" has matched.
+        :param content: the encoded state to check or restore.
+        :param known: the digest of a structure (see `perdure.tree.message`) that the training process has.
+        :param variables: names of local variables of the worker's loop that belong to its state.
+        :param last: the last observation, if the loop does not keep it.
+        :param calls: how many steps or resets after this question serve to set the loop's variables.
+        :returns: DONE and the answer, or FAILED and the reason.
         """
         try:
             _live_as_the_trainer_does()
-            # Only here: a worker that is never asked need not import them.
-            from perdure import state
-            from perdure.tree import message
-
-            loop = self._variables_of_loop(variables)
-            world = {"env": self, "loop": loop}
             if request == "capture":
-                return DONE, message.encode(state.capture(world), known)
-            saved = message.decode(message.from_bytes(content))
+                return DONE, self._capture(known, variables)
+            checked = self._check(content, variables)
             if request == "check":
-                return DONE, _problems(state.check(saved, world))
-            # What does not fit has been said when it was checked.
-            report = state.restore(saved, world, strict=False)
+                return DONE, _problems(checked.restoration.report)
+            _forget_check()
+            # What does not fit was reported when it was checked.
+            report = checked.restoration.apply(strict=False).report
             if calls:
-                self._settling = _Settling(calls, last, **loop)
+                self._settling = _Settling(calls, last, **checked.loop)
             return DONE, _problems(report)
         except Exception as error:
+            _forget_check()
             return FAILED, f"{type(error).__name__}: {error}"
+
+    # A worker that is never asked need not import torch and what is built on it, so these methods import it.
+
+    def _capture(self, known: bytes, variables: Sequence[str]) -> bytes:
+        from perdure import state
+        from perdure.tree import message
+
+        _forget_check()
+        return message.encode(state.capture(self._world(self._variables_of_loop(variables))), known)
+
+    def _check(self, content: bytes, variables: Sequence[str]) -> _Checked:
+        """An encoded state matched with the environment: now, or by the question just before."""
+        global _checked
+        from perdure import state
+        from perdure.tree import message
+
+        if _checked is None or _checked.wrapper is not self or _checked.content != content:
+            saved = message.decode(message.from_bytes(content))
+            loop = self._variables_of_loop(variables)
+            world = self._world(loop)
+            _checked = _Checked(self, content, state.prepare(saved, world, state.walk_live(world)), loop)
+        return _checked
+
+    def _world(self, loop: dict[str, Any]) -> dict[str, Any]:
+        return {"env": self, "loop": loop}
 
     def _settle(self) -> _Settling:
         settling = self._settling
@@ -119,7 +167,7 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         return settling
 
     def _variables_of_loop(self, names: Sequence[str]) -> dict[str, Any]:
-        """Variables of the worker's loop by name: what it carries from one command to the next, no object holds."""
+        """Local variables of the worker's loop by name: no object holds what the loop carries between commands."""
         if not names:
             return {}
         frame = sys._getframe()
@@ -138,15 +186,15 @@ _watched = False
 
 
 def _live_as_the_trainer_does() -> None:
-    """Leave when the training process does: not before it, and not long after."""
+    """Exit when the training process does: not before it, and not long after."""
     global _watched
     if _watched or multiprocessing.parent_process() is None:
         return
     _watched = True
-    # The terminal sends Ctrl-C to every process of the group; when to leave is the trainer's to say.
+    # The terminal sends Ctrl-C to every process of the group, and the trainer decides when its workers exit.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Forked workers may hold each other's pipes open: then none of them hears that the trainer was killed.
+    # Forked workers may hold each other's pipes open, so none of them would notice that the trainer was killed.
     threading.Thread(target=_follow, args=(os.getppid(),), daemon=True, name="perdure").start()
 
 
@@ -157,7 +205,7 @@ def _follow(parent: int) -> None:
 
 
 class _Settling:
-    """What the environment says when its worker's loop is brought to where it was: nothing is stepped."""
+    """The answers of an environment that is not stepped while its worker's loop gets its variables back."""
 
     def __init__(
         self,
@@ -173,15 +221,13 @@ class _Settling:
         self.reset_info = reset_info or {}
 
     def as_step(self) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        # Only the last answer may say that an episode is over: a loop that resets at the next step does so at once.
+        # Only the last answer may end the episode, because a loop that resets at the next step does so at once.
         return self.observation, 0.0, bool(self.over and not self.calls), False, {}
 
     def as_reset(self) -> tuple[Any, dict[str, Any]]:
         return self.observation, self.reset_info
 
 
-def _problems(report: Any) -> list[tuple[str, str]]:
-    found = [*report.mismatched, *report.unexpected]
-    return found + [
-        (path, "the script has it, the checkpoint knows nothing of it") for path in report.missing
-    ]
+def _problems(report: Report) -> list[tuple[str, str]]:
+    missing = [(path, "the script has it, the checkpoint does not") for path in report.missing]
+    return [*report.mismatched, *report.unexpected, *missing]

@@ -1,14 +1,20 @@
 """From a `State` back into live objects: match everything, order it, check it, then write.
 
-- `_match`: which live object stands for which node, and what does not fit; `_plan` is its result.
-- `_order`: what has to be made after its contents.
-- `_constructible`: what may be made where the script has nothing, and why other things may not.
-- `_resource_limits`: what a file may ask of the machine.
-- `_read_arrays`: the bytes of all arrays, before anything else is changed.
-- `_apply`: writes the plan into the world.
+Each step returns its result, and the next one takes it:
+
+- `_match`: which live object belongs to which saved node, and what does not fit (`Matches`).
+- `_order`: what is written, and in which order missing objects are made (`RestorePlan`). `_constructible` says which
+  objects may be made and why others may not, `_resource_limits` what a file may ask of the machine.
+- `_read_arrays`: the bytes of all arrays, before anything else is changed (`Contents`).
+- `_apply`: writes the plan into the world (`Written`).
+- `_restore`: joins them; `prepare` is everything that changes nothing.
 """
 
+from perdure._lazy import publish
+from perdure.state.restoring._apply import FilledArray
 from perdure.state.restoring._constructible import unassignable
-from perdure.state.restoring._restore import check, restore
+from perdure.state.restoring._restore import Restoration, check, prepare, restore
 
-__all__ = ["check", "restore", "unassignable"]
+__all__ = ["FilledArray", "Restoration", "check", "prepare", "restore", "unassignable"]
+
+publish(globals())

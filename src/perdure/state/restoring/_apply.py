@@ -1,66 +1,98 @@
-"""The second half of restoring: a plan carried out. What is there is filled in place, the rest is made.
+"""The second half of restoring: carry out a plan. Existing objects are filled in place, the others are made.
 
-Objects are made or found first and filled afterwards, so that a world may hold itself and be nested as deeply
-as it likes.
+Objects are made or found first and filled afterwards, so a world may contain itself and be nested to any depth.
 """
 
 from __future__ import annotations
 
 import collections
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from perdure import tree
-from perdure.errors import RestoreError
-from perdure.state import _aliasing, _values
+from perdure.errors import DamagedError, RestoreError
+from perdure.state import _aliasing, _array_leaves, _values
+from perdure.state._aliasing import LiveArray
 from perdure.state._containers import FACTORIES, factory_name
 from perdure.state._registry import Adapter, Handler, blank, is_part_of_program, known, slots
-from perdure.state.restoring._constructible import QUOTED
-from perdure.state.restoring._plan import ABSENT, CONTAINERS, Plan
+from perdure.state.buffers import Rows, writer_of
+from perdure.state.restoring._constructible import NESTED_STATE
+from perdure.state.restoring._plan import ABSENT, CONTAINERS, RestorePlan
+from perdure.state.restoring._read_arrays import Contents
 from perdure.tree import (
     Array,
     Custom,
     Node,
     NumberRun,
     Object,
-    Omitted,
+    Path,
     RepeatRun,
     SequenceNode,
-    Slot,
+    Source,
     State,
     Value,
     write_path,
 )
 
-#: What is done with an object once it stands for its node. First what needs nothing, then the containers that
-#: hash what they hold, then what adapters assign, and last, innermost first, the handlers.
+#: What is left to do with an object, in this order: fill it; then fill the containers that hash their contents; then
+#: assign what adapters assign; and last, innermost first, call the handlers.
 _FILL, _HASH, _ASSIGN, _HANDLE = range(4)
 
 
-class Writer:
-    """Carries out a plan."""
+class FilledArray(NamedTuple):
+    """A live array that was filled, as a walk finds it, and what it was read from."""
 
-    def __init__(self, plan: Plan) -> None:
+    array: Array
+    source: Source
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a plan led to.
+
+    :param parts: the objects that are the world's parts now.
+    :param objects: the objects of saved nodes (by their ids).
+    :param filled: the saved arrays that were read, with the live arrays and what they were read from.
+    """
+
+    parts: Mapping[str, Any]
+    objects: Mapping[int, Any]
+    filled: Sequence[tuple[Array, LiveArray, Source]]
+
+
+def write(plan: RestorePlan, contents: Contents) -> Written:
+    """Carry out a plan.
+
+    :param contents: what was read of its arrays.
+    :raises RestoreError: if something could not be written; what was written before it stays.
+    """
+    return _Writer(plan, contents).write()
+
+
+class _Writer:
+    """A plan while it is carried out."""
+
+    def __init__(self, plan: RestorePlan, contents: Contents) -> None:
         self._plan = plan
+        self._matches = plan.matches
+        self._contents = contents
         self._done: dict[int, Any] = {}
+        self._filled: list[tuple[Array, Any, Source]] = []
         self._tasks = _no_tasks()
         #: The node that is being written.
         self._at: Node | None = None
 
-    def write(self) -> dict[str, Any]:
-        """Write every part, and return what stands for each now.
-
-        :raises RestoreError: if something could not be written; what was written before it stays.
-        """
+    def write(self) -> Written:
         try:
-            return self._write()
+            return Written(self._write(), self._done, self._filled)
         except Exception as error:
-            path = write_path(self._plan.paths.get(id(self._at)))
+            path = write_path(self._matches.path(self._at))
             raise RestoreError(
                 f"{path}: could not be written ({type(error).__name__}: {error}). The world is half restored: do not "
                 "train on with it"
@@ -71,16 +103,16 @@ class Writer:
         for node in self._plan.first:
             if id(node) not in self._plan.bad:
                 self._complete(partial(self._resolve, node))
-        for node in self._plan.eager:
+        for node in self._plan.inside_out:
             if id(node) not in self._plan.bad:
                 self._resolve(node)
         written = {
             name: self._resolve(node)
             for name, node in root.fields.items()
-            if not self._left(root, name, node)
+            if self._plan.writes(root, name, node)
         }
         self._work()
-        for live, name in self._plan.reverted:
+        for live, name in self._matches.unset:
             object.__getattribute__(live, "__dict__").pop(name, None)
         return written
 
@@ -89,22 +121,18 @@ class Writer:
             self._at, task = tasks.pop() if tasks is self._tasks[_HANDLE] else tasks.popleft()
             task()
 
-    def _left(self, holder: Node, slot: Slot, child: Any) -> bool:
-        plan = self._plan
-        return isinstance(child, Omitted) or id(child) in plan.bad or (id(holder), slot) in plan.left
-
     def _resolve(self, node: Any) -> Any:
-        """The object that stands for a node; it may not be filled yet."""
+        """The object of a node; it may not be filled yet."""
         if not isinstance(node, Node):
             return node
         found = self._done.get(id(node), ABSENT)
         if found is not ABSENT:
             return found
         self._at = node
-        live = self._plan.pairs.get(id(node), ABSENT)
+        live = self._matches.live(node)
         match node:
             case Value():
-                return _values.read(node, self._plan.find)
+                return _values.read(node, self._matches.find)
             case Object():
                 return self._object(node, live)
             case Array():
@@ -123,14 +151,14 @@ class Writer:
         return value
 
     def _class(self, node: Object | SequenceNode | tree.MappingNode | Custom) -> Any:
-        return CONTAINERS.get(node.type) or self._plan.find(node.type)
+        return CONTAINERS.get(node.type) or self._matches.find(node.type)
 
     # -- objects ---------------------------------------------------------------------------------------------
 
     def _object(self, node: Object, live: Any) -> Any:
-        if live is ABSENT and node.type == QUOTED:
-            self._done[id(node)] = quoted = State(Object("perdure:World", node.fields))
-            return quoted
+        if live is ABSENT and node.type == NESTED_STATE:
+            self._done[id(node)] = nested = State(Object("perdure:World", node.fields))
+            return nested
         if live is ABSENT:
             live = blank(self._class(node))
         entry = known(type(live)).entry
@@ -139,20 +167,20 @@ class Writer:
         return self._stands(node, live, _FILL, lambda: self._fill_fields(node, node.fields, live))
 
     def _fill_adapted(self, node: Object, live: Any, adapter: Adapter) -> None:
-        given = self._plan.given[id(live)]
+        is_new = self._matches.live(node) is ABSENT
+        given = {} if is_new else self._matches.world.fields(live, adapter)
         for name, child in node.fields.items():
-            if self._left(node, name, child):
+            if not self._plan.writes(node, name, child):
                 continue
             value = self._resolve(child)
             if value is not given.get(name, ABSENT) or name in adapter.made:
                 self._tasks[_ASSIGN].append((child, partial(adapter.assign, live, name, value)))
 
     def _fill_fields(self, node: Node, fields: dict[str, Any], live: Any) -> None:
-        # Descriptors of the class are never asked: a property may compute, draw or recurse on a half-written
-        # object.
+        # No descriptor of the class runs: a property may compute, draw or recurse on a half-written object.
         own = slots(type(live))
         for name, child in fields.items():
-            if self._left(node, name, child):
+            if not self._plan.writes(node, name, child):
                 continue
             value = self._resolve(child)
             if name in own:
@@ -177,7 +205,7 @@ class Writer:
         return created
 
     def _complete(self, make: Callable[[], Any]) -> Any:
-        """What `make` returns, with all that it led to filled before anything else is."""
+        """What `make` returns, with everything that it needs filled before anything else is."""
         outer, self._tasks = self._tasks, _no_tasks()
         try:
             made = make()
@@ -203,9 +231,9 @@ class Writer:
     def _fill_mapping(self, node: tree.MappingNode, live: Any) -> None:
         pairs: list[tuple[Any, Any]] = []
         for position, (key, child) in enumerate(node.pairs):
-            if self._left(node, ("key", position), key):
+            if not self._plan.writes(node, ("key", position), key):
                 continue
-            value = ABSENT if self._left(node, position, child) else self._resolve(child)
+            value = ABSENT if not self._plan.writes(node, position, child) else self._resolve(child)
             pairs.append((self._resolve(key), value))
         if node.fields:
             self._fill_fields(node, node.fields, live)
@@ -221,8 +249,7 @@ class Writer:
             elif key in present:
                 content[key] = present[key]
         for key, value in present.items():
-            # What the program is made of, and what is kept by it, belongs to the script and not to the
-            # checkpoint.
+            # Parts of the program, and entries with such keys, belong to the script and not to the checkpoint.
             if key not in content and (is_part_of_program(key) or is_part_of_program(value)):
                 content[key] = value
         if len(content) != len(present) or any(a is not b for a, b in zip(present, content, strict=True)):
@@ -285,7 +312,7 @@ class Writer:
                 a is b for a, b in zip(elements, present, strict=True)
             )
         if live is ABSENT or not same:
-            # C code makes such tuples (what torch.max returns) and refuses tuple's way of making them.
+            # Tuples that C code defines (torch.max returns one) refuse tuple.__new__.
             live = kind(elements) if hasattr(kind, "n_sequence_fields") else base.__new__(kind, elements)
         self._done[id(node)] = live
         if node.fields:
@@ -300,7 +327,7 @@ class Writer:
                     found.extend(self._numbers(child))
                 case RepeatRun():
                     found.extend(_empties(child))
-                case _ if self._left(node, position, child):
+                case _ if not self._plan.writes(node, position, child):
                     if len(found) < len(present):
                         found.append(present[len(found)])
                 case _:
@@ -308,8 +335,8 @@ class Writer:
         return found
 
     def _numbers(self, node: NumberRun) -> list[Any]:
-        numbers = self._plan.content.get(id(node.array), ABSENT)
-        if numbers is ABSENT:
+        numbers: Any = self._contents.get(id(node.array))
+        if numbers is None:
             numbers = _aliasing.content(node.array)
         return list(numbers) if node.of == "numpy" else numbers.tolist()
 
@@ -317,7 +344,7 @@ class Writer:
 
     def _array(self, node: Array, live: Any) -> Any:
         if node.base is not None:
-            live = self._window(node, node.base, live)
+            live = self._view(node, node.base, live)
         else:
             live = self._own_array(node, live)
         self._done[id(node)] = live
@@ -333,33 +360,57 @@ class Writer:
     def _own_array(self, node: Array, live: Any) -> Any:
         if node.data is live:
             return live
-        read = self._plan.content.get(id(node), ABSENT)
-        content: Any = _aliasing.content(node) if read is ABSENT else read
+        read = self._contents.get(id(node))
+        content: Any = _aliasing.content(node) if read is None else read
         if live is not ABSENT:
             if content is not live:
                 _aliasing.fill(node, live, content)
-        elif read is not ABSENT:
+        elif read is not None:
             live = _aliasing.adopt(node, content)
         else:
             # The state may hold the array of another world.
             live = _aliasing.adopt(
                 node, content.clone() if isinstance(content, torch.Tensor) else content.copy()
             )
-        if isinstance(node.data, np.ndarray | torch.Tensor):
-            return live
-        self._plan.report.arrays.append((live, node.data))
+        if node.data is not None and not isinstance(node.data, np.ndarray | torch.Tensor):
+            self._filled.append((node, live, node.data))
         return live
 
-    def _window(self, node: Array, base: Array, live: Any) -> Any:
+    def _view(self, node: Array, base: Array, live: Any) -> Any:
         whole = self._resolve(base)
         if live is not ABSENT and _aliasing.lies_at(live, whole, node):
             return live
-        window = _aliasing.look_onto(whole, node)
+        view = _aliasing.view_of(whole, node)
         if live is not ABSENT and isinstance(live, torch.nn.Parameter):
-            # A parameter stays the object that optimizers know.
-            live.data = window.data
+            # A parameter stays the same object, because optimizers refer to it.
+            live.data = view.data
             return live
-        return window
+        return view
+
+
+def filled_arrays(plan: RestorePlan, written: Written) -> list[FilledArray]:
+    """The live arrays that a plan filled, as the next walk will find them: with the replay buffers they belong to."""
+    rows: dict[int, Rows] = {}
+    for node in plan.reached:
+        buffer = written.objects.get(id(node)) if isinstance(node, Object) else None
+        if buffer is not None and (writer := writer_of(type(buffer))) is not None:
+            rows.update((id(array), Rows(buffer, writer)) for array in writer.arrays(buffer))
+    found = []
+    for node, live, source in written.filled:
+        array = _as_walked(live, plan.matches.path(node))
+        if array is not None:
+            array.rows = rows.get(id(live))
+            found.append(FilledArray(array, source))
+    return found
+
+
+def _as_walked(live: LiveArray, path: Path) -> Array | None:
+    try:
+        if isinstance(live, torch.Tensor):
+            return _array_leaves.of_tensor(live, path)
+        return _array_leaves.of_numpy(live, path)
+    except (_values.Unsupported, ValueError, DamagedError):
+        return None  # no walk captures such an array
 
 
 def _no_tasks() -> list[collections.deque[tuple[Any, Callable[[], None]]]]:

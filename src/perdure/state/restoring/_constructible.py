@@ -1,4 +1,7 @@
-"""What can be made for a node that no live object stands for, from classes that the live side has shown."""
+"""Which saved objects may be constructed where the script has built none, and why others may not.
+
+Only classes that the script uses are ever constructed. Knows nodes and classes, and no live objects.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,11 @@ import torch
 
 from perdure import tree
 from perdure.state import _values
-from perdure.state._class_names import class_name, remedy_if_renamed
+from perdure.state._class_names import class_name, module_of, remedy_if_renamed
 from perdure.state._containers import ITEMS
 from perdure.state._describe import describe, short
 from perdure.state._registry import Handler, cannot_make, known, slots
-from perdure.state.restoring._plan import CONTAINERS, Plan
+from perdure.state.restoring._plan import CONTAINERS, Matches
 from perdure.state.restoring._resource_limits import unwieldy
 from perdure.tree import (
     Array,
@@ -30,8 +33,8 @@ from perdure.tree import (
     Value,
 )
 
-#: A state inside a state is data; nothing is made for what is in it.
-QUOTED = class_name(State)
+#: A state inside a state is data: no objects are constructed for its contents.
+NESTED_STATE = class_name(State)
 _CODE = (
     types.FunctionType,
     types.BuiltinFunctionType,
@@ -40,7 +43,7 @@ _CODE = (
     staticmethod,
     classmethod,
 )
-#: What is captured by its content or as a value, never by its attributes.
+#: Classes whose objects are captured by content or as a value, never by their attributes.
 NOT_BY_ATTRIBUTES = (
     dict,
     *ITEMS,
@@ -56,30 +59,33 @@ NOT_BY_ATTRIBUTES = (
 )
 
 
-def unreadable(plan: Plan, node: Value) -> str | None:
-    """Why a value cannot be had, or None if it can."""
+def unreadable(matches: Matches, node: Value) -> str | None:
+    """Why a value cannot be read, or None if it can."""
     try:
-        _values.read(node, plan.find)
+        _values.read(node, matches.find)
     except _values.NotThere as error:
-        return f"the checkpoint has a member of {error}, an enum that the script does not use"
+        return (
+            f"the checkpoint has a member of {error}, an enum that the script does not use. "
+            f"{remedy_if_renamed(str(error))}"
+        )
     except ValueError as error:
         return f"the checkpoint has a value of kind {node.kind!r:.80} that cannot be read: {error}"
     return None
 
 
-def unmakeable(plan: Plan, node: Node) -> str | None:
-    """Why no object can be made for a node, or None if one can."""
+def why_not_constructible(matches: Matches, node: Node) -> str | None:
+    """Why no object can be constructed for a node, or None if one can."""
     match node:
-        case Object() if node.type == QUOTED:
+        case Object() if node.type == NESTED_STATE:
             return None
         case Object():
-            cls = plan.find(node.type)
+            cls = matches.find(node.type)
             if cls is None or issubclass(cls, NOT_BY_ATTRIBUTES):
                 return (
                     f"the checkpoint has a {short(node.type)} that was created while running, and the script has "
                     f"built none that shows which class that is. Let the script build one, or "
                     f"perdure.register({short(node.type)}, capture=..., restore=..., create=...). "
-                    f"{remedy_if_renamed(node.type)}"
+                    f"{_remedy(matches, node)}"
                 )
             if (reason := cannot_make(cls)) is not None:
                 return (
@@ -89,27 +95,35 @@ def unmakeable(plan: Plan, node: Node) -> str | None:
             names = (name for name, child in node.fields.items() if not isinstance(child, Omitted))
             return next((reason for name in names if (reason := unassignable(cls, name, ()))), None)
         case Custom():
-            cls = plan.find(node.type)
+            cls = matches.find(node.type)
             entry = None if cls is None else known(cls).entry
             if not isinstance(entry, Handler) or entry.create is None:
-                return (
+                reason = (
                     f"the checkpoint has a {short(node.type)}, the script has none, and no handler can create one. "
                     "Let the script build it, or register a handler with create=..."
                 )
+                return reason if cls is not None else f"{reason}. {_remedy(matches, node)}"
         case SequenceNode() | tree.MappingNode():
-            return _unmakeable_container(plan, node)
+            return _why_not_constructible_container(matches, node)
     return None
 
 
-def _unmakeable_container(plan: Plan, node: SequenceNode | tree.MappingNode) -> str | None:
+def _remedy(matches: Matches, node: Object | Custom | SequenceNode | tree.MappingNode) -> str:
+    """What to do if the class of a node has another name now: that of what the script has there, perhaps."""
+    cls = type(matches.found(node))
+    is_own = not module_of(cls).startswith(("builtins", "collections", "numpy", "perdure", "torch"))
+    return remedy_if_renamed(node.type, cls.__qualname__) if is_own else remedy_if_renamed(node.type)
+
+
+def _why_not_constructible_container(matches: Matches, node: SequenceNode | tree.MappingNode) -> str | None:
     if node.type not in CONTAINERS:
-        cls = plan.find(node.type)
+        cls = matches.find(node.type)
         kinds = (dict,) if isinstance(node, tree.MappingNode) else ITEMS
         if cls is None or not issubclass(cls, kinds):
             return (
                 f"the checkpoint has a {short(node.type)} that was created while running, and the script has "
                 "built none that shows which class that is. Let the script build one, or "
-                f"perdure.state.rebuildable({short(node.type)}). {remedy_if_renamed(node.type)}"
+                f"perdure.state.rebuildable({short(node.type)}). {_remedy(matches, node)}"
             )
         if (reason := cannot_make(cls)) is not None:
             return f"the checkpoint has a {short(node.type)} and the script has none; {reason}"
@@ -122,11 +136,11 @@ def _unmakeable_container(plan: Plan, node: SequenceNode | tree.MappingNode) -> 
     return None
 
 
-def unhashable(plan: Plan, node: Node) -> str | None:
-    """What in a dict or a set cannot be a key."""
-    kind = plan.class_of(node) if isinstance(node, SequenceNode) else None
+def why_not_hashable(matches: Matches, node: Node) -> str | None:
+    """Why a node has a key or an element that Python cannot hash, or None if it has none."""
+    kind = matches.class_of(node) if isinstance(node, SequenceNode) else None
     keys = hashed(node, kind)
-    if (reason := unwieldy(keys, plan.find)) is not None:
+    if (reason := unwieldy(keys, matches.find)) is not None:
         return reason
     hashable = True
     seen: set[int] = set()
@@ -136,12 +150,12 @@ def unhashable(plan: Plan, node: Node) -> str | None:
             continue
         seen.add(id(key))
         match key:
-            case SequenceNode() if issubclass(plan.class_of(key) or list, tuple):
+            case SequenceNode() if issubclass(matches.class_of(key) or list, tuple):
                 keys.extend(key.items)
             case SequenceNode():
-                hashable = issubclass(plan.class_of(key) or list, frozenset)
+                hashable = issubclass(matches.class_of(key) or list, frozenset)
             case Object() | Custom():
-                hashable = getattr(plan.class_of(key), "__hash__", None) is not None
+                hashable = getattr(matches.class_of(key), "__hash__", None) is not None
             case Array():
                 hashable = key.framework == "torch"
             case _:
@@ -152,7 +166,7 @@ def unhashable(plan: Plan, node: Node) -> str | None:
 
 
 def hashed(node: Node, kind: type | None) -> list[Any]:
-    """What of a container's content Python hashes."""
+    """The contents of a container that Python hashes."""
     if isinstance(node, tree.MappingNode):
         return [key for key, _ in node.pairs]
     if isinstance(node, SequenceNode) and issubclass(kind or list, set | frozenset):
@@ -161,23 +175,25 @@ def hashed(node: Node, kind: type | None) -> list[Any]:
 
 
 def definition(cls: type, name: str) -> list[Any]:
-    """What a class or its bases have under a name that is no slot's: nothing, or one thing."""
+    """What a class or its bases define under a name, unless that is a slot: an empty list, or a list of one."""
     found = [vars(base)[name] for base in cls.__mro__ if name in vars(base)]
     return [] if name in slots(cls) else found[:1]
 
 
 def unassignable(cls: type, name: str, present: Any) -> str | None:
-    """Why an attribute of this name may not be given to an object of a class, or None if it may.
+    """Why an attribute of this name may not be set on an object of a class, or None if it may.
 
-    What a class defines as code is none, and special attributes mean something to Python and NumPy; an
-    attribute that the live object has already, or has a slot for, is one all the same.
+    Code of the class must not be replaced, and special attributes have a meaning for Python and NumPy. An attribute
+    that the live object already has, or has a slot for, may always be set.
+
+    :param present: the names of the attributes that the object has.
     """
     if name in present or name in slots(cls):
         return None
     if not cls.__dictoffset__:
         return f"the checkpoint has an attribute that objects of the script's {cls.__qualname__} cannot have"
     if name.startswith("__") and name.endswith("__"):
-        return "the checkpoint has a special attribute, which the script's object has not"
+        return "the checkpoint has a special attribute, which the script's object does not have"
     if any(isinstance(found, _CODE) for found in definition(cls, name)):
         return f"the checkpoint has an attribute that is a method of the script's {cls.__qualname__}"
     return None

@@ -1,17 +1,21 @@
-"""The end of matching: what will hold the checkpoint's value, what has to be made, and in which order."""
+"""The order of construction: which saved nodes are written, which objects have to be made, and in which order.
+
+Knows what matching found, and changes neither that nor the world.
+"""
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from perdure import tree
 from perdure.state._capture import LEFT_OUT
 from perdure.state._describe import describe
 from perdure.state._registry import known
-from perdure.state.restoring._constructible import QUOTED, unhashable, unmakeable
-from perdure.state.restoring._plan import ABSENT, Edge, Plan
+from perdure.state.restoring._constructible import NESTED_STATE, why_not_constructible, why_not_hashable
+from perdure.state.restoring._plan import ABSENT, Edge, Matches, RestorePlan
 from perdure.state.restoring._resource_limits import check_memory
 from perdure.tree import (
     Array,
@@ -30,133 +34,181 @@ from perdure.tree import (
 _DEEPEST = 1_000
 
 
-def settle(plan: Plan) -> None:
-    """What will hold the checkpoint's value, what can be made for what is not there, and in which order."""
-    reached = _reached(plan)
-    check_memory(plan, reached)
-    _order(plan, reached)
-    made = [node for node in reached if plan.live(node) is ABSENT or _is_eager(plan, node)]
-    # What was to be made and lacks a piece would be another thing.
-    changed = bool(plan.bad or plan.left)
-    while changed:
-        changed = False
-        for node in reversed(made):
-            if id(node) not in plan.bad and any(
-                _lacks(plan, node, slot, child) for slot, child, *_ in tree.edges(node)
-            ):
-                plan.bad.add(id(node))
-                changed = True
+def order(matches: Matches) -> RestorePlan:
+    """Plan what is written where, and in which order the missing objects are made.
+
+    :raises RestoreError: if this machine has too little memory for what has to be made.
+    """
+    return _Ordering(matches).plan()
 
 
-def _lacks(plan: Plan, node: Node, slot: Slot, child: Any) -> bool:
-    live = plan.live(node)
-    if live is not ABSENT and (not isinstance(slot, int) or slot < len(live)):
-        return False
-    place = (id(node), slot)
-    return id(child) in plan.bad or (place in plan.left and place not in plan.spared)
+class _Ordering:
+    """The plan as far as it is known."""
 
+    def __init__(self, matches: Matches) -> None:
+        self._matches = matches
+        report = matches.report
+        self._report = replace(
+            report,
+            restored=list(report.restored),
+            skipped=list(report.skipped),
+            unexpected=list(report.unexpected),
+            mismatched=list(report.mismatched),
+        )
+        self._left = dict(matches.left)
+        self._bad = set(matches.bad)
+        self._reached: list[Node] = []
+        self._first: list[Node] = []
+        self._inside_out: list[Node] = []
 
-def _reached(plan: Plan) -> list[Node]:
-    """Every node that is written, with what becomes of it put into the report."""
-    queue: collections.deque[Edge] = collections.deque()
-    for name, child in plan.root.fields.items():
-        queue.append(Edge(child, None, (None, ".", name), plan.root, name))
-    seen: set[int] = set()
-    reached: list[Node] = []
-    while queue:
-        edge = queue.popleft()
-        node = edge.node
-        if edge.place in plan.left:
-            continue
-        if isinstance(node, Omitted):
-            _settle_skipped(plan, edge, node)
-            continue
-        if not isinstance(node, Node) or isinstance(node, Value):
-            if not (isinstance(edge.slot, tuple) or isinstance(edge.holder, RepeatRun)):
-                plan.report.restored.append(write_path(edge.path))
-            continue
-        if id(node) in seen or id(node) in plan.bad:
-            continue
-        seen.add(id(node))
-        reason = unhashable(plan, node)
-        if plan.live(node) is ABSENT:
-            reason = reason or unmakeable(plan, node)
+    def plan(self) -> RestorePlan:
+        """What will be written."""
+        self._reach()
+        check_memory(self._matches, self._reached)
+        self._sort()
+        self._drop_incomplete()
+        return RestorePlan(
+            self._matches,
+            self._report,
+            self._left,
+            frozenset(self._bad),
+            self._reached,
+            self._inside_out,
+            self._first,
+        )
+
+    # -- what is written -------------------------------------------------------------------------------------
+
+    def _reach(self) -> None:
+        """Find every node that is written, and report what becomes of it."""
+        queue: collections.deque[Edge] = collections.deque()
+        root = self._matches.root
+        for name, child in root.fields.items():
+            queue.append(Edge(child, None, (None, ".", name), root, name))
+        seen: set[int] = set()
+        while queue:
+            edge = queue.popleft()
+            node = edge.node
+            if edge.place in self._left:
+                continue
+            if isinstance(node, Omitted):
+                self._omit(edge, node)
+            elif not isinstance(node, Node) or isinstance(node, Value):
+                if not (isinstance(edge.slot, tuple) or isinstance(edge.holder, RepeatRun)):
+                    self._report.restored.append(write_path(edge.path))
+            elif id(node) not in seen and id(node) not in self._bad:
+                seen.add(id(node))
+                queue.extend(self._reach_node(edge, node))
+
+    def _reach_node(self, edge: Edge, node: Node) -> Iterator[Edge]:
+        """Note what becomes of one node; what lies below it."""
+        reason = why_not_hashable(self._matches, node)
+        if self._matches.live(node) is ABSENT:
+            reason = reason or why_not_constructible(self._matches, node)
         if reason is not None:
-            _settle_bad(plan, edge, node, reason)
-            continue
-        reached.append(node)
-        if isinstance(node, Custom) and getattr(known(type(plan.live(node))).entry, "first", False):
-            plan.first.append(node)
-        quoted = isinstance(node, Object) and node.type == QUOTED
-        below = [] if quoted else list(tree.edges(node))
+            self._refuse(edge, node, reason)
+            return
+        self._reached.append(node)
+        if isinstance(node, Custom) and getattr(known(type(self._matches.live(node))).entry, "first", False):
+            self._first.append(node)
+        nested = isinstance(node, Object) and node.type == NESTED_STATE
+        below = [] if nested else list(tree.edges(node))
         leaf = isinstance(node, Array | NumberRun) or not below
         if leaf and not isinstance(edge.holder, NumberRun) and edge.slot != "base":
-            plan.report.restored.append(write_path(edge.path))
+            self._report.restored.append(write_path(edge.path))
         for slot, child, kind, name in below:
-            queue.append(Edge(child, None, (edge.path, kind, name), node, slot))
-    return reached
+            yield Edge(child, None, (edge.path, kind, name), node, slot)
 
+    def _refuse(self, edge: Edge, node: Node, reason: str) -> None:
+        found = self._matches.found(node)
+        if found is ABSENT or found is None:
+            self._report.unexpected.append((write_path(edge.path), reason))
+        else:
+            detail = f"the checkpoint has {describe(node)}, the script has {describe(found)} ({reason})"
+            self._report.mismatched.append((write_path(edge.path), detail))
+        self._bad.add(id(node))
 
-def _settle_bad(plan: Plan, edge: Edge, node: Node, reason: str) -> None:
-    found = plan.found.get(id(node), ABSENT)
-    if found is ABSENT or found is None:
-        plan.report.unexpected.append((write_path(edge.path), reason))
-    else:
-        detail = f"the checkpoint has {describe(node)}, the script has {describe(found)} ({reason})"
-        plan.report.mismatched.append((write_path(edge.path), detail))
-    plan.bad.add(id(node))
+    def _omit(self, edge: Edge, node: Omitted) -> None:
+        holder = edge.holder
+        is_there = holder is self._matches.root or self._matches.live(holder) is not ABSENT
+        cls = self._matches.find(holder.type) if isinstance(holder, Object) and not is_there else None
+        if is_there or node.reason == LEFT_OUT or (cls is not None and edge.slot in known(cls).left_out):
+            self._report.skipped.append((write_path(edge.path), node.reason))
+            return
+        reason = (
+            f"the checkpoint left out {node.reason} here, and the script has not built the object that holds it. Let "
+            "the script build it, or register a handler for it with create=..."
+        )
+        self._report.unexpected.append((write_path(edge.path), reason))
+        self._left[edge.place] = False
+        self._bad.add(id(holder))
 
+    # -- in which order --------------------------------------------------------------------------------------
 
-def _settle_skipped(plan: Plan, edge: Edge, node: Omitted) -> None:
-    holder = edge.holder
-    if plan.pairs.get(id(holder)) is not ABSENT or node.reason == LEFT_OUT:
-        plan.report.skipped.append((write_path(edge.path), node.reason))
-        return
-    cls = plan.find(holder.type) if isinstance(holder, Object) else None
-    if cls is not None and edge.slot in known(cls).left_out:
-        plan.report.skipped.append((write_path(edge.path), node.reason))
-        return
-    plan.reject(
-        edge,
-        f"the checkpoint left out {node.reason} here, and the script has not built what holds it. Let the script "
-        "build it, or register a handler for it with create=...",
-    )
-    plan.bad.add(id(holder))
+    def _sort(self) -> None:
+        """Sort the nodes whose objects are made from their contents, innermost first. Cycles are errors."""
+        depths: dict[int, int] = {}
+        for node in self._reached:
+            if self._is_made_from_contents(node):
+                self._sort_below(node, depths)
+            if depths.get(id(node), 0) > _DEEPEST:
+                found = describe(node)
+                detail = (
+                    f"the checkpoint has {found} that contains itself, or is nested {_DEEPEST} levels deep"
+                )
+                self._report.unexpected.append((write_path(self._matches.path(node)), detail))
+                self._bad.add(id(node))
 
-
-def _order(plan: Plan, reached: Sequence[Node]) -> None:
-    """Sort what can only be made from the inside out; nothing of that kind can hold itplan."""
-    done: dict[int, int] = {}
-    for first in reached:
-        stack = [first] if _is_eager(plan, first) else []
+    def _sort_below(self, first: Node, depths: dict[int, int]) -> None:
+        stack = [first]
         open_: set[int] = set()
         while stack:
             node = stack[-1]
             inner = [
                 child
                 for _, child, *_ in tree.edges(node)
-                if isinstance(child, Node) and _is_eager(plan, child)
+                if isinstance(child, Node) and self._is_made_from_contents(child)
             ]
-            waiting = [child for child in inner if id(child) not in done]
-            if id(node) in done:
+            waiting = [child for child in inner if id(child) not in depths]
+            if id(node) in depths:
                 stack.pop()
             elif not waiting:
-                done[id(node)] = 1 + max((done[id(child)] for child in inner), default=0)
-                plan.eager.append(node)
+                depths[id(node)] = 1 + max((depths[id(child)] for child in inner), default=0)
+                self._inside_out.append(node)
                 stack.pop()
             elif id(node) in open_ and any(id(child) in open_ for child in waiting):
-                done[id(node)] = _DEEPEST + 1
+                depths[id(node)] = _DEEPEST + 1
                 stack.pop()
             else:
                 open_.add(id(node))
                 stack.extend(waiting)
-        if done.get(id(first), 0) > _DEEPEST:
-            detail = f"the checkpoint has {describe(first)} that holds itself, or more than {_DEEPEST} in each other"
-            plan.report.unexpected.append((write_path(plan.paths[id(first)]), detail))
-            plan.bad.add(id(first))
 
+    def _is_made_from_contents(self, node: Node) -> bool:
+        """Whether the object of a node can only be made once its contents exist."""
+        if isinstance(node, Custom):
+            return self._matches.live(node) is ABSENT
+        kind = self._matches.class_of(node) if isinstance(node, SequenceNode) else None
+        return isinstance(node, SequenceNode) and issubclass(kind or list, tuple | frozenset)
 
-def _is_eager(plan: Plan, node: Node) -> bool:
-    if isinstance(node, Custom):
-        return plan.live(node) is ABSENT
-    return isinstance(node, SequenceNode) and issubclass(plan.class_of(node) or list, tuple | frozenset)
+    def _drop_incomplete(self) -> None:
+        """Do not make an object that would lack a part of its contents: it would be another object."""
+        made = [
+            node
+            for node in self._reached
+            if self._matches.live(node) is ABSENT or self._is_made_from_contents(node)
+        ]
+        changed = bool(self._bad or self._left)
+        while changed:
+            changed = False
+            for node in reversed(made):
+                if id(node) not in self._bad and any(
+                    self._lacks(node, slot, child) for slot, child, *_ in tree.edges(node)
+                ):
+                    self._bad.add(id(node))
+                    changed = True
+
+    def _lacks(self, node: Node, slot: Slot, child: Any) -> bool:
+        live = self._matches.live(node)
+        if live is not ABSENT and (not isinstance(slot, int) or slot < len(live)):
+            return False
+        return id(child) in self._bad or self._left.get((id(node), slot)) is False

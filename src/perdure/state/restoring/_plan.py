@@ -1,19 +1,20 @@
-"""What restoring has found out before it writes: which live object stands for which node, and what does not
-fit."""
+"""The results of the steps of restoring that change nothing: what matches what, and what will be written where."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from perdure.state._capture import LiveObjects
 from perdure.state._class_names import module_of, same_class
 from perdure.state._containers import BUILTIN
 from perdure.state._registry import find_class, is_environment
 from perdure.state._report import Report
-from perdure.tree import Custom, MappingNode, Node, Object, Path, SequenceNode, Slot, write_path
+from perdure.tree import Custom, MappingNode, Node, Object, Omitted, Path, SequenceNode, Slot, write_path
 
 
 class _Absent:
@@ -28,14 +29,19 @@ CONTAINERS: dict[str, type] = {**{name: cls for cls, name in BUILTIN.items()}, "
 
 @dataclass(slots=True)
 class Edge:
-    """A saved node (or plain value) and the live value at the same place."""
+    """A saved node (or plain value) and the live value at the same place.
+
+    :param holder: the node that holds the saved node.
+    :param slot: the place in the holder.
+    :param must_fit: whether the live value must not be replaced, as a tensor of a module.
+    """
 
     node: Any
     live: Any
     path: Path
     holder: Node
     slot: Slot
-    rigid: bool = False
+    must_fit: bool = False
 
     @property
     def place(self) -> tuple[int, Slot]:
@@ -43,64 +49,135 @@ class Edge:
         return id(self.holder), self.slot
 
 
-@dataclass
-class Plan:
-    """What will be written where.
+@dataclass(slots=True)
+class Match:
+    """A saved node and its live object.
 
-    :param root: of the state.
-    :param classes: of the live side, by their recorded names.
-    :param pairs: what stands for a node (by its id): the live object it was paired with, or ABSENT.
-    :param paths: where a node was met first.
-    :param found: what the script has where a node was met first and nothing was paired.
-    :param left: places that are not written.
-    :param spared: those of them that were to be left alone.
-    :param bad: nodes that nothing can stand for.
-    :param reverted: attributes that only the live object has, and its class: they had not been set yet.
-    :param given: what adapters gave for live objects.
-    :param eager: nodes whose objects can only be made when all they hold is there, innermost first.
-    :param first: nodes whose handlers have to restore before anything else is written.
-    :param keep: objects whose ids are used here, and that nothing else may keep alive.
-    :param content: what holds the bytes of an array (by its id) once they are read: the live array itself, or a
-        new one in the order of the node's memory.
+    :param path: where the node was met first.
+    :param live: the live object, or ABSENT.
+    :param found: what the script has at `path` instead, if there is no live object.
+    :param decided: whether `live` says already what it is; not before the node's own content was looked at.
+    """
+
+    node: Node
+    path: Path
+    live: Any = ABSENT
+    found: Any = ABSENT
+    decided: bool = False
+
+
+@dataclass
+class Matches:
+    """Which live object belongs to which saved node, and what does not fit.
+
+    :param root: of the saved state.
+    :param world: the live side.
+    :param report: what does not fit, or was skipped.
+    :param left: places that are not written; the value says whether they were left out on purpose.
+    :param bad: the ids of nodes that can have no live object.
+    :param unset: live objects with the names of attributes that were not set yet when the state was captured.
+    :param new_objects: objects made for the comparison, kept alive because their ids are used.
     """
 
     root: Object
-    classes: Mapping[str, type]
+    world: LiveObjects
     report: Report = field(default_factory=Report)
-    pairs: dict[int, Any] = field(default_factory=dict)
-    paths: dict[int, Path] = field(default_factory=dict)
-    found: dict[int, Any] = field(default_factory=dict)
-    left: set[tuple[int, Slot]] = field(default_factory=set)
-    spared: set[tuple[int, Slot]] = field(default_factory=set)
+    left: dict[tuple[int, Slot], bool] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)
-    reverted: list[tuple[Any, str]] = field(default_factory=list)
-    given: dict[int, Mapping[str, Any]] = field(default_factory=dict)
-    eager: list[Node] = field(default_factory=list)
-    first: list[Node] = field(default_factory=list)
-    keep: list[Any] = field(default_factory=list)
-    content: dict[int, Any] = field(default_factory=dict)
+    unset: list[tuple[Any, str]] = field(default_factory=list)
+    new_objects: list[Any] = field(default_factory=list)
+    _by_node: dict[int, Match] = field(default_factory=dict)
+    _classes: dict[str, type | None] = field(default_factory=dict)
+
+    def meet(self, node: Node, path: Path) -> Match:
+        """The match of a node, which is met at a path."""
+        match = self._by_node.get(id(node))
+        if match is None:
+            match = self._by_node[id(node)] = Match(node, path)
+        return match
 
     def live(self, node: Node) -> Any:
-        """The live object that stands for a node, or ABSENT."""
-        return self.pairs.get(id(node), ABSENT)
+        """The live object of a node, or ABSENT."""
+        match = self._by_node.get(id(node))
+        return ABSENT if match is None else match.live
+
+    def path(self, node: Node | None) -> Path:
+        """Where a node was met first."""
+        match = self._by_node.get(id(node))
+        return None if match is None else match.path
+
+    def found(self, node: Node) -> Any:
+        """What the script has where a node without a live object was met first."""
+        match = self._by_node.get(id(node))
+        return ABSENT if match is None else match.found
+
+    def pair(self, node: Node, live: Any) -> None:
+        """Make a live object (or ABSENT) that of a node which was met before."""
+        match = self._by_node[id(node)]
+        match.live, match.decided = live, True
 
     def find(self, name: str) -> type | None:
         """The live side's class of a recorded name."""
-        found = self.classes.get(name)
+        if name not in self._classes:
+            self._classes[name] = self._find(name)
+        return self._classes[name]
+
+    def _find(self, name: str) -> type | None:
+        classes = self.world.classes
+        found = classes.get(name)
         if found is None:
-            found = next((cls for cls in self.classes.values() if same_class(name, cls)), None)
-        # A transition of a buffer that was empty when the script built it, say: its class lies beside the buffer's.
-        modules = {"__main__", *(module_of(cls) for cls in self.classes.values())}
-        environments = (module_of(cls) for cls in self.classes.values() if is_environment(cls))
+            found = next((cls for cls in classes.values() if same_class(name, cls)), None)
+        return found or find_class(name, *self._near)
+
+    @cached_property
+    def _near(self) -> tuple[set[str], set[str]]:
+        """The modules of the live classes, and the packages of the environments among them.
+
+        The class of a transition, say, lies beside that of its buffer, which is empty when the script has built it.
+        """
+        # Perdure's own modules are not near: no class of them is made only because it lies beside another.
+        classes = [cls for cls in self.world.classes.values() if not module_of(cls).startswith("perdure.")]
+        environments = (module_of(cls) for cls in classes if is_environment(cls))
         packages = {module.rpartition(".")[0] for module in environments} - {""}
-        return found or find_class(name, modules, packages)
+        return {"__main__", *map(module_of, classes)}, packages
 
     def class_of(self, node: Object | Custom | SequenceNode | MappingNode) -> type | None:
-        """The class of the object that stands for a node."""
+        """The class that the object of a node has or will have."""
         live = self.live(node)
         return type(live) if live is not ABSENT else CONTAINERS.get(node.type) or self.find(node.type)
 
     def reject(self, edge: Edge, reason: str) -> None:
-        """Leave a place as it is: what the checkpoint has there cannot be had."""
+        """Leave a place as it is, because the checkpoint's value cannot be had."""
         self.report.unexpected.append((write_path(edge.path), reason))
-        self.left.add(edge.place)
+        self.left[edge.place] = False
+
+
+@dataclass(frozen=True)
+class RestorePlan:
+    """What will be written where, and in which order.
+
+    :param matches: of the saved nodes with live objects.
+    :param report: what becomes of every path if the plan is carried out.
+    :param left: places that are not written.
+    :param bad: the ids of nodes that are not written.
+    :param reached: all nodes that are written, parents before children.
+    :param inside_out: nodes whose objects can only be made once their contents exist, innermost first.
+    :param first: nodes whose handlers restore before anything else is written.
+    """
+
+    matches: Matches
+    report: Report
+    left: Mapping[tuple[int, Slot], bool]
+    bad: frozenset[int]
+    reached: Sequence[Node]
+    inside_out: Sequence[Node]
+    first: Sequence[Node]
+
+    @property
+    def root(self) -> Object:
+        """Of the saved state."""
+        return self.matches.root
+
+    def writes(self, holder: Node, slot: Slot, child: Any) -> bool:
+        """Whether a node's place is written."""
+        return not (isinstance(child, Omitted) or id(child) in self.bad or (id(holder), slot) in self.left)

@@ -1,7 +1,7 @@
-"""What a file may ask of the machine: keys that Python can tell apart quickly, and no more memory than there is.
+"""Limits for untrusted checkpoints: colliding hashes and oversized arrays are refused before anything is allocated.
 
-A few bytes of a hostile file can stand for a container that takes hours to fill, or more memory than any machine has.
-It is known before anything is made. Knows no files.
+A few bytes of a hostile file can describe a container that takes hours to fill, or more memory than any machine has.
+Knows no files.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import torch
 from perdure import tree
 from perdure.errors import RestoreError
 from perdure.state import _values
-from perdure.state.restoring._plan import ABSENT, Plan
+from perdure.state.restoring._plan import ABSENT, Matches
 from perdure.tree import Array, Node, NumberRun, RepeatRun, SequenceNode, Value
 
 MOST_ALIKE = 1_000
-"""Keys of one dict or set that may have one hash: filling it takes the square of their number."""
+"""How many keys of one dict or set may have the same hash: filling it takes the square of their number."""
 MOST_PARTS = 10_000
-"""What a key may consist of, with everything in it counted as often as it is in it: that is how Python hashes it."""
+"""How many parts a key may have. A part is counted as often as it occurs, because Python hashes it as often."""
 
-#: Whole numbers below it have hashes of their own.
+#: Integers below it have different hashes.
 _MODULUS = sys.hash_info.modulus
 _POINTER = 8
 _NUMBER = 32
@@ -46,7 +46,7 @@ def unwieldy(keys: Iterable[Any], find: Callable[[str], type | None]) -> str | N
         try:
             number = hash(_read(key, find))
         except (TypeError, ValueError, _values.NotThere):
-            continue  # others say why it is no key
+            continue  # why it is no key is reported elsewhere
         alike[number] = alike.get(number, 0) + 1
         if alike[number] > MOST_ALIKE:
             return (
@@ -57,14 +57,14 @@ def unwieldy(keys: Iterable[Any], find: Callable[[str], type | None]) -> str | N
 
 
 def _parts(node: SequenceNode, known: dict[int, int]) -> int:
-    """How much hashing a tuple or a frozenset looks at; `known` keeps what was counted before."""
+    """How many parts Python hashes for a tuple or a frozenset; `known` keeps what was counted before."""
     stack = [node]
     while stack:
         at = stack[-1]
         inner = [child for child in at.items if isinstance(child, SequenceNode)]
         waiting = [child for child in inner if id(child) not in known]
         if waiting and len(stack) <= MOST_PARTS:
-            # One that holds itself is no key at all; it is counted as endless.
+            # One that contains itself cannot be a key; it counts as endless.
             known[id(at)] = MOST_PARTS + 1
             stack.extend(waiting)
             continue
@@ -86,13 +86,13 @@ def _read(key: Any, find: Callable[[str], type | None]) -> Any:
     return key
 
 
-def check_memory(plan: Plan, reached: Sequence[Node]) -> None:
-    """See that what is to be made fits this machine.
+def check_memory(matches: Matches, reached: Sequence[Node]) -> None:
+    """Check that this machine has the memory for everything that has to be made.
 
     :param reached: every node that will be written.
     :raises RestoreError: if it does not; nothing was changed.
     """
-    wanted = sum(_bytes_to_make(plan, node) for node in reached)
+    wanted = sum(_bytes_to_make(matches, node) for node in reached)
     if wanted > (there := memory()):
         raise RestoreError(
             f"the checkpoint has {wanted:,} bytes of arrays and lists that the script has not built, and this machine "
@@ -101,9 +101,9 @@ def check_memory(plan: Plan, reached: Sequence[Node]) -> None:
         )
 
 
-def _bytes_to_make(plan: Plan, node: Node) -> int:
+def _bytes_to_make(matches: Matches, node: Node) -> int:
     match node:
-        case Array() if node.base is None and plan.live(node) is ABSENT and _in_main_memory(node):
+        case Array() if node.base is None and matches.live(node) is ABSENT and _in_main_memory(node):
             return tree.itemsize(node) * math.prod(node.shape)
         case SequenceNode():
             return sum(_elements(child) for child in node.items if isinstance(child, RepeatRun | NumberRun))

@@ -1,23 +1,28 @@
 """From a `State` back into live objects, in two steps: match everything first, then write.
 
-Matching changes nothing: what does not fit is known, path by path, before the first live object is touched.
-It knows no files.
+Matching changes nothing. What does not fit is known, path by path, before the first live object is touched. Knows no
+files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from perdure.errors import PerdureError, RestoreError
 from perdure.state import rng
-from perdure.state._capture import parts_of
+from perdure.state._capture import LiveObjects, walk_live
+from perdure.state._class_names import class_name
 from perdure.state._report import Report
-from perdure.state.restoring._apply import Writer
+from perdure.state.restoring._apply import FilledArray, Written, filled_arrays, write
 from perdure.state.restoring._match import make_plan
-from perdure.state.restoring._plan import ABSENT, Plan
-from perdure.state.restoring._read_arrays import fill
+from perdure.state.restoring._plan import ABSENT, RestorePlan
+from perdure.state.restoring._read_arrays import read_arrays
 from perdure.tree import Node, Object, Omitted, State
+
+Progress = Callable[[int, int], None]
 
 
 def restore(
@@ -26,68 +31,124 @@ def restore(
     *,
     strict: bool = True,
     skip: Sequence[str] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Write a state into the live objects of a world that the same script built anew.
 
-    Objects, arrays and tensors that are there keep their identity and are filled in place; what was created
-    while the program ran is made from plain values. The process's random generators are set last.
+    Existing objects, arrays and tensors keep their identity and are filled in place. What was created while the
+    program ran is made from plain values. The process's random generators are set last.
 
     :param state: what `capture` returned, or a store read.
-    :param world: a :class:`perdure.World`, a dict of names to objects, or a single object, as it was
-        captured.
-    :param strict: raise if anything is missing, unexpected or does not fit; otherwise leave such parts as
-        they are and say so in the report.
+    :param world: a :class:`perdure.World`, a dict of names to objects, or a single object, as it was captured.
+    :param strict: raise if anything is missing, unexpected or does not fit; otherwise leave such parts as they are and
+        list them in the report.
     :param skip: paths of live objects to leave alone, as for `capture`.
-    :param progress: called now and then with the number of bytes that were read, and of all that are to be read.
+    :param progress: called now and then with the number of bytes that were read, and the number of bytes to read.
     :returns: what became of every path.
-    :raises RestoreError: if something does not fit (before anything was changed), or a handler failed.
-    :raises DamagedError: if an array could not be read. Arrays that are there may have been written into, and
-        nothing else was changed: an older state can be restored.
+    :raises RestoreError: if something does not fit (nothing was changed then), or a handler failed.
+    :raises DamagedError: if an array could not be read. Live arrays may have been written into, and nothing else was
+        changed: an older state can be restored.
     """
-    before = rng.get_state()
-    # Whatever happens below may draw: the last thing done is to put the generators where they belong.
-    after = before
-    try:
-        live = parts_of(world)
-        plan, generators = _matched(state, world, live, skip)
-        if strict and not plan.report.exact:
-            raise RestoreError(
-                "the checkpoint does not fit what the script has built; nothing was changed:\n"
-                f"{plan.report.problems()}\n"
-                "Run the script that wrote it, or take what fits with strict=False (perdure.Run(..., strict=False)).",
-                plan.report,
-            )
-        fill(plan, progress)
-        _put(world, live, Writer(plan).write())
-        after = generators or before
-    finally:
-        rng.set_state(after)
-    return plan.report
+    return _restoration(state, world, skip).apply(strict=strict, progress=progress).report
 
 
 def check(state: State, world: Any, *, skip: Sequence[str] = ()) -> Report:
     """What `restore` would make of every path; nothing is changed."""
+    return _restoration(state, world, skip).report
+
+
+def _restoration(state: State, world: Any, skip: Sequence[str]) -> Restoration:
+    with _comparing():
+        live = walk_live(world, skip=skip)
+    return prepare(state, world, live)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """The outcome of restoring.
+
+    :param report: what became of every path.
+    """
+
+    report: Report
+    _plan: RestorePlan
+    _written: Written
+
+    def filled_arrays(self) -> list[FilledArray]:
+        """The live arrays that were filled, each with what it was read from."""
+        return filled_arrays(self._plan, self._written)
+
+
+class Restoration:
+    """A saved state that was matched with a world; `apply` writes it. The world must not change in between.
+
+    :param report: what becomes of every path.
+    """
+
+    def __init__(
+        self,
+        plan: RestorePlan,
+        world: Any,
+        parts: Mapping[str, Any],
+        report: Report,
+        generators: dict[str, Any] | None,
+    ) -> None:
+        self.report = report
+        self._plan = plan
+        self._world = world
+        self._parts = parts
+        self._generators = generators
+
+    def apply(self, *, strict: bool = True, progress: Progress | None = None) -> Restored:
+        """Write the state into the world; see :func:`restore`, which documents the parameters and the errors."""
+        if strict and not self.report.exact:
+            raise RestoreError(
+                "the checkpoint does not fit what the script has built; nothing was changed:\n"
+                f"{self.report.problems()}\n"
+                "Run the script that wrote it, or take what fits with strict=False (perdure.Run(..., strict=False)).",
+                self.report,
+            )
+        # Handlers may draw random numbers, so the generators are set last, whatever happens.
+        last = rng.get_state()
+        try:
+            written = write(self._plan, read_arrays(self._plan, progress))
+            self._rebind(written.parts)
+            last = self._generators or last
+        finally:
+            rng.set_state(last)
+        return Restored(self.report, self._plan, written)
+
+    def _rebind(self, written: Mapping[str, Any]) -> None:
+        for name, value in written.items():
+            if value is self._parts.get(name, ABSENT):
+                continue
+            if isinstance(self._world, dict):
+                dict.__setitem__(self._world, name, value)
+            else:
+                setattr(self._world, name, value)
+
+
+def prepare(state: State, world: Any, live: LiveObjects) -> Restoration:
+    """Match a state with a world that was walked; nothing is changed.
+
+    :param state: what `capture` returned, or a store read.
+    :param world: as for :func:`restore`.
+    :param live: what the walk over this world found. The world must not have changed since.
+    :raises RestoreError: if the two cannot be compared at all.
+    :raises DamagedError: if the states of the random generators could not be read.
+    """
     before = rng.get_state()
     try:
-        plan, _ = _matched(state, world, parts_of(world), skip)
+        with _comparing():
+            return _match(state, world, live)
     finally:
         rng.set_state(before)
-    return plan.report
 
 
-def _matched(
-    state: State, world: Any, live: dict[str, Any], skip: Sequence[str]
-) -> tuple[Plan, dict[str, Any] | None]:
+@contextmanager
+def _comparing() -> Iterator[None]:
     try:
-        fields = dict(state.root.fields)
-        process = next((name for name, node in fields.items() if rng.is_process(node)), None)
-        generators = None if process is None else (process, fields.pop(process))
-        # A world of named parts may be given more of them while it runs.
-        grows = callable(getattr(type(world), "parts", None))
-        plan = make_plan(Object(state.root.type, fields), live, skip, grows)
-        _check_places(plan, world, live)
-        return plan, None if generators is None else _generators(*generators, plan.report, skip)
+        yield
     except PerdureError:
         raise
     except Exception as error:
@@ -97,53 +158,64 @@ def _matched(
         ) from error
 
 
-def _check_places(plan: Plan, world: Any, live: dict[str, Any]) -> None:
-    """A part that is a value by itself can only be restored where there is a place to put it."""
-    if isinstance(world, dict) or callable(getattr(type(world), "parts", None)):
-        return
+def _match(state: State, world: Any, live: LiveObjects) -> Restoration:
+    fields = dict(state.root.fields)
+    process = next((name for name, node in fields.items() if rng.is_process(node)), None)
+    generators = None if process is None else fields.pop(process)
+    # A world of named parts may be given more of them while it runs.
+    grows = callable(getattr(type(world), "parts", None))
+    plan = make_plan(Object(state.root.type, fields), live, grows)
+    if not (grows or isinstance(world, dict)):
+        plan = _without_unplaceable(plan, live.parts)
+    if process is None:
+        return Restoration(plan, world, live.parts, plan.report, None)
+    report, values = _match_generators(process, generators, live.skip)
+    return Restoration(plan, world, live.parts, _joined(plan.report, report), values)
+
+
+def _without_unplaceable(plan: RestorePlan, parts: Mapping[str, Any]) -> RestorePlan:
+    """The plan without parts that would have to be replaced: where the world is a single object, nothing holds it."""
+    left, bad, mismatched = dict(plan.left), set(plan.bad), list(plan.report.mismatched)
     for name, node in plan.root.fields.items():
-        in_place = isinstance(node, Node) and plan.pairs.get(id(node), ABSENT) is live.get(name)
-        if isinstance(node, Omitted) or (in_place and not isinstance(live[name], tuple | frozenset)):
+        in_place = isinstance(node, Node) and plan.matches.live(node) is parts.get(name)
+        if isinstance(node, Omitted) or (in_place and not isinstance(parts[name], tuple | frozenset)):
             continue
-        if (id(plan.root), name) not in plan.left and id(node) not in plan.bad:
-            plan.report.mismatched.append(
-                (name, "it can only be replaced as a whole. Put it into a perdure.World")
-            )
-            plan.bad.add(id(node))
-            plan.left.add((id(plan.root), name))
+        if plan.writes(plan.root, name, node):
+            mismatched.append((name, "it can only be replaced as a whole. Put it into a perdure.World"))
+            bad.add(id(node))
+            left[id(plan.root), name] = False
+    report = replace(plan.report, mismatched=mismatched)
+    return replace(plan, report=report, left=left, bad=frozenset(bad))
 
 
-def _generators(name: str, node: Node, report: Report, skip: Sequence[str]) -> dict[str, Any] | None:
-    """The saved state of the process's generators, tried out; None if it is not to be had."""
+def _match_generators(name: str, node: Any, skip: Sequence[str]) -> tuple[Report, dict[str, Any] | None]:
+    """Match the saved states of the process's random generators and try them out.
+
+    :returns: what becomes of them, and the states; None if they cannot be had.
+    """
     process = rng.Generators(rng.get_state())
-    plan = make_plan(Object("", {name: node}), {name: process}, skip)
-    report.restored += plan.report.restored
-    report.skipped += plan.report.skipped
-    report.missing += plan.report.missing
-    report.unexpected += plan.report.unexpected
-    report.mismatched += plan.report.mismatched
+    live = LiveObjects({name: process}, {class_name(rng.Generators): rng.Generators}, skip=skip)
+    plan = make_plan(Object("", {name: node}), live)
     if not plan.report.exact:
-        return None
-    fill(plan)
+        return plan.report, None
+    contents = read_arrays(plan)
     before = rng.get_state()
     try:
-        Writer(plan).write()
+        write(plan, contents)
         rng.set_state(vars(process))
     except Exception as error:
-        report.mismatched.append(
-            (rng.PART, f"the checkpoint has states that no generators can have: {error}")
-        )
-        return None
+        problem = (rng.PART, f"the checkpoint has states that no generators can have: {error}")
+        return replace(plan.report, mismatched=[*plan.report.mismatched, problem]), None
     finally:
         rng.set_state(before)
-    return vars(process)
+    return plan.report, vars(process)
 
 
-def _put(world: Any, live: dict[str, Any], written: dict[str, Any]) -> None:
-    for name, value in written.items():
-        if value is live.get(name, ABSENT):
-            continue
-        if isinstance(world, dict):
-            dict.__setitem__(world, name, value)
-        else:
-            setattr(world, name, value)
+def _joined(a: Report, b: Report) -> Report:
+    return Report(
+        a.restored + b.restored,
+        a.skipped + b.skipped,
+        a.missing + b.missing,
+        a.unexpected + b.unexpected,
+        a.mismatched + b.mismatched,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import errno
+import fcntl
 import json
 import os
 import socket
@@ -11,6 +12,7 @@ import stat
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
@@ -32,12 +34,30 @@ from perdure.store.backends._base import GET_LIMIT, Entry, check_name
 
 #: The file that a writer holds a lock on; it tells who that is.
 LOCK_FILE = ".lock"
+_LONGEST_CLAIM = 4096
 
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a pipe that someone put in the place of a file must not wait for a writer.
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 _CREATE_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The process that writes to a run, as the lock's file names it.
+
+    :param pid: None if the file does not say, because it is being written just now.
+    """
+
+    pid: int | None
+    host: str = ""
+    since: str = ""
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return "another process"
+        return f"process {self.pid} on host {self.host}, since {self.since}"
 
 
 class LocalBackend:
@@ -172,8 +192,9 @@ class LocalBackend:
                 lock.acquire(timeout=wait)
                 before = b""  # it was held, and now is not: whoever that was, locks are seen here
         except Timeout:
+            holder = _parse_claim(self._read_claim()) or Holder(None)
             raise LockedError(
-                f"{self.root} is being written by {self._holder()} (waited {wait:g} s). One run has one "
+                f"{self.root} is being written by {holder} (waited {wait:g} s). One run has one "
                 "writer: wait for that process to end, stop it, or use another directory. (The lock is "
                 f"{path}; it ends with the process that holds it, so there is no need to delete the file.)"
             ) from None
@@ -193,6 +214,23 @@ class LocalBackend:
             self._claim = b""
             self._lock.release(force=True)
             self._lock = None
+
+    def holder(self) -> Holder | None:
+        """The process that writes here, or None if none does."""
+        try:
+            fd = os.open(self.locate(LOCK_FILE), _OPEN_FILE)
+        except OSError:
+            return None
+        try:
+            # Shared, and for microseconds: a writer that wants the lock at this very moment tries again.
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return None
+        except BlockingIOError:
+            return _parse_claim(os.read(fd, _LONGEST_CLAIM)) or Holder(None)
+        except OSError:
+            return None
+        finally:
+            os.close(fd)
 
     @contextmanager
     def _directory(self, name: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
@@ -276,13 +314,9 @@ class LocalBackend:
 
     def _read_claim(self) -> bytes:
         try:
-            return read_small(self.locate(LOCK_FILE), 4096)
+            return read_small(self.locate(LOCK_FILE), _LONGEST_CLAIM)
         except OSError:
             return b""
-
-    def _holder(self) -> str:
-        # Unknown while it is being written just now, or by something else.
-        return _shown_holder(self._read_claim()) or "another process"
 
     def _check_claim(self) -> None:
         """Find out that another process took the lock too, before its work and ours are mixed.
@@ -291,7 +325,7 @@ class LocalBackend:
         """
         if not self._claim or (found := self._read_claim()) == self._claim:
             return
-        if other := _shown_holder(found):
+        if other := _parse_claim(found):
             raise LockedError(
                 f"{self.root} is also being written by {other}, although this process holds the lock: the file system "
                 "does not share locks between hosts (NFS mounted with nolock or local_lock, say), or the lock's file "
@@ -300,8 +334,8 @@ class LocalBackend:
             )
 
     def _warn_of(self, before: bytes) -> None:
-        holder = _shown_holder(before)
-        if not holder or json.loads(before)["host"] == socket.gethostname() or is_local(self.root):
+        holder = _parse_claim(before)
+        if holder is None or holder.host == socket.gethostname() or is_local(self.root):
             return
         warnings.warn(
             f"{self.root} was last written by {holder}, which did not give its lock back. The lock is free: "
@@ -312,12 +346,12 @@ class LocalBackend:
         )
 
 
-def _shown_holder(claim: bytes) -> str:
+def _parse_claim(claim: bytes) -> Holder | None:
     try:
-        holder = json.loads(claim)
-        return f"process {int(holder['pid'])} on host {holder['host']!s:.200}, since {holder['since']!s:.40}"
-    except (ValueError, LookupError, TypeError):
-        return ""
+        told = json.loads(claim)
+        return Holder(int(told["pid"]), str(told["host"])[:200], str(told["since"])[:40])
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+        return None
 
 
 def _sync_above(directory: str) -> None:

@@ -1,16 +1,18 @@
-"""pygame: pictures that observations come from, and the small things that games are made of. Knows no game.
+"""pygame: pictures, from which observations may be read, and the small objects that games consist of. Knows no game.
 
-A picture is written in place only where it is the one on the display. Everywhere else one that looks otherwise is made
-anew: what the script has there may be an image that other parts of the game draw with.
+Only the picture on the display is written in place. Any other picture that looks different is made anew, because the
+script's may be an image that other parts of the game draw with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import xxhash
+
+from perdure.state import Handler, register, register_handler, skip
 
 _MOST_PIXELS = 1 << 28
 _ON_DISPLAY = "on display"
@@ -54,7 +56,7 @@ def _settings(surface: Any) -> dict[str, Any]:
 
 
 def surface_form(surface: Any) -> str:
-    """What a picture must be like for another's state to be written into it; by content where it is not on display."""
+    """What two pictures must have in common for one to be written into the other: their content, except on display."""
     if surface.get_parent() is not None:
         return f"part of another: {surface.get_offset()} {surface.get_size()}"
     return _form(surface, None if _is_display(surface) else surface.get_buffer().raw)
@@ -67,13 +69,13 @@ def _form(surface: Any, content: bytes | None) -> str:
 
 
 def capture_surface(surface: Any) -> dict[str, Any]:
-    """Format, settings and pixels; of a part of another picture that one and the place in it."""
+    """Format, settings and pixels; for a part of another picture, that picture and the place in it."""
     parent = surface.get_parent()
     if parent is not None:
         place = [*surface.get_offset(), *surface.get_size()]
         return {"form": surface_form(surface), "parent": parent, "place": place}
     if _is_opengl(surface):
-        return {"form": surface_form(surface)}  # its pixels are the graphics card's, and drawn anew
+        return {"form": surface_form(surface)}  # its pixels belong to the graphics card, and are drawn anew
     content = surface.get_buffer().raw
     return {
         "form": _form(surface, None if _is_display(surface) else content),
@@ -86,11 +88,11 @@ def capture_surface(surface: Any) -> dict[str, Any]:
 def restore_surface(surface: Any, saved: Mapping[str, Any]) -> None:
     """Write pixels and settings into a picture of the same format.
 
-    :raises ValueError: if there are not as many pixels as the picture has.
+    :raises ValueError: if the picture has another number of pixels.
     """
     if "parent" in saved:
         if surface.get_parent() is not saved["parent"]:
-            raise ValueError("expected a part of the same picture, found one of another")
+            raise ValueError("expected a part of the same picture, found a part of another one")
         return
     if _is_opengl(surface):
         return
@@ -98,7 +100,7 @@ def restore_surface(surface: Any, saved: Mapping[str, Any]) -> None:
     if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape == (buffer.length,)):
         raise ValueError(f"expected {buffer.length} bytes of pixels")
     buffer.write(pixels.tobytes(), 0)
-    del buffer  # a picture is locked as long as its memory is looked at
+    del buffer  # a picture is locked as long as its buffer exists
     settings = saved["settings"]
     if settings["palette"] is not None and surface.get_bitsize() == 8:
         surface.set_palette(settings["palette"])
@@ -108,7 +110,7 @@ def restore_surface(surface: Any, saved: Mapping[str, Any]) -> None:
 
 
 def create_surface(saved: Mapping[str, Any]) -> Any:
-    """A picture of its own with this content; none in place of the display's, which only a program can open."""
+    """A new picture with this content; None for the display's, which only the script can open."""
     import pygame
 
     if "parent" in saved:
@@ -154,7 +156,7 @@ def restore_mask(mask: Any, saved: Mapping[str, Any]) -> None:
 
 
 def create_mask(saved: Mapping[str, Any]) -> Any:
-    """A mask with these bits."""
+    """A new mask with these bits."""
     import pygame
 
     width, height = saved["size"]
@@ -166,31 +168,39 @@ def create_mask(saved: Mapping[str, Any]) -> Any:
 
 
 def capture_numbers(thing: Any) -> list[Any]:
-    """The numbers that a rectangle, vector or colour consists of."""
+    """The numbers of which a rectangle, vector or colour consists."""
     return list(thing)
 
 
-def restore_rect(rect: Any, saved: list[Any]) -> None:
-    """Give a rectangle another place and size."""
-    rect.update(*saved)
+def restore_numbers(thing: Any, saved: list[Any]) -> None:
+    """Give a rectangle, vector or colour other numbers."""
+    thing.update(*saved)
 
 
-def restore_vector(vector: Any, saved: list[Any]) -> None:
-    """Give a vector other coordinates."""
-    vector.update(*saved)
-
-
-def restore_colour(colour: Any, saved: list[Any]) -> None:
-    """Give a colour other components."""
-    colour.update(*saved)
-
-
-def create_numbers(name: str) -> Any:
-    """How a thing of pygame's that consists of numbers is made."""
-
+def _creator(name: str) -> Callable[[list[Any]], Any]:
     def create(saved: list[Any]) -> Any:
         import pygame
 
         return getattr(pygame, name)(*saved)
 
     return create
+
+
+for _name in ("pygame.surface.Surface", "pygame.Surface"):
+    register_handler(_name, Handler(capture_surface, restore_surface, create_surface, surface_form))
+for _name in ("pygame.mask.Mask", "pygame.Mask"):
+    register_handler(_name, Handler(capture_mask, restore_mask, create_mask, mask_form))
+for _name in ("rect.Rect", "rect.FRect", "math.Vector2", "math.Vector3", "color.Color"):
+    _class = _name.partition(".")[2]
+    for _module in (_name, _class):
+        register(
+            f"pygame.{_module}", capture=capture_numbers, restore=restore_numbers, create=_creator(_class)
+        )
+for _reason, _names in {
+    "a typeface": ("font.Font", "ftfont.Font", "freetype.Font"),
+    "a sound": ("mixer.Sound", "mixer.Channel"),
+    "an input device": ("joystick.JoystickType",),
+    "a window": ("_sdl2.video.Window",),
+}.items():
+    for _name in _names:
+        skip(f"pygame.{_name}", _reason)

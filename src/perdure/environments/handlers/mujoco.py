@@ -1,17 +1,16 @@
-"""MuJoCo: a simulation as a few flat arrays, exact in mid-episode. Knows no environment and no files.
+"""MuJoCo: captures a simulation as a few flat arrays, exactly in mid-episode. Knows no environment and no files.
 
-Three things make a simulation go on exactly, each of them measured to matter:
+Three things are needed for a simulation to continue exactly, as measurements have shown:
 
-- the state that MuJoCo integrates, the solver's warm start included;
-- the quantities derived from it, which lie one step behind after `mj_step` and which environments read before they
-  step again (Ant, Humanoid): computing them anew would move them;
-- the model's numbers, which tasks and users change while training (the target of dm_control's manipulator lies
-  there).
+- the state that MuJoCo integrates, including the solver's warm start;
+- the quantities derived from it. After `mj_step` they are one step behind, and environments (Ant, Humanoid) read them
+  before the next step, so computing them anew would change them;
+- the model's numbers, which tasks and users change during training (the target of dm_control's manipulator is there).
 
-What lies in MuJoCo's arena (contacts, constraints) is of another size at every moment and is computed anew.
+What lies in MuJoCo's arena (contacts, constraints) has another size at every moment and is computed anew.
 
-What a file says is written into native memory only where the live side has numbers of that shape, and nothing that
-MuJoCo uses as an address is written at all.
+Numbers from a file are written into native memory only if the live arrays have the same shape, and nothing that MuJoCo
+uses as an address is ever written.
 """
 
 from __future__ import annotations
@@ -20,18 +19,22 @@ import contextlib
 import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import xxhash
 
-_Names = tuple[str, ...]
+from perdure.environments.handlers import _camera
+from perdure.state import Adapter, Handler, leave_out, register, register_adapter, register_handler, skip
 
-#: Arrays larger than this stand for themselves: textures and meshes are not copied at each checkpoint.
+_Names = tuple[str, ...]
+_Result = TypeVar("_Result")
+
+#: Arrays with more bytes are captured one by one: textures and meshes are not copied at each checkpoint.
 _LARGE = 1 << 16
-#: Content that is no address, however small it is.
+#: Arrays of integers that hold content and no addresses, of any size.
 _CONTENT = ("tex_data", "hfield_data")
-#: Integers of a model that may change while training, and the values that they may have.
+#: Integers of a model that may change during training, and the values that they may have.
 _SETTINGS: Mapping[str, Callable[[Any], range | tuple[int, ...]]] = {
     "geom_condim": lambda model: (1, 3, 4, 6),
     "geom_matid": lambda model: range(-1, model.nmat),
@@ -46,7 +49,7 @@ _SETTINGS: Mapping[str, Callable[[Any], range | tuple[int, ...]]] = {
         )
     },
 }
-#: Integers of the options, and the largest value of each; what decides which code runs has few values.
+#: Integers of the options, and the largest value of each; those that select code have few values.
 _OPTIONS = {
     "disableactuator": (1 << 31) - 1,
     "disableflags": (1 << 31) - 1,
@@ -65,7 +68,7 @@ _OPTIONS = {
 
 
 def _layout(parts: Mapping[str, Any]) -> str:
-    """A short name for which arrays there are, of which types and shapes: those of another model differ."""
+    """A hash of the names, types and shapes of arrays, which differs from that of another model."""
     text = ";".join(f"{name} {array.dtype} {array.shape}" for name, array in parts.items())
     return xxhash.xxh3_64_hexdigest(text.encode())
 
@@ -75,7 +78,7 @@ def _joined(arrays: Any, dtype: Any) -> np.ndarray[Any, Any]:
 
 
 def _spread(flat: np.ndarray[Any, Any], arrays: Any) -> None:
-    """Write numbers that were joined back into the arrays they came from."""
+    """Write joined numbers back into the arrays they came from."""
     position = 0
     for array in arrays:
         array[...] = flat[position : position + array.size].reshape(array.shape)
@@ -96,7 +99,7 @@ def _expect(flat: Any, dtype: Any, size: int, what: str) -> np.ndarray[Any, Any]
 
 
 class _Parts:
-    """Which attributes of a model hold which kind of numbers; the same for every model of one layout."""
+    """Which attributes of a model hold which kind of numbers; equal for all models of the same sizes."""
 
     def __init__(self, model: Any) -> None:
         names = [name for name in dir(type(model)) if not name.startswith("_")]
@@ -128,8 +131,20 @@ def _getter(names: _Names) -> Callable[[Any], tuple[Any, ...]]:
     return operator.attrgetter(*names)
 
 
-#: By the model's sizes, which decide which arrays it has.
+#: By the model's sizes, which determine its arrays.
 _known_parts: dict[tuple[int, ...], _Parts] = {}
+_MOST_KNOWN = 256
+
+
+def _remembered(
+    known: dict[tuple[int, ...], _Result], sizes: tuple[int, ...], find: Callable[[], _Result]
+) -> _Result:
+    """The result for a model of these sizes. The oldest is forgotten when a task compiles ever new models."""
+    if sizes not in known:
+        if len(known) == _MOST_KNOWN:
+            del known[next(iter(known))]
+        known[sizes] = find()
+    return known[sizes]
 
 
 @functools.cache
@@ -147,13 +162,7 @@ def _sizes(model: Any) -> tuple[int, ...]:
 
 
 def _parts(model: Any) -> _Parts:
-    key = _sizes(model)
-    found = _known_parts.get(key)
-    if found is None:
-        if len(_known_parts) > 256:
-            _known_parts.clear()  # a task that compiles a model for each episode
-        found = _known_parts[key] = _Parts(model)
-    return found
+    return _remembered(_known_parts, _sizes(model), lambda: _Parts(model))
 
 
 _DTYPES: Mapping[str, Any] = {"double": np.float64, "single": np.float32, "switch": bool, "setting": np.int32}
@@ -161,8 +170,10 @@ _DTYPES: Mapping[str, Any] = {"double": np.float64, "single": np.float32, "switc
 
 @functools.cache
 def _settings() -> tuple[_Names, _Names]:
-    """What the options, statistics and visual settings of a model hold by themselves: the paths of numbers and arrays
-    of numbers, and those of choices."""
+    """What the options, statistics and visual settings of a model hold that is in none of its arrays.
+
+    :returns: the paths of numbers and arrays of numbers, and the paths of choices.
+    """
     import mujoco
 
     model = mujoco.MjModel.from_xml_string("<mujoco/>")
@@ -184,8 +195,8 @@ def _settings() -> tuple[_Names, _Names]:
 def model_fields(model: Any) -> dict[str, Any]:
     """A model's numbers under a few names.
 
-    What the model consists of is part of the names: numbers of another model are found not to fit before anything is
-    changed.
+    The names depend on the structure of the model, so that the numbers of a different model are found not to fit before
+    anything is changed.
     """
     parts = _parts(model)
     structure = xxhash.xxh3_64(parts.layout.encode())
@@ -205,9 +216,9 @@ def model_fields(model: Any) -> dict[str, Any]:
 
 
 def model_assign(model: Any, name: str, value: Any) -> None:
-    """Set one of the fields that `model_fields` gave.
+    """Set one of the fields that `model_fields` returned.
 
-    :raises ValueError: if the value is none that this model can have.
+    :raises ValueError: if this model cannot have that value.
     """
     parts = _parts(model)
     kind = name.partition(" ")[0]
@@ -267,9 +278,10 @@ def _assign_choices(model: Any, value: Any) -> None:
 
 @functools.cache
 def _readers() -> tuple[list[tuple[Callable[[Any], Any], list[tuple[Callable[[Any], Any], Any]]]], int]:
-    """How the options are read: each holder is asked for once, for all its single numbers at once, and for each array.
+    """How to read all options fast: each holder is fetched once, and all its single numbers with one call.
 
-    For each holder how to come to it, and how to read something of it with its places among all options.
+    :returns: for each holder how to fetch it, and how to read its parts, each with its positions among all options;
+        and the number of options.
     """
     import mujoco
 
@@ -312,7 +324,7 @@ def _put(model: Any, path: str, value: Any) -> None:
 
 
 class Simulation:
-    """What of an `MjData` changes from step to step. Made anew for each walk."""
+    """What changes in an `MjData` from step to step. Created for each walk."""
 
     __slots__ = ("data",)
 
@@ -321,14 +333,14 @@ class Simulation:
 
 
 def data_fields(data: Any) -> dict[str, Any]:
-    """An `MjData` as two parts: the model it belongs to, which has to be there first, and what it holds itself."""
+    """An `MjData` as two parts: the model it belongs to, which must be restored first, and its own numbers."""
     return {"model": data.model, "state": Simulation(data)}
 
 
 def data_assign(data: Any, name: str, value: Any) -> None:
-    """Both parts are filled in place; an `MjData` cannot be given another model."""
+    """Check that the model is the same: both parts are filled in place."""
     if name == "model" and value is not data.model:
-        raise ValueError("expected the model that the simulation was made with, found another one")
+        raise ValueError("expected the model with which the simulation was made, found another one")
 
 
 _LONGEST_WAKE = -1_000
@@ -342,33 +354,32 @@ def _address(array: np.ndarray[Any, Any]) -> int:
 
 
 def _derived(data: Any) -> tuple[_Names, str]:
-    """The names of all arrays of fixed size that hold real numbers, and what they are called together."""
-    key = (int(data.nbuffer), *_sizes(data.model))
-    found = _known_arrays.get(key)
-    if found is None:
-        start = min(_address(array) for name in _FIRST if (array := getattr(data, name)).size)
-        names = [name for name in dir(type(data)) if not name.startswith("_")]
-        arrays = {name: value for name in names if isinstance(value := getattr(data, name), np.ndarray)}
-        fixed = {
-            name: value
-            for name, value in arrays.items()
-            if value.dtype == np.float64
-            and value.size
-            and (start <= _address(value) < start + data.nbuffer or name == "energy")
-        }
-        if len(_known_arrays) > 256:
-            _known_arrays.clear()
-        found = _known_arrays[key] = (tuple(fixed), _layout(fixed))
-    return found
+    """The names of all arrays of fixed size that hold real numbers, and a hash of their layout."""
+    sizes = (int(data.nbuffer), *_sizes(data.model))
+    return _remembered(_known_arrays, sizes, lambda: _find_derived(data))
+
+
+def _find_derived(data: Any) -> tuple[_Names, str]:
+    start = min(_address(array) for name in _FIRST if (array := getattr(data, name)).size)
+    names = [name for name in dir(type(data)) if not name.startswith("_")]
+    arrays = {name: value for name in names if isinstance(value := getattr(data, name), np.ndarray)}
+    fixed = {
+        name: value
+        for name, value in arrays.items()
+        if value.dtype == np.float64
+        and value.size
+        and (start <= _address(value) < start + data.nbuffer or name == "energy")
+    }
+    return tuple(fixed), _layout(fixed)
 
 
 def simulation_form(simulation: Simulation) -> str:
-    """Which numbers a simulation has."""
+    """The layout of a simulation's numbers."""
     return f"laid out as {_derived(simulation.data)[1]}"
 
 
 def capture_simulation(simulation: Simulation) -> dict[str, Any]:
-    """State, derived quantities and which trees of bodies sleep, as flat arrays."""
+    """The state, the derived quantities and the sleeping trees of bodies, as flat arrays."""
     import mujoco
 
     data = simulation.data
@@ -390,7 +401,7 @@ def capture_simulation(simulation: Simulation) -> dict[str, Any]:
 def restore_simulation(simulation: Simulation, saved: Mapping[str, Any]) -> None:
     """Write what `capture_simulation` returned into a simulation of the same model.
 
-    :raises ValueError: if it was taken from another model or by another version of MuJoCo; nothing was changed then.
+    :raises ValueError: if it was captured from another model or with another version of MuJoCo; nothing was changed.
     """
     import mujoco
 
@@ -400,14 +411,14 @@ def restore_simulation(simulation: Simulation, saved: Mapping[str, Any]) -> None
     arrays = _getter(_derived(data)[0])(data)
     state = _expect(saved["state"], np.float64, mujoco.mj_stateSize(model, signature), "a simulation's state")
     derived = _expect(
-        saved["derived"], np.float64, sum(array.size for array in arrays), "what follows from a state"
+        saved["derived"], np.float64, sum(array.size for array in arrays), "the derived quantities"
     )
     _check_history(model, data, state, signature)
     sleep = _checked_sleep(data, saved.get("sleep")) if _sleeps(mujoco, model) else None
-    # The sizes of everything in the arena follow from the state; only then may arrays be written.
+    # The sizes of everything in the arena follow from the state; arrays may be written only after that.
     with _no_callbacks(mujoco):
         if sleep is not None:
-            # What sleeps is not computed: once with all awake, as far as the model lets them be.
+            # Nothing is computed for sleeping bodies, so first all are awake, as far as the model allows.
             mujoco.mj_resetData(model, data)
             mujoco.mj_setState(model, data, state, signature)
             mujoco.mj_step1(model, data)
@@ -420,7 +431,7 @@ def restore_simulation(simulation: Simulation, saved: Mapping[str, Any]) -> None
     _spread(derived, arrays)
 
 
-# Which trees of bodies sleep, for how long the others have been quiet, and lists of what is awake with their lengths.
+# Which trees of bodies sleep, for how long the others have been at rest, and lists of what is awake with their lengths.
 _COUNTS = {"body": "nbody_awake", "parent": "nparent_awake", "tree": "ntree_awake", "dof": "nv_awake"}
 _SLEEP = ("tree_asleep", "tree_awake", "body_awake", "body_awake_ind", "parent_awake_ind", "dof_awake_ind")
 
@@ -435,15 +446,15 @@ def _awake_counts(data: Any) -> np.ndarray[Any, Any]:
 
 
 def _checked_sleep(data: Any, saved: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """The saved lists by name, once it is sure that MuJoCo will look nowhere else than into its own memory."""
+    """The saved lists by name, after checking that with them MuJoCo reads only its own memory."""
     sizes = {name: getattr(data, name).size for name in _SLEEP}
-    saved = _expect(saved, np.int32, len(_COUNTS) + sum(sizes.values()), "which bodies sleep")
+    saved = _expect(saved, np.int32, len(_COUNTS) + sum(sizes.values()), "the lists of sleeping bodies")
     bounds = np.cumsum([len(_COUNTS), *sizes.values()])[:-1]
     counts, *lists = np.split(saved, bounds)
     found = dict(zip(_SLEEP, lists, strict=True))
     limits = [sizes[name] for name in ("body_awake_ind", "parent_awake_ind", "tree_awake", "dof_awake_ind")]
     asleep = found["tree_asleep"]
-    # A tree that sleeps names the next one of its circle.
+    # A sleeping tree names the next one of its cycle.
     fine = sorted(asleep[asleep >= 0].tolist()) == np.flatnonzero(asleep >= 0).tolist()
     fine &= bool(asleep.min() >= _LONGEST_WAKE and (counts >= 0).all() and (counts <= limits).all())
     fine &= set(found["tree_awake"].tolist()) <= {0, 1} and set(found["body_awake"].tolist()) <= {-1, 0, 1}
@@ -454,7 +465,7 @@ def _checked_sleep(data: Any, saved: Any) -> dict[str, np.ndarray[Any, Any]]:
         fine &= bool(((inside >= 0) & (inside < sizes[name])).all())
         found[name][count:] = 0
     if not fine:
-        raise ValueError("expected lists of what sleeps and what is awake, found numbers that are none")
+        raise ValueError("expected lists of what sleeps and what is awake, found impossible numbers")
     return {**found, "": counts}
 
 
@@ -466,7 +477,7 @@ def _put_to_sleep(data: Any, sleep: Mapping[str, np.ndarray[Any, Any]]) -> None:
 
 
 def _check_history(model: Any, data: Any, state: np.ndarray[Any, Any], signature: int) -> None:
-    """MuJoCo takes the place in a ring buffer of delayed signals from the state, and reads its memory there."""
+    """Check the positions in ring buffers of delayed signals, at which MuJoCo reads its memory."""
     import mujoco
 
     if not getattr(model, "nhistory", 0):
@@ -486,14 +497,14 @@ def _check_history(model: Any, data: Any, state: np.ndarray[Any, Any], signature
         for length, address in zip(buffers[:, 0].tolist(), addresses.tolist(), strict=True):
             if length > 0 and address >= 0 and history[address + 1] not in range(length):
                 raise ValueError(
-                    f"expected a place from 0 to {length - 1} in a buffer of delayed signals, "
+                    f"expected a position from 0 to {length - 1} in a buffer of delayed signals, "
                     f"found {history[address + 1]}"
                 )
 
 
 @contextlib.contextmanager
 def _no_callbacks(mujoco: Any) -> Iterator[None]:
-    """Callbacks of the user's may count, or draw random numbers: they are for steps, and this is none."""
+    """While entered, the user's callbacks are off: they may count or draw random numbers, and this is no step."""
     names = [
         name for name in ("control", "passive", "sensor") if getattr(mujoco, f"get_mjcb_{name}")() is not None
     ]
@@ -505,3 +516,26 @@ def _no_callbacks(mujoco: Any) -> Iterator[None]:
     finally:
         for name, callback in callbacks.items():
             getattr(mujoco, f"set_mjcb_{name}")(callback)
+
+
+# -- rules ---------------------------------------------------------------------------------------------------
+
+
+class _AllNames:
+    """Contains every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+register_adapter("mujoco._structs.MjModel", Adapter(model_fields, model_assign, _AllNames()))
+register_adapter("mujoco._structs.MjData", Adapter(data_fields, data_assign))
+register_handler(Simulation, Handler(capture_simulation, restore_simulation, form=simulation_form))
+register("mujoco._structs.MjvCamera", capture=_camera.capture_camera, restore=_camera.restore_camera)
+for _name in (
+    *("_structs.MjvScene", "_structs.MjvOption", "_structs.MjvPerturb", "_render.MjrContext"),
+    *("egl.GLContext", "glfw.GLContext", "osmesa.GLContext", "cgl.GLContext", "renderer.Renderer"),
+):
+    skip(f"mujoco.{_name}", "something for drawing pictures, made anew when one is drawn")
+skip("mujoco._specs.MjSpec", "a description from which models are made")
+leave_out("dm_control.mujoco.engine.Physics", ("_named", "_contexts"), "views of the simulation")

@@ -1,8 +1,8 @@
-"""Environments that bring their own way of telling and setting their state: `get_state()` and `set_state(state)`.
+"""Uses the methods `get_state()` and `set_state(state)` of environments that have them.
 
-Such a pair is used beside the walk, not in its place: the walk knows every attribute to the last bit, the pair reaches
-what no walk can see (a simulator in native code, a handle behind a number). So the pair comes first, and what it leaves
-otherwise than the walk has it is put right.
+Such a pair is used beside the walk, not in its place: the walk captures every attribute to the last bit, and the pair
+reaches what no walk can see (a simulator in native code, a handle behind a number). So the pair is applied first, and
+attributes that it leaves different from the walk's are corrected. Knows no library.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import functools
 import inspect
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,9 +20,18 @@ import torch
 
 from perdure import tree
 from perdure.errors import CaptureError, NotCapturedWarning
-from perdure.state import Adapter, is_environment, slots
+from perdure.state import (
+    Adapter,
+    attributes_of,
+    capture,
+    diff,
+    finders,
+    is_environment,
+    restore,
+    slots,
+)
 
-#: Names that mean telling and setting a state. Each is taken for such a pair only with the right signatures.
+#: Names of such pairs. They are used only if the methods have the right signatures.
 PAIRS = (
     ("get_state", "set_state"),
     ("clone_state", "restore_state"),
@@ -30,12 +39,12 @@ PAIRS = (
     ("state_dict", "load_state_dict"),
 )
 
-#: Environments whose pair is being used right now, by id.
+#: Environments whose pair is being called right now, by id.
 _busy: set[int] = set()
 
 
 def find(cls: type) -> Adapter | None:
-    """How objects of a class are walked if it is an environment with such a pair; None for everything else."""
+    """How objects of a class are walked if it is an environment with such a pair; else None."""
     names = pair(cls)
     if names is None:
         return None
@@ -49,18 +58,20 @@ def find(cls: type) -> Adapter | None:
 
 
 def pair(cls: type) -> tuple[str, str] | None:
-    """The names of the two methods, if a class is an environment and has them: one that needs no argument, one that
-    needs exactly one."""
+    """The names of the two methods, if a class is an environment and has them.
+
+    The first must need no argument, the second exactly one.
+    """
     if not is_environment(cls):
         return None
     for get, set_ in PAIRS:
-        if _required(cls, get) == 0 and _required(cls, set_) == 1:
+        if _required_arguments(cls, get) == 0 and _required_arguments(cls, set_) == 1:
             return get, set_
     return None
 
 
-def _required(cls: type, name: str) -> int | None:
-    """How many arguments a method needs beside `self`; None if it is none, or needs some by name."""
+def _required_arguments(cls: type, name: str) -> int | None:
+    """How many arguments a method requires beside `self`; None if it is no method, or requires keyword arguments."""
     method = inspect.getattr_static(cls, name, None)
     if not isinstance(method, types.FunctionType):
         return None
@@ -72,28 +83,24 @@ def _required(cls: type, name: str) -> int | None:
 
 
 def _fields(get: str, field: str, env: Any) -> Mapping[str, Any]:
-    from perdure.state import attributes_of
-
     # Last, so that all attributes are there when it is set.
     return {**attributes_of(env), field: True if id(env) in _busy else _state(env, get)}
 
 
 def _state(env: Any, get: str) -> Any:
-    """What the environment tells, or None if it does not, or tells what no checkpoint can hold."""
-    from perdure.state import capture
-
-    with _alone(env):
+    """What `get_state` returns; None if it fails, or returns something that no checkpoint can hold."""
+    with _marked_busy(env):
         try:
             found = getattr(env, get)()
             capture({"state": found})
         except Exception:
-            # Not implemented after all, or another thing by that name: then there is only the walk.
+            # Not implemented after all, or something else by that name: then there is only the walk.
             return None
     return found
 
 
 @contextmanager
-def _alone(env: Any) -> Iterator[None]:
+def _marked_busy(env: Any) -> Iterator[None]:
     _busy.add(id(env))
     try:
         yield
@@ -105,12 +112,12 @@ def _assign(names: tuple[str, str], field: str, env: Any, name: str, value: Any)
     if name != field:
         set_attribute(env, name, value)
     elif value is not None and value is not True:
-        with _alone(env):
-            _bring_back(env, getattr(env, names[1]), value, names)
+        with _marked_busy(env):
+            _set_state(env, names[1], value)
 
 
 def set_attribute(env: Any, name: str, value: Any) -> None:
-    """Set an attribute where it is kept, without asking the class."""
+    """Set an attribute without calling the class's `__setattr__`."""
     own = slots(type(env))
     if name in own:
         own[name].__set__(env, value)
@@ -118,15 +125,14 @@ def set_attribute(env: Any, name: str, value: Any) -> None:
         object.__getattribute__(env, "__dict__")[name] = value
 
 
-def _bring_back(env: Any, put: Callable[[Any], Any], value: Any, names: tuple[str, str]) -> None:
-    from perdure.state import attributes_of, capture, diff, restore
-
+def _set_state(env: Any, method: str, value: Any) -> None:
+    """Call `set_state`, and correct the attributes that it leaves different from what the walk has restored."""
     walked = capture({"env": env})
     _detach(walked)
     objects = attributes_of(env)
-    put(value)
+    getattr(env, method)(value)
     for name, present in attributes_of(env).items():
-        # What it made anew stays only where it reaches what the walk cannot.
+        # Objects that it has replaced stay only where the walk cannot restore the former ones.
         if name in objects and present is not objects[name] and not _is_opaque(objects[name]):
             set_attribute(env, name, objects[name])
     if not diff(walked, capture({"env": env}), ignore=()):
@@ -135,8 +141,8 @@ def _bring_back(env: Any, put: Callable[[Any], Any], value: Any, names: tuple[st
     if left := diff(walked, capture({"env": env}), ignore=()):
         paths = ", ".join(each.path for each in left[:5])
         warnings.warn(
-            f"{type(env).__qualname__}.{names[1]} changes what it was not asked for ({paths}), and it cannot be put "
-            "back: this run may not go on exactly. Say how to take it: "
+            f"{type(env).__qualname__}.{method} changes more than the state it was given ({paths}), and this cannot be "
+            "undone, so the run may not continue exactly. Register a handler: "
             f"perdure.register({type(env).__qualname__}, capture=..., restore=...)",
             NotCapturedWarning,
             stacklevel=2,
@@ -144,8 +150,6 @@ def _bring_back(env: Any, put: Callable[[Any], Any], value: Any, names: tuple[st
 
 
 def _is_opaque(value: Any) -> bool:
-    from perdure.state import capture
-
     try:
         capture({"value": value})
     except CaptureError:
@@ -154,17 +158,12 @@ def _is_opaque(value: Any) -> bool:
 
 
 def _detach(state: tree.State) -> None:
-    """Give the arrays of a state memory of their own: what they were taken from is about to change."""
-    seen: set[int] = set()
-    waiting: list[Any] = [state.root]
-    while waiting:
-        node = waiting.pop()
-        if not isinstance(node, tree.Node) or id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, tree.Array):
-            if isinstance(node.data, np.ndarray):
-                node.data = node.data.copy(order="K")
-            elif isinstance(node.data, torch.Tensor):
-                node.data = node.data.detach().clone()
-        waiting.extend(child for _, child, *_ in tree.edges(node))
+    """Give the arrays of a state their own memory, because what they were captured from is about to change."""
+    for node in state.arrays:
+        if isinstance(node.data, np.ndarray):
+            node.data = node.data.copy(order="K")
+        elif isinstance(node.data, torch.Tensor):
+            node.data = node.data.detach().clone()
+
+
+finders.append(find)

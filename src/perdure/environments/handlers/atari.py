@@ -1,12 +1,13 @@
-"""The Arcade Learning Environment: an emulator's state with its random generator. Knows no environment and no files.
+"""The Arcade Learning Environment: captures an emulator with its random generator. Knows no environment and no files.
 
-The emulator's own notation of its state (14 kB) holds everything but the picture on the screen, which every observation
-draws anew, the sound, and the picture before it where colours are averaged; where those are observed, an episode has
-to be replayed instead.
+The state that the emulator serializes (14 kB) lacks the picture on the screen, which every observation draws anew; the
+sound; and, if colours are averaged, the previous picture. If one of the latter two is observed, episodes must be
+replayed instead.
 
-Nor does it hold the action that a sticky emulator does again. That counts only where the emulator's generator says that
-the next frame is such a repetition, which can be read. Then the emulator itself plays those frames, and what it played
-is part of what is saved: restoring tries which action leads there. (Until its next step, `render` shows their picture.)
+It also lacks the last action, which an emulator with sticky actions may repeat. This matters only if the emulator's
+generator says that the next frame is a repetition, which can be read from the state. Then the emulator plays those
+frames during the capture, and a digest of the result is saved; restoring tries which action leads to the same result.
+(Until its next step, `render` shows the picture of those frames.)
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ import numpy as np
 import xxhash
 
 from perdure.environments.handlers import _ale_state
+from perdure.state import Handler, register_handler
 
-_REPLAY = "Wrap the environment in perdure.environments.EpisodeReplay, which plays the episode again instead"
+_REPLAY = "Wrap the environment in perdure.environments.EpisodeReplay, which replays the episode instead"
 _ACTIONS = 18
-#: Where no frame repeats an action.
+#: Stands for a state after which no frame repeats an action.
 _NONE: Mapping[str, Any] = {}
 _FLOATS = ("repeat_action_probability",)
 _INTS = ("max_num_frames_per_episode", "frame_skip", "reward_min", "reward_max")
 
 
 def emulator_form(ale: Any) -> str:
-    """The game, and the settings that the script gave the emulator."""
+    """The game, and the settings that the script has chosen."""
     settings = [f"{name}={ale.getFloat(name)}" for name in _FLOATS]
     settings += [f"{name}={ale.getInt(name)}" for name in _INTS]
     return f"{os.path.basename(ale.getString('rom_file')) or 'no game'}, {', '.join(settings)}"
@@ -38,7 +40,7 @@ def emulator_form(ale: Any) -> str:
 def capture_emulator(ale: Any) -> dict[str, Any]:
     """The emulator's state.
 
-    :raises ValueError: if it observes what its state lacks, or has no game.
+    :raises ValueError: if observations depend on something that its state lacks, or it has loaded no game.
     """
     for name, what in (("sound_obs", "sound"), ("color_averaging", "averages of two pictures")):
         if ale.getBool(name):
@@ -53,24 +55,24 @@ def capture_emulator(ale: Any) -> dict[str, Any]:
 
 def _state(ale: Any) -> bytes:
     if not ale.getString("rom_file"):
-        raise ValueError("expected an emulator with a game, found one that has loaded none")
+        raise ValueError("expected an emulator that has loaded a game, found one without")
     content: bytes = ale.cloneState(include_rng=True).serialize()
     return content
 
 
 def restore_emulator(ale: Any, saved: Mapping[str, Any]) -> None:
-    """Bring an emulator of the same game into a saved state.
+    """Put an emulator of the same game into a saved state.
 
-    :raises ValueError: if the state is none of this game; nothing was changed then.
+    :raises ValueError: if it is no state of this game; then nothing has changed.
     """
     state = saved["state"]
     if not (isinstance(state, np.ndarray) and state.dtype == np.uint8 and state.ndim == 1):
-        raise ValueError("expected the bytes of an emulator's state")
+        raise ValueError("expected the bytes of an emulator's state, found something else")
     content, own = state.tobytes(), _state(ale)
     if (found := _ale_state.fault(content, own)) is not None:
         raise ValueError(f"expected the state of an emulator of the same game, found one with {found}")
     repeats = saved.get("repeats", _NONE)
-    # How many follows from the state, and says how much work this may make.
+    # The number of frames follows from the state, and bounds the work that a file can cause.
     if repeats is not _NONE and not (
         isinstance(repeats, dict)
         and repeats.keys() == {"frames", "seen"}
@@ -81,8 +83,8 @@ def restore_emulator(ale: Any, saved: Mapping[str, Any]) -> None:
     if repeats is not _NONE and not _repeat(ale, content, repeats):
         _put(ale, own)
         raise ValueError(
-            "expected frames that repeat an action, found some that no action leads to: a paddle was moved with a part "
-            f"of its strength, which the emulator's state lacks. {_REPLAY}"
+            "expected frames that repeat an action, found frames that no action leads to: a paddle was moved with only "
+            f"part of its strength, which the emulator's state lacks. {_REPLAY}"
         )
 
 
@@ -96,9 +98,9 @@ def _put(ale: Any, state: bytes) -> None:
 
 
 def _repeats(ale: Any, state: bytes) -> int:
-    """How many of the frames after a state repeat the last action."""
+    """How many frames after a state repeat the last action."""
     chance = ale.getFloat("repeat_action_probability")
-    # One that always repeats has never done anything.
+    # With a chance of 1, no action has ever been executed.
     if not 0 < chance < 1:
         return 0
     if ale.getInt("frame_skip") != 1:
@@ -107,7 +109,7 @@ def _repeats(ale: Any, state: bytes) -> int:
 
 
 def _played(ale: Any, frames: int) -> str:
-    """Play frames that repeat an action; what they lead to."""
+    """Play frames that repeat an action; returns a digest of the result."""
     found = xxhash.xxh3_128()
     for _ in range(frames):
         found.update(str(ale.act(0)).encode())
@@ -116,14 +118,19 @@ def _played(ale: Any, frames: int) -> str:
 
 
 def _repeat(ale: Any, state: bytes, saved: Mapping[str, Any]) -> bool:
-    """Make a restored emulator repeat what the saved one would; whether there is such an action."""
+    """Find the action that the saved emulator would repeat, and let the restored one repeat it; False if none does."""
     before = _ale_state.obedient(state, ale.getFloat("repeat_action_probability"))
     for action in range(_ACTIONS):
         _put(ale, before)
         ale.act(action)
         _put(ale, state)
         if _played(ale, saved["frames"]) == saved["seen"]:
-            # What other actions lead to the same does not matter: they count in these frames alone.
+            # If other actions lead to the same result, it does not matter which: they count in these frames alone.
             _put(ale, state)
             return True
     return False
+
+
+register_handler(
+    "ale_py._ale_py.ALEInterface", Handler(capture_emulator, restore_emulator, form=emulator_form)
+)

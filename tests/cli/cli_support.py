@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 import perdure
 from perdure.cli import main
-from perdure.store import unseal
-from perdure.store._checksummed_json import seal
+from perdure.store import load_checksummed
+from perdure.store._checksummed_json import dump_checksummed
 
 #: Escape sequences, and control characters other than the newline.
 HARMFUL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]")
@@ -60,5 +60,5 @@ def flip_byte(file: Path, at: int) -> None:
 
 
 def make_newer(file: Path, kind: str) -> None:
-    body = unseal(kind, file.read_bytes(), str(file))
-    file.write_bytes(seal(kind, {**body, "format": 99}))
+    body = load_checksummed(kind, file.read_bytes(), str(file))
+    file.write_bytes(dump_checksummed(kind, {**body, "format": 99}))

@@ -129,7 +129,7 @@ class Fuzz:
         from damage_support import files_of, files_of_store, make_world, small_run
 
         from perdure.state import capture
-        from perdure.store import unseal
+        from perdure.store import load_checksummed
 
         self._make_world = make_world
         self._paged, self._page_chunk = _paged_run()
@@ -137,7 +137,7 @@ class Fuzz:
             with contextlib.redirect_stderr(silent):
                 self.files = files_of_store(files_of(small_run(Path(directory) / "run", checkpoints=2)))
         self.manifest = max(name for name in self.files if name.startswith("checkpoints/"))
-        self.body = unseal("manifest", self.files[self.manifest], self.manifest)
+        self.body = load_checksummed("manifest", self.files[self.manifest], self.manifest)
         self.world = self._live()
         from perdure import tree
 
@@ -216,9 +216,9 @@ class Fuzz:
         return None
 
     def _checkpoint(self, data: bytes) -> str | None:
-        from perdure.store._checksummed_json import _END, _SEAL, digest
+        from perdure.store._checksummed_json import _END, _START, digest
 
-        sealed = _SEAL.format(digest(data), "manifest").encode() + data + _END
+        sealed = _START.format(digest(data), "manifest").encode() + data + _END
         return self._read({**self.files, self.manifest: sealed})
 
     def _pack(self, data: bytes) -> str | None:
@@ -229,13 +229,13 @@ class Fuzz:
         """A page of an array that has room for ten of the extents that were there."""
         from damage_support import in_memory
 
-        from perdure.store import Store, unseal
-        from perdure.store._checksummed_json import digest, seal
+        from perdure.store import Store, load_checksummed
+        from perdure.store._checksummed_json import digest, dump_checksummed
         from perdure.store._packs import Compressor, PackWriter
 
         backend = in_memory(self._paged)
         name = max(each for each in self._paged if each.startswith("checkpoints/"))
-        body = unseal("manifest", self._paged[name], name)
+        body = load_checksummed("manifest", self._paged[name], name)
         new = _new_chunk(data, digest(data))
         run = body["run"]["id"]
         with (
@@ -247,7 +247,7 @@ class Fuzz:
         (array,) = body["arrays"]
         array["pages"] = [[0, *new.chunk]]
         body["packs"].append(new.chunk.pack)
-        backend.objects[name] = seal("manifest", body)
+        backend.objects[name] = dump_checksummed("manifest", body)
         store = Store.open(backend)
         store.verify()
         checkpoint = store.read(max(info.number for info in store.checkpoints()))
@@ -280,8 +280,8 @@ def _paged_run() -> tuple[dict[str, bytes], bytes]:
     import numpy as np
     from damage_support import in_memory, state_of
 
-    from perdure.store import Store, unseal
-    from perdure.store._checksummed_json import seal
+    from perdure.store import Store, load_checksummed
+    from perdure.store._checksummed_json import dump_checksummed
     from perdure.store._layout import Extent, Layout, dump_page, whole, zero_chunk
     from perdure.store._reading import load_manifest
 
@@ -299,11 +299,11 @@ def _paged_run() -> tuple[dict[str, bytes], bytes]:
     ]
     made = Layout.of(sum(extent.take for extent in extents), extents)
     name = "checkpoints/00000001.json"
-    body = unseal("manifest", backend.objects[name], name)
+    body = load_checksummed("manifest", backend.objects[name], name)
     (array,) = (node[1] for node in body["state"]["nodes"] if node[0] == "a")
     array["shape"] = [made.nbytes]
     body["arrays"] = [{"nbytes": made.nbytes, "span": made.span, "pages": []}]
-    backend.objects[name] = seal("manifest", body)
+    backend.objects[name] = dump_checksummed("manifest", body)
     return dict(backend.objects), dump_page(made.pages[0])
 
 

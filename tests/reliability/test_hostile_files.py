@@ -31,8 +31,8 @@ import perdure
 from perdure import tree
 from perdure.errors import DamagedError, PerdureError, RestoreError
 from perdure.state import capture, diff, restore
-from perdure.store import Store, unseal
-from perdure.store._checksummed_json import _END, _SEAL, digest, seal
+from perdure.store import Store, load_checksummed
+from perdure.store._checksummed_json import _END, _START, digest, dump_checksummed
 
 
 @pytest.fixture(scope="module")
@@ -243,18 +243,20 @@ def test_pickles_sealed_and_inside_the_state(root: Path, tmp_path: Path) -> None
     payload = pickle.dumps(_Touch(str(canary)))
     world = make_world()
     path = root / "checkpoints" / "00000002.json"
-    body = unseal("manifest", path.read_bytes(), "")
+    body = load_checksummed("manifest", path.read_bytes(), "")
     text = payload.decode("latin-1")
     for node in body["state"]["nodes"]:
         if node[0] in "odmih":
             attack = json.loads(json.dumps(body))
             index = body["state"]["nodes"].index(node)
             attack["state"]["nodes"][index][1] = f"builtins:open({str(canary)!r}, 'w')"
-            path.write_bytes(seal("manifest", attack))
+            path.write_bytes(dump_checksummed("manifest", attack))
             # What was resumed is compared there with what it must be: the name of the root's class means nothing.
             assert resumed(root)[0] in (1, 2, None)
     for key in ("counters", "metrics", "versions"):
-        path.write_bytes(seal("manifest", {**body, key: {text: text, "__reduce__": ["os.system", "x"]}}))
+        path.write_bytes(
+            dump_checksummed("manifest", {**body, key: {text: text, "__reduce__": ["os.system", "x"]}})
+        )
         found = Store.open(root).latest()
         assert found is not None
         restore(found.state, world_with_run(world))
@@ -273,11 +275,11 @@ def test_nothing_is_imported(root: Path, tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "evil_module.py").write_text(f"open({str(tmp_path / 'it-ran')!r}, 'w')")
     monkeypatch.syspath_prepend(str(tmp_path))
     path = root / "checkpoints" / "00000002.json"
-    body = unseal("manifest", path.read_bytes(), "")
+    body = load_checksummed("manifest", path.read_bytes(), "")
     for node in body["state"]["nodes"]:
         if node[0] in "odmih":
             node[1] = "evil_module:Thing"
-    path.write_bytes(seal("manifest", body))
+    path.write_bytes(dump_checksummed("manifest", body))
     found = Store.open(root).latest()
     assert found is not None
     with pytest.raises(RestoreError):
@@ -294,7 +296,7 @@ _MUCH = _MEBI if exhaustive() else _MEBI // 4
 
 
 def _sealed(text: bytes) -> bytes:
-    return _SEAL.format(digest(text), "manifest").encode() + text + _END
+    return _START.format(digest(text), "manifest").encode() + text + _END
 
 
 @pytest.mark.parametrize(
@@ -422,7 +424,7 @@ def test_a_few_bytes_that_stand_for_terabytes(root: Path, kind: str) -> None:
     It concerns arrays that the script has not built: one that it has built keeps its size.
     """
     path = root / "checkpoints" / "00000002.json"
-    body = unseal("manifest", path.read_bytes(), "")
+    body = load_checksummed("manifest", path.read_bytes(), "")
     array = next(each for each in _arrays(body) if each["lib"] == "numpy")
     extents = body["arrays"][array["blob"]]
     pack, offset, stored, length, codec, checksum = extents[0][:6]
@@ -436,7 +438,7 @@ def test_a_few_bytes_that_stand_for_terabytes(root: Path, kind: str) -> None:
     body["arrays"][array["blob"]] = [extent] * count
     array.update(dtype="|u1", shape=[extent[3] * count])
     array.pop("order", None)
-    path.write_bytes(seal("manifest", body))
+    path.write_bytes(dump_checksummed("manifest", body))
 
     def load() -> str:
         try:

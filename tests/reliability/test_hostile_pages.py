@@ -20,8 +20,8 @@ from damage_support import state_of
 from hostile_support import bounded
 
 from perdure.errors import PerdureError, PerdureWarning, StoreError
-from perdure.store import GET_LIMIT, LocalBackend, Store, unseal
-from perdure.store._checksummed_json import digest, seal
+from perdure.store import GET_LIMIT, LocalBackend, Store, load_checksummed
+from perdure.store._checksummed_json import digest, dump_checksummed
 from perdure.store._layout import LONGEST_CHUNK, Chunk, Extent, Page, dump_page, zero_chunk
 from perdure.store._packs import Compressor, New, PackWriter
 
@@ -42,7 +42,7 @@ def root(tmp_path: Path) -> Path:
 
 def forge_pack(root: Path, contents: Sequence[bytes], compress: bool = True) -> list[Chunk]:
     """A pack of the run that holds these chunks, as a writer would write it; where they lie."""
-    run = unseal("run", (root / "run.json").read_bytes(), "")["id"]
+    run = load_checksummed("run", (root / "run.json").read_bytes(), "")["id"]
     chunks = [New("forged", 0, len(each), digest(each), _giving(each)) for each in contents]
     compressor = Compressor("zstd" if compress else "none")
     with (
@@ -72,12 +72,12 @@ def forge(root: Path, nbytes: int, layout: Any, repeat: int = 1) -> None:
     :param repeat: how many arrays the manifest says that there are, all of them so.
     """
     path = root / MANIFEST
-    body = unseal("manifest", path.read_bytes(), "")
+    body = load_checksummed("manifest", path.read_bytes(), "")
     (array,) = (node[1] for node in body["state"]["nodes"] if node[0] == "a")
     array.update(shape=[nbytes])
     body["arrays"] = [layout] * repeat
     body["packs"] = sorted({*body["packs"], 50 << 16})
-    path.write_bytes(seal("manifest", body))
+    path.write_bytes(dump_checksummed("manifest", body))
 
 
 def paged(nbytes: int, span: int, *pages: tuple[int, Chunk] | None) -> dict[str, Any]:

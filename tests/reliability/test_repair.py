@@ -192,12 +192,12 @@ def test_after_any_damage_what_is_good_stays(root: Path) -> None:
 
 
 def test_a_newer_format_is_left(root: Path) -> None:
-    from perdure.store import unseal
-    from perdure.store._checksummed_json import seal
+    from perdure.store import load_checksummed
+    from perdure.store._checksummed_json import dump_checksummed
 
     path = manifest(root, 3)
-    body = unseal("manifest", path.read_bytes(), "")
-    path.write_bytes(seal("manifest", {**body, "format": 99}))
+    body = load_checksummed("manifest", path.read_bytes(), "")
+    path.write_bytes(dump_checksummed("manifest", {**body, "format": 99}))
     flip(manifest(root, 1))
     before = files_of(root)
     document = as_json("repair", root, "--yes", code=1)

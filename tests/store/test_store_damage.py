@@ -20,8 +20,8 @@ from perdure.errors import (
     PerdureWarning,
     UnsupportedFormatError,
 )
-from perdure.store import Store, unseal
-from perdure.store._checksummed_json import _END, _SEAL, digest, dump_json, load_json, seal
+from perdure.store import Store, load_checksummed
+from perdure.store._checksummed_json import _END, _START, digest, dump_checksummed, dump_json, load_json
 from perdure.store._packs import decompress, stored_chunks
 
 
@@ -295,9 +295,9 @@ def test_a_damaged_run_json_without_a_manifest(tmp_path: Path) -> None:
 
 def reseal(path: Path, change: Callable[[dict[str, Any]], Any], kind: str = "manifest") -> None:
     """Change a sealed file as someone would who knows the format."""
-    body = unseal(kind, path.read_bytes(), "")
+    body = load_checksummed(kind, path.read_bytes(), "")
     changed = change(body)
-    path.write_bytes(seal(kind, body if changed is None else changed))
+    path.write_bytes(dump_checksummed(kind, body if changed is None else changed))
 
 
 def test_a_newer_format(root: Path) -> None:
@@ -432,7 +432,7 @@ def test_hostile_json(text: bytes) -> None:
 @pytest.mark.parametrize("text", HOSTILE, ids=[repr(text[:12]) for text in HOSTILE])
 def test_a_sealed_file_of_hostile_json(root: Path, text: bytes) -> None:
     path = root / "checkpoints" / "00000003.json"
-    path.write_bytes(_SEAL.format(digest(text), "manifest").encode() + text + _END)
+    path.write_bytes(_START.format(digest(text), "manifest").encode() + text + _END)
     with pytest.raises(DamagedError):
         Store.open(root).read(3)
     assert latest(root)[0] == 2
@@ -471,7 +471,7 @@ def test_a_malformed_header_of_a_pack(entries: Any) -> None:
 def test_random_garbage_never_raises_anything_else(root: Path) -> None:
     rng = np.random.default_rng(0)
     path = root / "checkpoints" / "00000003.json"
-    text = dump_json(unseal("manifest", path.read_bytes(), ""))
+    text = dump_json(load_checksummed("manifest", path.read_bytes(), ""))
     for _ in range(400):
         content = bytearray(text)
         for _ in range(int(rng.integers(1, 4))):
@@ -480,7 +480,7 @@ def test_random_garbage_never_raises_anything_else(root: Path) -> None:
                 rng.choice(list(b'{}[]",:0123456789eE-.xntf'), 3).tolist()
             )
         # Resealed: so that it gets past the checksum, to the parser.
-        path.write_bytes(_SEAL.format(digest(bytes(content)), "manifest").encode() + bytes(content) + _END)
+        path.write_bytes(_START.format(digest(bytes(content)), "manifest").encode() + bytes(content) + _END)
         try:
             found = Store.open(root).read(3)
             json.dumps(found.info.metrics)

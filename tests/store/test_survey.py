@@ -15,8 +15,8 @@ from store_support import commit
 
 from perdure.errors import DamagedError, StoreError, UnsupportedFormatError
 from perdure.inspect import look
-from perdure.store import LocalBackend, Store, unseal, verdict_of
-from perdure.store._checksummed_json import seal
+from perdure.store import LocalBackend, Store, load_checksummed, verdict_of
+from perdure.store._checksummed_json import dump_checksummed
 from perdure.store._survey import Depth
 
 
@@ -45,8 +45,8 @@ def flip(path: Path) -> None:
 
 
 def make_newer(root: Path) -> None:
-    body = unseal("manifest", manifest(root).read_bytes(), "")
-    manifest(root).write_bytes(seal("manifest", {**body, "format": 99}))
+    body = load_checksummed("manifest", manifest(root).read_bytes(), "")
+    manifest(root).write_bytes(dump_checksummed("manifest", {**body, "format": 99}))
 
 
 def verdicts(root: Path, depth: Depth) -> list[str]:

@@ -21,6 +21,7 @@ from perdure.store import (
     Problem,
     RunInfo,
     check,
+    load_checksummed,
     manifest_name,
     open_run,
     pack_name,
@@ -28,7 +29,6 @@ from perdure.store import (
     read_manifest,
     read_run,
     survey,
-    unseal,
     verdict_of,
     with_pages,
     write_run,
@@ -242,7 +242,7 @@ def _misplaced(backend: Backend, number: int) -> Manifest | None:
     where = backend.locate(name)
     try:
         content = backend.get(name)
-        own = unseal("manifest", content, where).get("checkpoint")
+        own = load_checksummed("manifest", content, where).get("checkpoint")
         if type(own) is not int or not 0 <= own < 10**12:
             return None
         return with_pages(backend, read_manifest(content, manifest_name(own), where))

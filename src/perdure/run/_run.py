@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
 from perdure.run._loop_variables import Watch
 from perdure.run._signals import Interrupts
 from perdure.state import LiveWorld, Report, capture, parts_of, paused_collection, prepare, walk_live
-from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Retention, Store
+from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Compression, Retention, Store
 from perdure.world import World
 
 #: The name of the run's own record beside the world's parts.
@@ -86,7 +86,7 @@ class Run:
         background: bool = True,
         when_busy: WhenBusy = "wait",
         on_error: OnError = "raise",
-        compression: Literal["auto", "zstd", "none"] = "auto",
+        compression: Compression = "auto",
         lock_timeout: float = 10.0,
     ) -> None:
         self.directory = os.path.abspath(os.fspath(directory))

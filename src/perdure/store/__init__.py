@@ -13,8 +13,8 @@ Vocabulary:
 """
 
 from perdure._lazy import publish
+from perdure.store._checksummed_json import load_checksummed as load_checksummed
 from perdure.store._checksummed_json import to_plain as to_plain
-from perdure.store._checksummed_json import unseal as unseal
 from perdure.store._files import TEMPORARY as TEMPORARY
 from perdure.store._files import explain as explain
 from perdure.store._files import explained as explained
@@ -34,6 +34,7 @@ from perdure.store._manifest import read_run as read_run
 from perdure.store._manifest import write_run as write_run
 from perdure.store._open_run import open_run as open_run
 from perdure.store._packs import PACKS as PACKS
+from perdure.store._packs import Compression as Compression
 from perdure.store._packs import pack_name as pack_name
 from perdure.store._reading import Catalog as Catalog
 from perdure.store._reading import StoredArray as StoredArray

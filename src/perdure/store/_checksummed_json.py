@@ -1,9 +1,8 @@
-"""Small JSON files that carry their own checksum, and JSON read without trust.
+"""Small JSON files with a checksum of their content, and JSON that is read without trusting it.
 
-A sealed file is one JSON object, ``{"checksum":"xxh3_128:<32 hex digits>","<kind>":<body>}`` and a newline.
-The checksum is over the exact bytes of the body: so it needs no canonical form of JSON, and common tools read
-the file. Everything outside the body is compared literally. Together no byte of the file can change
-unnoticed.
+Such a file is one JSON object, ``{"checksum":"xxh3_128:<32 hex digits>","<kind>":<body>}``, and a newline. The checksum
+is that of the exact bytes of the body, so JSON needs no canonical form, and common tools can read the file. Everything
+outside the body is compared literally. So no byte of the file can change unnoticed.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import xxhash
 
 from perdure.errors import DamagedError, StoreError
 
-_SEAL = '{{"checksum":"xxh3_128:{}","{}":'
+_START = '{{"checksum":"xxh3_128:{}","{}":'
 _END = b"}\n"
 
-# What a JSON number may be: more digits than any counter or seed has, few enough for any reader.
+# The most digits of a JSON number: more than any counter or seed has, few enough for any reader.
 _LONGEST_INTEGER = 1000
 
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -28,8 +27,8 @@ _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 def digest(data: bytes | memoryview) -> str:
     """The checksum of `data`, in 32 hexadecimal digits.
 
-    XXH3 finds damage, at the speed of memory. It is no protection against someone who forges a file with
-    intent, and nothing in Perdure relies on it for that.
+    XXH3 finds damage at the speed of memory. It does not protect against somebody who forges a file, and nothing in
+    Perdure relies on it for that.
     """
     return xxhash.xxh3_128_hexdigest(data)
 
@@ -45,12 +44,11 @@ def dump_json(value: Any) -> bytes:
 def load_json(data: bytes, where: str) -> Any:
     """The value that the JSON text `data` stands for.
 
-    Stricter than the standard asks: no duplicate keys, no NaN, no number beyond what a float or a counter can
-    hold.
+    This is stricter than the standard: no duplicate keys, no NaN, no number that a float or a counter cannot hold.
 
     :param where: the file, for the message.
-    :raises DamagedError: if it is anything else, or nested too deeply.
-    :raises StoreError: if there is not enough memory for it.
+    :raises DamagedError: if it is not such JSON, or is nested too deeply.
+    :raises StoreError: if there is not enough memory to read it.
     """
     try:
         return json.loads(
@@ -61,7 +59,7 @@ def load_json(data: bytes, where: str) -> Any:
             parse_int=_short,
         )
     except MemoryError:
-        # Not damage: a machine with more memory may read it.
+        # Not damage: a machine with more memory may be able to read it.
         raise StoreError(f"{where} takes more memory to read than this process may have") from None
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{where} is not JSON as Perdure writes it: {error!s:.200}") from error
@@ -91,21 +89,21 @@ def _short(text: str) -> int:
     return int(text)
 
 
-def seal(kind: str, body: Any) -> bytes:
-    """The content of a sealed file. The inverse of :func:`unseal`."""
+def dump_checksummed(kind: str, body: Any) -> bytes:
+    """The content of a file with a checksum. The inverse of :func:`load_checksummed`."""
     content = dump_json(body)
-    return _SEAL.format(digest(content), kind).encode("ascii") + content + _END
+    return _START.format(digest(content), kind).encode("ascii") + content + _END
 
 
-def unseal(kind: str, data: bytes, where: str) -> dict[str, Any]:
-    """The body of a sealed file, verified.
+def load_checksummed(kind: str, data: bytes, where: str) -> dict[str, Any]:
+    """The verified body of a file with a checksum.
 
     :param where: the file, for the message.
-    :raises DamagedError: if its checksum is not that of its content, or the content is not a JSON object.
+    :raises DamagedError: if the checksum is not that of the content, or the content is not a JSON object.
     """
-    start = len(_SEAL.format("0" * 32, kind))
+    start = len(_START.format("0" * 32, kind))
     content = data[start : -len(_END)]
-    if data != _SEAL.format(digest(content), kind).encode("ascii") + content + _END:
+    if data != _START.format(digest(content), kind).encode("ascii") + content + _END:
         raise DamagedError(f"{where} is damaged: its checksum is not that of its content")
     body = load_json(content, where)
     if not isinstance(body, dict):
@@ -114,10 +112,10 @@ def unseal(kind: str, data: bytes, where: str) -> dict[str, Any]:
 
 
 def to_plain(value: Any, where: str) -> Any:
-    """A caller's value as JSON-able data; NaN and infinities as the strings that Protocol Buffers use.
+    """A caller's value as JSON-able data.
 
-    A metric is often NaN, and a checkpoint must not fail for it. Scalars of NumPy and
-    torch become Python's.
+    NaN and infinities become the strings that Protocol Buffers use: metrics are often NaN, and a checkpoint must not
+    fail because of that. Scalars of NumPy and torch become Python's.
 
     :param where: what the value is, for the message.
     :raises TypeError: if it is not made of None, booleans, numbers, strings, lists, and dicts with string
@@ -153,7 +151,7 @@ def to_plain(value: Any, where: str) -> Any:
 
 
 def from_plain(value: Any) -> Any:
-    """The inverse of :func:`to_plain`, where it left floats that are not finite."""
+    """The inverse of :func:`to_plain` for floats that are not finite."""
     if isinstance(value, str):
         return _NOT_FINITE.get(value, value)
     if isinstance(value, list):

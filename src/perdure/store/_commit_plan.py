@@ -1,8 +1,8 @@
-"""What one commit writes, and what it refers to where it lies already.
+"""What one commit writes, and what it refers to because it is stored already.
 
-New is what was set aside, of other arrays every chunk whose content the previous checkpoint does not hold.
-Besides, what is still needed of packs that are mostly dead, or many and small, is written anew, so that they
-can be given back.
+A commit writes what was staged; of arrays that were not staged, every chunk whose content the previous checkpoint does
+not hold. It also copies what is still needed of packs that are mostly unused, or many and small, so that these can be
+deleted. Knows arrays as bytes, and no states.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ SLACK = 4 << 20
 
 SMALL_PACK = 2 << 20
 MOST_SMALL_PACKS = 24
-"""More packs than this that are smaller than `SMALL_PACK` become one."""
+"""If there are more packs than this that are smaller than `SMALL_PACK`, some of them are joined."""
 
-#: An array of at most so many extents has them in the manifest itself.
+#: The extents of an array stand in the manifest itself if there are no more than this.
 _INLINE = 64
 
 Key = tuple[str, int]
 
 
 class Known:
-    """What the previous checkpoint holds: its chunks, by checksum and length.
+    """The chunks that the previous checkpoint holds, by checksum and length.
 
     :param layouts: of arrays whose data was verified.
     """
@@ -54,8 +54,7 @@ class Known:
     def find(self, key: Key, *, large: bool) -> Chunk | None:
         """A chunk of this content.
 
-        :param large: whether to look into the arrays that have many chunks too: those need not be looked through
-            for each small array.
+        :param large: whether to look into arrays of many chunks too; for a small array that is not worth it.
         """
         if self._small is None:
             self._small = _chunks(layout for layout in self._layouts if len(layout.pages) < 2)
@@ -72,7 +71,7 @@ def _chunks(layouts: Iterator[Layout]) -> dict[Key, Chunk]:
     return {(chunk.checksum, chunk.length): chunk for chunk in chunks if chunk.codec != ZERO}
 
 
-#: A stretch of an array, with what it will consist of.
+#: Where a stretch of an array begins, and what it will consist of.
 _Stretch = tuple[int, list["New | Chunk | Extent"]]
 
 
@@ -97,13 +96,13 @@ class CommitPlan:
         self._arrays = [self._array(blob) for blob in blobs]
         #: The bytes that are new, before compression.
         self.size = sum(new.length for new in self._new.values())
-        #: The packs that the checkpoint refers to; known once it is carried out.
+        #: The packs that the checkpoint refers to; known after `carry_out`.
         self.packs: list[int] = []
 
     # -- what is new ---------------------------------------------------------------------------------------
 
     def _array(self, blob: Blob) -> tuple[Layout | None, int, list[_Stretch]]:
-        """The layout that an array had, its size, and the stretches that are new."""
+        """The layout that an array had before, its size, and its new stretches."""
         staged = blob.staged
         size = element_size(blob.dtype)
         if staged is None or staged.base is None:
@@ -149,13 +148,12 @@ class CommitPlan:
     # -- carrying it out -----------------------------------------------------------------------------------
 
     def carry_out(self, writer: PackWriter) -> list[Layout]:
-        """Write what is new; the layouts of all arrays.
+        """Write what is new; returns the layouts of all arrays.
 
         :raises StoreError: if it cannot be written.
-        :raises DamagedError: if what would be written anew cannot be read.
+        :raises DamagedError: if data that is to be copied from an old pack cannot be read.
         """
-        # What will be needed for long apart from what the next checkpoint replaces: a pack is given back only
-        # when nothing in it is needed any more.
+        # Apart from each other, because a pack can be deleted only when nothing in it is needed any more.
         writer.write(self._short_lived)
         writer.write(self._long_lived)
         layouts = []
@@ -171,7 +169,7 @@ class CommitPlan:
         return layouts
 
     def _repack(self, layouts: list[Layout], writer: PackWriter) -> list[Layout]:
-        """Write anew what is needed of packs that are to be given back."""
+        """Copy what is needed of packs that are to be deleted."""
         live: dict[int, int] = {}
         for layout in layouts:
             for pack, used in layout.usage():
@@ -193,7 +191,7 @@ class CommitPlan:
         places = {old: _extent(new) for old, new in moved.items()}
         found = []
         for layout in layouts:
-            # A page that lies in such a pack is written anew as well.
+            # A page that is stored in such a pack is written again too.
             pages = [
                 Page(page.start, page.extents) if page.kept is not None and page.kept.pack in doomed else page
                 for page in layout.pages
@@ -207,15 +205,15 @@ class CommitPlan:
             read_extents(self._backend, [extent], content, self._number)
             return content
 
-        # Read when it is written, so that not all of it is in memory at once.
+        # Read when it is written, so that it is not all in memory at once.
         return New(name, at, extent.take, extent.chunk.checksum if extent.whole else digest(read()), read)
 
     def _doomed(self, old: dict[int, int], live: dict[int, int], writer: PackWriter) -> set[int]:
         doomed: set[int] = set()
         small = sorted((self._sizes[pack], pack) for pack in old if self._sizes[pack] < SMALL_PACK)
         if len(small) > MOST_SMALL_PACKS:
-            # The smallest ones, and only as long as they are about as large as those before them together: so
-            # each byte is moved a few times at most, however long the run.
+            # The smallest ones first, and only as long as the next one is not much larger than those before it
+            # together. So each byte is moved a few times at most, however long the run is.
             together = 0
             for pack_size, pack in small:
                 if len(doomed) > MOST_SMALL_PACKS // 2 and pack_size > 2 * together:
@@ -234,7 +232,7 @@ class CommitPlan:
         return doomed
 
     def _keep_pages(self, layouts: list[Layout], writer: PackWriter) -> list[Layout]:
-        """Write the pages of large arrays that are not stored yet."""
+        """Write those pages of large arrays that are not stored yet."""
         fresh: list[tuple[Page, New]] = []
         found = []
         if (count := sum(len(page.extents) for layout in layouts for page in layout.pages)) > MOST_EXTENTS:
@@ -262,7 +260,7 @@ class CommitPlan:
 
 
 def _only(pieces: Sequence[tuple[int, memoryview]]) -> memoryview:
-    """The one piece that an array consists of that is not based on anything; an empty one has none."""
+    """The bytes of an array that was copied whole, in one piece; an empty one has no piece."""
     if not pieces:
         return memoryview(b"")
     ((start, content),) = pieces

@@ -1,4 +1,4 @@
-"""Durable steps on a local disk, and errors of the system in words. It knows no runs."""
+"""Durable writes on a local disk, and the system's errors in plain words. Knows no runs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from perdure.errors import DamagedError, StoreError
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-#: How the names of half-written things begin. A writer removes them when it takes the lock.
+#: How the names of unfinished files begin. A writer removes such files when it takes the lock.
 TEMPORARY = ".tmp-"
 
-# Enough for one system call to be worth its price, and fewer buffers than any system's IOV_MAX (at least
-# 1,024).
+# Enough for one system call to be worthwhile, and fewer buffers than any system's IOV_MAX (at least 1,024).
 _BATCH_BYTES = 8 << 20
 _BATCH_BUFFERS = 512
 
@@ -40,8 +39,7 @@ _ADVICE = {
     errno.ENAMETOOLONG: "the path is too long: use a directory with a shorter path",
     errno.ENOTDIR: "a part of the path is not a directory: move it away, or use another directory",
 }
-# What reading meets when the data is lost or is not what Perdure wrote, as opposed to not being allowed to
-# read it.
+# Errors of reading that mean that data is lost, or is not what Perdure wrote; not that it must not be read.
 _DAMAGE = {
     errno.EIO: "the disk reports an error: copy the run to another disk and check this one",
     errno.ELOOP: "it is a symbolic link, which Perdure neither makes here nor follows",
@@ -52,7 +50,7 @@ _DAMAGE = {
 
 
 def explain(error: OSError, doing: str, path: str, *, reading: bool = False) -> StoreError:
-    """The system's `error`, met while `doing` something ("write") with `path`, as one for a person."""
+    """An error of the system in plain words: what failed ("write"), where, and what to do."""
     number = error.errno or 0
     reason = error.strerror or str(error)
     if reading and number in _DAMAGE:
@@ -63,7 +61,7 @@ def explain(error: OSError, doing: str, path: str, *, reading: bool = False) -> 
 
 @contextmanager
 def explained(doing: str, path: str, *, reading: bool = False) -> Iterator[None]:
-    """Turn errors of the system into ones for a person, but for "is there" and "is not there"."""
+    """Turn the system's errors into errors in plain words, except FileNotFoundError and FileExistsError."""
     try:
         yield
     except (FileNotFoundError, FileExistsError):
@@ -73,12 +71,12 @@ def explained(doing: str, path: str, *, reading: bool = False) -> Iterator[None]
 
 
 def temporary_name() -> str:
-    """A name that no other process and no other thread uses."""
+    """A name for an unfinished file that no other process or thread uses."""
     return f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}"
 
 
 def write_all(fd: int, buffers: Iterable[Buffer]) -> None:
-    """Write all of `buffers`, however little of it one system call takes."""
+    """Write all of `buffers`, even if a system call writes only a part."""
     for batch in _batches(buffers):
         while batch:
             written = os.writev(fd, batch)
@@ -123,7 +121,7 @@ def sync_directory(directory: int | str) -> None:
     try:
         os.fsync(fd)
     except OSError as error:
-        # Some network and FUSE file systems have no such call: there is nothing more that could be done.
+        # Some network and FUSE file systems do not have this call, and then nothing more can be done.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
@@ -132,7 +130,7 @@ def sync_directory(directory: int | str) -> None:
 
 
 def read_small(path: str, limit: int) -> bytes:
-    """The content of a small file that anything may have been put in the place of.
+    """The content of a small file. Anything may have been put in its place, so nothing is assumed of it.
 
     :raises OSError: if it cannot be read, is not a regular file (a pipe would be waited for), or has more than
         `limit` bytes.
@@ -150,7 +148,7 @@ def read_small(path: str, limit: int) -> bytes:
 
 
 def make_directory(path: str) -> None:
-    """Make the directory `path` and what is missing above it, durably; no error if it is there."""
+    """Make the directory `path` and its missing parents, durably. No error if it exists."""
     missing = []
     here = Path(path)
     while not here.is_dir():
@@ -158,17 +156,16 @@ def make_directory(path: str) -> None:
         here = here.parent
     for directory in reversed(missing):
         directory.mkdir(exist_ok=True)
-        # A new directory is an entry in its parent, and is lost with a power cut as long as that is not
-        # synced.
+        # A new directory is an entry in its parent: until that is synced, a power cut loses it.
         sync_directory(str(directory.parent))
 
 
-# File systems that one system alone writes to, so that its own locks are all there are.
+# File systems that only one host writes to, so that its own locks suffice.
 _LOCAL = frozenset(["btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "ramfs", "tmpfs", "xfs", "zfs"])
 
 
 def is_local(path: str) -> bool:
-    """Whether `path` is certainly on a disk of this system; False where that is not known."""
+    """Whether `path` is certainly on a disk of this host; False if that is not known."""
     try:
         device = os.stat(path).st_dev
         with open("/proc/self/mountinfo") as mounts:

@@ -1,11 +1,11 @@
-"""Where the bytes of arrays lie: chunks in packs, extents of chunks, pages of extents.
+"""Where the bytes of arrays are stored: chunks in packs, extents of chunks, pages of extents.
 
-An array is covered by extents, in order. An extent is a chunk or a part of one: where rows of a replay buffer
-were written over, what is left of the old chunk stays where it lies, and no byte of it is written again. A
-layout never changes; `overlay` makes a new one, which has all pages in common that the change did not touch.
-So what a checkpoint of a large buffer notes follows what changed, as what it writes does.
+The extents of an array cover it in order. An extent is a chunk or a part of one: when rows of a replay buffer are
+overwritten, the rest of the old chunk stays where it is, and no byte of it is written again. A layout never changes;
+`overlay` makes a new one that shares all pages that the change did not touch. So the size of a manifest follows what
+changed, as the written data does.
 
-It knows places and lengths, and reads nothing.
+Knows offsets and lengths, and reads nothing.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from perdure.store._checksummed_json import digest
 
 RAW, ZSTD, ZERO = "raw", "zstd", "zero"
 CODECS = (RAW, ZSTD, ZERO)
-"""How a chunk is stored: as it is, as a frame of Zstandard, or not at all because all of it is zero."""
+"""How a chunk is stored: as it is, as a frame of Zstandard, or not at all because all its bytes are zero."""
 
 LONGEST_CHUNK = 1 << 26
-"""The longest chunk that is read: what a later version of Perdure may write."""
+"""The longest chunk that is read. A later version of Perdure may write longer ones than this one does."""
 
-#: Bytes of an array whose extents are in one page, at least.
+#: At least so many bytes of an array belong to one page.
 PAGE_SPAN = 16 << 20
 #: The most pages that one array has.
 MOST_PAGES = 128
@@ -37,7 +37,7 @@ MOST_EXTENTS = 1 << 21
 400 bytes, so no list of them can fill a reader's."""
 
 _FURTHEST = 1 << 62
-_BLOCK = 4096  # extents that are made of a page at once
+_BLOCK = 4096  # extents of a page that are read at once
 _RECORD = np.dtype(
     [
         ("pack", "<u8"),
@@ -96,7 +96,7 @@ class Page:
     """The extents that begin in one stretch of an array; never changed.
 
     :param start: where the first of the extents begins in the array.
-    :param kept: the chunk that the page itself is stored in, once it is.
+    :param kept: the chunk in which the page itself is stored, once it is.
     """
 
     __slots__ = ("_usage", "extents", "kept", "start")
@@ -109,7 +109,7 @@ class Page:
 
     @property
     def usage(self) -> dict[int, int]:
-        """How many stored bytes of each pack its extents need; of a chunk that is needed in part, that part."""
+        """How many stored bytes of each pack its extents need; a chunk counts as far as it is needed."""
         if self._usage is None:
             usage: dict[int, int] = {}
             for chunk, _, take in self.extents:
@@ -162,7 +162,7 @@ class Layout:
         )
 
     def placed(self, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, Extent]]:
-        """The extents that have a part in the bytes from `start` to `stop`, each with where it begins."""
+        """The extents that overlap the bytes from `start` to `stop`, each with where it begins."""
         stop = self.nbytes if stop is None else stop
         for page in self.pages[self._first_page(start) :]:
             for at, extent in page.placed():
@@ -177,9 +177,9 @@ class Layout:
             yield from page.extents
 
     def overlay(self, pieces: Sequence[tuple[int, Sequence[Extent]]]) -> Layout:
-        """The layout after stretches of the array have been written anew.
+        """The layout after stretches of the array were overwritten.
 
-        :param pieces: where each stretch begins, and the extents that hold it now; sorted, none overlapping.
+        :param pieces: where each stretch begins, and the extents that hold it now; sorted, without overlaps.
         """
         pages = list(self.pages)
         for start, extents in pieces:
@@ -196,7 +196,7 @@ class Layout:
                     if end > stop:
                         skip = max(0, stop - at)
                         moved = at + skip
-                        # What is left of an extent may begin in a later page than the extent did.
+                        # The rest of an extent may begin in a later page than the extent did.
                         number_of = moved // self.span
                         content.setdefault(number_of, list(pages[number_of].placed()))
                         content[number_of].append((moved, extent.part(skip, extent.take - skip)))
@@ -213,7 +213,7 @@ class Layout:
         return Layout(self.nbytes, self.span, pages)
 
     def replace(self, moved: dict[Extent, Extent]) -> Layout:
-        """The layout after some extents were stored elsewhere."""
+        """The layout after some extents were moved to other packs."""
         pages = [
             Page(page.start, tuple(moved.get(extent, extent) for extent in page.extents))
             if any(extent in moved for extent in page.extents)
@@ -223,10 +223,7 @@ class Layout:
         return Layout(self.nbytes, self.span, pages)
 
     def usage(self) -> Iterator[tuple[int, int]]:
-        """Packs, and how many of their stored bytes the array needs; a pack may come more than once.
-
-        Of the pages' own chunks as well.
-        """
+        """Packs, and how many of their stored bytes the array and its pages need; a pack may come more than once."""
         for page in self.pages:
             yield from page.usage.items()
             if page.kept is not None:
@@ -237,7 +234,7 @@ class Layout:
         if not self.pages:
             return 0
         number = min(start // self.span, len(self.pages) - 1)
-        # An extent that begins in one page may reach over the next ones.
+        # An extent that begins in one page may reach into the next ones.
         while number and (not self.pages[number].extents or self.pages[number].start > start):
             number -= 1
         return number
@@ -268,7 +265,7 @@ def load_page(content: bytes, start: int, kept: Chunk, where: str) -> Page:
 
     :param start: where its first extent begins in the array.
     :param where: the pack, for messages.
-    :raises DamagedError: if it is none that Perdure writes.
+    :raises DamagedError: if Perdure does not write such a page.
     """
     if len(content) % _RECORD.itemsize:
         raise DamagedError(
@@ -279,26 +276,23 @@ def load_page(content: bytes, start: int, kept: Chunk, where: str) -> Page:
     for at in range(0, len(records), _BLOCK):
         for pack, offset, stored, length, skip, take, codec, checksum in records[at : at + _BLOCK].tolist():
             if codec >= len(CODECS):
-                raise DamagedError(
-                    f"{where}: a chunk is stored in a way numbered {codec}, which there is not"
-                )
+                raise DamagedError(f"{where}: a chunk is stored in an unknown way, number {codec}")
             chunk = Chunk(pack, offset, stored, length, CODECS[codec], checksum.hex())
             extents.append(checked(Extent(chunk, skip, take), where))
     return Page(start, tuple(extents), kept)
 
 
 def count_in_page(kept: Chunk) -> int:
-    """How many extents a page has that is stored as the chunk `kept`; known before it is read."""
+    """How many extents the page has that is stored in the chunk `kept`; known before it is read."""
     return kept.length // _RECORD.itemsize
 
 
 def check_apart(layouts: Iterable[Layout], where: str) -> None:
-    """See that no two chunks have bytes in common, as none do that a writer placed.
+    """Check that no two chunks overlap; those that a writer placed do not.
 
-    So what can be read of a pack is no more than what it holds, however its parts are named; and a page does not
-    name itself.
+    So no more can be read of a pack than it holds, whatever a manifest says, and no page refers to itself.
 
-    :raises DamagedError: if two have.
+    :raises DamagedError: if two overlap.
     """
     chunks = {extent.chunk for layout in layouts for extent in layout.extents() if extent.chunk.stored}
     chunks.update(page.kept for layout in layouts for page in layout.pages if page.kept is not None)
@@ -311,9 +305,9 @@ def check_apart(layouts: Iterable[Layout], where: str) -> None:
 
 
 def checked(extent: Extent, where: str) -> Extent:
-    """The extent itself, if it is one that can be; asked before anything is allocated or read by its numbers.
+    """The same extent, if it is possible. To be asked before anything is allocated or read by its numbers.
 
-    :raises DamagedError: if it is not.
+    :raises DamagedError: if it is not possible.
     """
     chunk, skip, take = extent
     fitting = {

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from perdure.errors import DamagedError, UnsupportedFormatError
-from perdure.store._checksummed_json import from_plain, seal, to_plain, unseal
+from perdure.store._checksummed_json import dump_checksummed, from_plain, load_checksummed, to_plain
 from perdure.store._layout import CODECS, MOST_PAGES, ZERO, Chunk, Extent, Layout, Page, checked
 
 FORMAT = 1
@@ -119,7 +119,7 @@ def library_versions() -> Mapping[str, str]:
 
 def write_run(run: RunInfo) -> bytes:
     """The content of ``run.json``."""
-    return seal("run", _run_body(run))
+    return dump_checksummed("run", _run_body(run))
 
 
 def read_run(data: bytes, where: str) -> RunInfo:
@@ -129,7 +129,7 @@ def read_run(data: bytes, where: str) -> RunInfo:
     :raises DamagedError: if it is damaged.
     :raises UnsupportedFormatError: if a newer Perdure wrote it.
     """
-    return _parse_run(unseal("run", data, where), where)
+    return _parse_run(load_checksummed("run", data, where), where)
 
 
 def write_manifest(manifest: Manifest) -> bytes:
@@ -149,7 +149,7 @@ def write_manifest(manifest: Manifest) -> bytes:
         "packs": list(manifest.packs),
         "arrays": [_dump_layout(layout) for layout in manifest.arrays],
     }
-    return seal("manifest", body)
+    return dump_checksummed("manifest", body)
 
 
 def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None) -> Manifest:
@@ -160,7 +160,7 @@ def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None)
     :raises DamagedError: if it is damaged, or not in its place.
     :raises UnsupportedFormatError: if a newer Perdure wrote it.
     """
-    body = unseal("manifest", data, where)
+    body = load_checksummed("manifest", data, where)
     _check_format(body, where)
     run = _parse_run(body.get("run"), where)
     if run_id is not None and run.id != run_id:

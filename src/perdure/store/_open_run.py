@@ -1,4 +1,4 @@
-"""Finding out which run a backend holds, or creating one."""
+"""Opens the run that a backend holds, or creates one. Knows ``run.json`` and manifests, and no arrays."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from perdure.store.backends import Backend
 def open_run(backend: Backend, create: RunInfo | None = None) -> RunInfo:
     """The run that `backend` holds.
 
-    A run must not be lost with one small file: every manifest has a copy of what ``run.json`` says, and it is
-    restored from the newest one.
+    A run must not be lost together with one small file. So every manifest has a copy of ``run.json``, which is restored
+    from the newest one.
 
-    :param create: the run to create if there is none; given by a writer only, who holds the lock.
+    :param create: the run to create if there is none. Only a writer, who holds the lock, may give one.
     :raises DamagedError: if ``run.json`` is damaged, and no manifest can be read.
     :raises UnsupportedFormatError: if a newer Perdure wrote the run.
     :raises StoreError: if there is no run, and none is to be created.

@@ -1,9 +1,9 @@
-"""Packs: the files that array data lies in, and how they are written.
+"""Packs: the files that hold array data, and how they are written. Knows chunks and bytes, and no checkpoints.
 
-A pack is a valid safetensors file. An array that is written whole, fits in one chunk and is not compressed
-appears under its name, with its type; all else as plain bytes, ``name[0:1048576]``. The header's metadata has
-the checksum of every chunk, so that also bytes that no checkpoint refers to any longer can be verified, and
-the header's own.
+A pack is a valid safetensors file. An array that is written whole, fits in one chunk and is not compressed has an
+entry of its name and type; everything else appears as plain bytes, ``name[0:1048576]``. The metadata of the header has
+the checksum of every chunk, so that bytes that no checkpoint refers to any more can be verified too, and a checksum of
+the header itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import zstandard
 
@@ -26,8 +26,8 @@ CHUNK = 1 << 20
 """Bytes per chunk; the last one of an array may be shorter."""
 
 PACK_BYTES = 32 << 20
-"""A pack that has this many bytes gets no more. So what is compressed before it is written takes no more memory
-than this, and what a replay buffer writes over gives its space back pack by pack."""
+"""A pack of this many bytes gets no more chunks. So compressed chunks that wait to be written take no more memory than
+this, and the space of replay rows that were overwritten is given back pack by pack."""
 
 PACKS = "packs"
 PACK_FILE = re.compile(r"(\d{8,12})(?:-([1-9]\d{0,4}))?\.safetensors", re.ASCII)
@@ -35,20 +35,20 @@ PACK_FILE = re.compile(r"(\d{8,12})(?:-([1-9]\d{0,4}))?\.safetensors", re.ASCII)
 #: A smaller chunk is not worth the time.
 LEAST_COMPRESSED = 4096
 _LEVEL = 1
-# What is saved must be worth what reading takes longer.
+# What compression saves must be worth the longer time that reading takes.
 _WORTH = 0.87
-#: After a chunk of an array that was not worth it, so many are not tried.
+#: After a chunk that was not worth compressing, so many chunks of the array are not tried.
 _PAUSE = 15
 _LONGEST_PAUSE = 255
 
-# A header says something of each chunk; a reader does not take one that is longer than GET_LIMIT.
+# The header grows with each chunk, and a reader refuses one that is longer than GET_LIMIT.
 _PACK_CHUNKS = 1 << 16
 _PARTS = 1 << 16  # packs that one commit can write
 _LENGTH = 8  # the bytes that say how long the header is
 _METADATA = "__metadata__"
 _CHECKSUMS = "xxh3_128"
-_SEAL_AT = len(f'{{"{_METADATA}":{{"header":"')
-_NO_SEAL = "0" * 32
+_CHECKSUM_AT = len(f'{{"{_METADATA}":{{"header":"')
+_NO_CHECKSUM = "0" * 32
 _ITEMSIZE = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
     "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
@@ -59,12 +59,12 @@ _ITEMSIZE = {
 class New:
     """A chunk to be written.
 
-    :param array: whose it is, for the pack's header.
+    :param array: the name of its array, for the pack's header.
     :param start: where it begins in the array, in bytes.
-    :param content: gives its bytes; asked for once, when they are written.
+    :param content: returns its bytes; called once, when they are written.
     :param dtype: of the array, in the words of safetensors, if the chunk is all of it; otherwise "U8".
     :param alignment: the size of an element in bytes.
-    :param chunk: where it lies, once it is written.
+    :param chunk: where it is stored, once it is written.
     """
 
     array: str
@@ -78,22 +78,23 @@ class New:
     chunk: Chunk | None = None
 
 
-class Compressor:
-    """Decides by looking at the data what is compressed, and compresses it.
+#: What is compressed: what is worth the time; everything that gets smaller; nothing.
+Compression = Literal["auto", "zstd", "none"]
 
-    :param setting: "auto": what is worth it; "zstd": all that gets smaller; "none": nothing.
+
+class Compressor:
+    """Compresses chunks; looks at the data to decide which.
+
+    :param setting: see :data:`Compression`.
+    :raises ValueError: if it is none of the choices.
     """
 
-    SETTINGS = ("auto", "zstd", "none")
-
-    def __init__(self, setting: str) -> None:
-        if setting not in self.SETTINGS:
-            raise ValueError(
-                f"compression: expected one of {', '.join(self.SETTINGS)}, found {setting!r:.80}"
-            )
+    def __init__(self, setting: Compression) -> None:
+        if setting not in (choices := get_args(Compression)):
+            raise ValueError(f"compression: expected one of {', '.join(choices)}, found {setting!r:.80}")
         self.setting = setting
         self._zstd = zstandard.ZstdCompressor(level=_LEVEL)
-        #: For each array how many of its chunks are not to be tried, and how many will not be the next time.
+        #: For each array, how many of its next chunks not to try, and how many after the next failure.
         self._pause: dict[str, tuple[int, int]] = {}
 
     def __call__(self, array: str, content: memoryview) -> bytes | None:
@@ -114,12 +115,12 @@ class Compressor:
 
 
 def decompress(frame: memoryview, length: int, where: str) -> bytes:
-    """The `length` bytes that a frame of Zstandard stands for; never more memory than that.
+    """The `length` bytes in a frame of Zstandard; never takes more memory than that.
 
-    :raises DamagedError: if it is not a frame of just so many bytes.
+    :raises DamagedError: if it is not a frame of exactly so many bytes.
     """
     try:
-        # Before anything is allocated: the frame itself says how long its content is.
+        # The frame says how long its content is. That is checked before anything is allocated.
         if zstandard.get_frame_parameters(frame).content_size != length:
             raise DamagedError(
                 f"{where}: a compressed chunk does not have the {length} bytes that are expected"
@@ -158,14 +159,14 @@ def pack_number(pack: int) -> int:
 
 
 class PackWriter:
-    """Writes the packs of one commit, a few at a time, while the next one is being made up.
+    """Writes the packs of one commit in threads, while the next pack is being prepared.
 
-    A context manager: when it is left, nothing is being written any more, and what could not be written is raised.
+    A context manager: at its exit all packs are written, and an error of one that could not be is raised.
 
     :param number: of the checkpoint.
     :param run: the id of the run.
-    :param threads: what is written by.
-    :param progress: called with the number of bytes of each chunk that is done.
+    :param threads: write the packs.
+    :param progress: called with the number of bytes of each chunk that was added to a pack.
     """
 
     def __init__(
@@ -183,7 +184,7 @@ class PackWriter:
         self._compress = compress
         self._next = number * _PARTS
         self._threads = threads
-        #: What is being written, and how many bytes that are.
+        #: The packs that are being written, and how many bytes they have.
         self._writing: list[Future[None]] = []
         self._bytes = 0
         #: The packs that were written, and the bytes of each.
@@ -200,7 +201,7 @@ class PackWriter:
                 raise
 
     def write(self, chunks: Iterable[New]) -> None:
-        """Write chunks, in as many packs as they need; each is told where it lies.
+        """Write chunks in as many packs as they need, and note in each where it is stored.
 
         :raises StoreError: if a pack cannot be written, this one or one before it.
         """
@@ -219,8 +220,7 @@ class PackWriter:
             self._put(batch)
 
     def _put(self, batch: list[tuple[New, memoryview | bytes, str]]) -> None:
-        # Larger elements first: so each lies at a multiple of its size without holes, which safetensors does
-        # not allow.
+        # Larger elements first, so that each begins at a multiple of its size without holes: safetensors allows none.
         batch.sort(key=lambda entry: -entry[0].alignment if entry[2] == RAW else 0)
         pack = self._next
         metadata = {"perdure_run": self._run, "perdure_pack": pack_file(pack)}
@@ -231,20 +231,20 @@ class PackWriter:
             offset += len(stored)
         self._next += 1
         self.sizes[pack] = offset
-        # No more than a pack full is on its way, so that memory holds two at most.
+        # No more than the bytes of one pack are being written, so that memory holds two packs at most.
         if self._bytes + offset > PACK_BYTES:
             self._wait()
         self._bytes += offset
         content = [header, *(stored for _, stored, _ in batch)]
         try:
             self._writing.append(self._threads.submit(put_new, self._backend, pack_name(pack), content))
-        except RuntimeError:  # the interpreter is ending, and no thread begins any more
+        except RuntimeError:  # the interpreter is exiting, and no thread can be started
             put_new(self._backend, pack_name(pack), content)
 
     def _wait(self) -> None:
-        """Wait for all that is being written.
+        """Wait for all packs that are being written.
 
-        :raises StoreError: if some of it could not be; the others are waited for all the same.
+        :raises StoreError: if one could not be written; the others are waited for too.
         """
         writing, self._writing, self._bytes = self._writing, [], 0
         wait(writing)
@@ -260,10 +260,10 @@ def cut(
     whole: tuple[str, tuple[int, ...]] | None = None,
     itemsize: int = 1,
 ) -> Iterator[New]:
-    """Bytes of an array as chunks.
+    """Cut bytes of an array into chunks.
 
-    :param start: where they begin in the array.
-    :param whole: type and shape of the array, where they are all of it.
+    :param start: where the bytes begin in the array.
+    :param whole: the type and shape of the array, if they are all of its bytes.
     """
     for at in range(0, content.nbytes, CHUNK):
         part = content[at : at + CHUNK]
@@ -284,16 +284,16 @@ def element_size(dtype: str) -> int:
 
 
 def _header(chunks: Sequence[tuple[New, memoryview | bytes, str]], metadata: dict[str, str]) -> bytes:
-    # Of what is compressed, the frame's own as well: some of its bits do not change what it stands for.
+    # For a compressed chunk the checksum of the frame too: some bits of a frame do not change its content.
     checksums = " ".join(
         new.checksum if codec == RAW else f"{new.checksum}+{new.length}+{digest(frame)}"
         for new, frame, codec in chunks
     )
-    entries: dict[str, Any] = {_METADATA: {"header": _NO_SEAL, **metadata, _CHECKSUMS: checksums}}
+    entries: dict[str, Any] = {_METADATA: {"header": _NO_CHECKSUM, **metadata, _CHECKSUMS: checksums}}
     offset = 0
     for new, content, codec in chunks:
         stored = len(content)
-        # Half a character of UTF-16 is a valid string in Python, but not in other languages' JSON.
+        # A lone UTF-16 surrogate is a valid string in Python, but not in the JSON of other languages.
         name = new.array.encode("utf-8", "backslashreplace").decode("utf-8")
         dtype, shape = "U8", [stored]
         if (
@@ -313,8 +313,8 @@ def _header(chunks: Sequence[tuple[New, memoryview | bytes, str]], metadata: dic
     text = dump_json(entries)
     text += b" " * (-len(text) % _LENGTH)
     header = bytearray(len(text).to_bytes(_LENGTH, "little") + text)
-    at = _LENGTH + _SEAL_AT
-    header[at : at + len(_NO_SEAL)] = digest(bytes(header)).encode("ascii")
+    at = _LENGTH + _CHECKSUM_AT
+    header[at : at + len(_NO_CHECKSUM)] = digest(bytes(header)).encode("ascii")
     return bytes(header)
 
 
@@ -328,7 +328,7 @@ def _unused(name: str, taken: dict[str, Any]) -> str:
 def header_length(start: bytes, size: int, where: str) -> int:
     """The length of the header of a pack that begins with the 8 bytes `start` and has `size` bytes in all.
 
-    :raises DamagedError: if it cannot be.
+    :raises DamagedError: if there cannot be such a header.
     """
     length = _LENGTH + int.from_bytes(start, "little")
     if len(start) != _LENGTH or length > min(size, GET_LIMIT):
@@ -337,14 +337,14 @@ def header_length(start: bytes, size: int, where: str) -> int:
 
 
 def check_header(header: bytes, file: str, run: str, where: str) -> None:
-    """Whether a header is as it was written, and that of the pack `file` of the run.
+    """Check that a header is as it was written, and belongs to the pack `file` of the run.
 
-    :raises DamagedError: if it is not.
+    :raises DamagedError: if not.
     """
-    at = _LENGTH + _SEAL_AT
-    unsealed = bytearray(header)
-    unsealed[at : at + len(_NO_SEAL)] = _NO_SEAL.encode("ascii")
-    if header[at : at + len(_NO_SEAL)] != digest(bytes(unsealed)).encode("ascii"):
+    at = _LENGTH + _CHECKSUM_AT
+    blank = bytearray(header)
+    blank[at : at + len(_NO_CHECKSUM)] = _NO_CHECKSUM.encode("ascii")
+    if header[at : at + len(_NO_CHECKSUM)] != digest(bytes(blank)).encode("ascii"):
         raise DamagedError(f"{where} is damaged: the checksum of its header is not that of its content")
     metadata = _entries(header, where).get(_METADATA)
     own = metadata if isinstance(metadata, dict) else {}
@@ -356,8 +356,8 @@ def check_header(header: bytes, file: str, run: str, where: str) -> None:
 
 
 def stored_chunks(header: bytes, size: int, pack: int, where: str) -> dict[Chunk, str]:
-    """Every chunk of a pack that begins with `header` and has `size` bytes in all; and of those that are compressed the
-    checksum of what is stored.
+    """Every chunk of a pack that begins with `header` and has `size` bytes in all; for a compressed one, with the
+    checksum of its frame.
 
     :raises DamagedError: if the header is not one that Perdure writes.
     """

@@ -55,7 +55,7 @@ class Retention:
         """
         kept = {info.number for info in good[-self.last :]}
         kept |= {info.number for info in good if PINNED in info.tags}
-        # Each new best is better than those before it.
+        # Each new best score is better than those before it.
         best = [info.number for info in good if BEST in info.tags]
         kept |= set(best[len(best) - self.best :]) if self.best else set()
         if self.every is not None:
@@ -67,7 +67,7 @@ class Retention:
         return kept
 
 
-#: How many good checkpoints must be newer than a damaged one before it is given up.
+#: A damaged checkpoint is deleted when so many good ones are newer.
 NEWER_GOOD = 2
 
 
@@ -94,7 +94,7 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
             good.append(info)
 
     kept = set(keep(good) if callable(keep) else keep)
-    # The newest one is what the run resumes from, and what the next commit builds on.
+    # The run resumes from the newest one, and the next commit builds on it.
     kept |= {info.number for info in good[-1:]}
     # Which packs a damaged manifest refers to is unknown, so no pack can be deleted while there is one: kept for ever,
     # one flipped bit would fill the disk. But it could be repaired by hand, or show what happened; and with no good
@@ -126,7 +126,7 @@ def sweep(backend: Backend, catalog: Catalog) -> None:
         except FileNotFoundError:
             continue
         except StoreError:
-            # It may refer to any of them.
+            # Its checkpoint may need any of them.
             return
     for pack in sorted(unused):
         backend.delete(pack_name(pack))

@@ -1,12 +1,12 @@
-"""The store of one run: commits states durably, and reads back the newest one that is whole.
+"""The store of one run: commits states durably, and reads back the newest one that is undamaged.
 
-What is in the directory of a run::
+The directory of a run::
 
     run.json                      what this run is
     checkpoints/00000012.json     a manifest: a checkpoint exists if and only if this does
     packs/00000012.safetensors    array data, written once, shared by later checkpoints
 
-The store knows bytes and files. What a state means is the business of :mod:`perdure.tree` and those above it.
+Knows bytes and files, and not what a state means.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from perdure.store._manifest import (
     write_manifest,
 )
 from perdure.store._open_run import open_run
-from perdure.store._packs import Compressor, PackWriter, pack_number
+from perdure.store._packs import Compression, Compressor, PackWriter, pack_number
 from perdure.store._reading import Catalog, StoredArray, pack_sizes
 from perdure.store._survey import CheckpointStatus, Depth, survey
 from perdure.store.backends import GET_LIMIT, Backend, LocalBackend, put_new
@@ -70,8 +70,7 @@ class Committed:
 class Store:
     """The checkpoints of one run. Made by :meth:`open`; use it as a context manager, or :meth:`close` it.
 
-    A store opened for writing may be used from several threads. A forked child must not write through its
-    parent's.
+    A store opened for writing may be used by several threads. A forked child must not write with its parent's store.
     """
 
     def __init__(
@@ -80,22 +79,21 @@ class Store:
         run: RunInfo,
         *,
         write: bool,
-        versions: Mapping[str, str],
-        compression: str = "auto",
+        compression: Compression = "auto",
     ) -> None:
         self._backend = backend
         self._compress = Compressor(compression)
         self._run = run
         self._catalog = Catalog(backend, run.id)
-        self._versions = dict(versions)
+        self._versions = dict(library_versions())
         self._writer = os.getpid() if write else None
         self._mutex = threading.RLock()
-        # Begins with the first commit, and is kept: to begin one takes longer than to write a small file.
+        # Kept from the first commit on: to start a thread takes longer than to write a small file.
         self._threads = ThreadPoolExecutor(2, "perdure packs")
         self._damaged: dict[int, str] = {}
         # The newest checkpoint that was read, and its arrays; what of them was read is known to be whole.
         self._newest: tuple[int, list[StoredArray]] | None = None
-        # What the next commit may refer to; None until it is wanted.
+        # What the next commit may refer to; None until it is needed.
         self._known: Known | None = None
 
     @classmethod
@@ -104,37 +102,29 @@ class Store:
         where: str | os.PathLike[str] | Backend,
         *,
         write: bool = False,
-        metadata: Mapping[str, Any] | None = None,
-        versions: Mapping[str, str] | None = None,
         wait: float = 5.0,
-        compression: str = "auto",
+        compression: Compression = "auto",
     ) -> Store:
         """Open the run at `where`, a directory or a backend.
 
         A reader needs no lock, and may read while another process writes. A writer takes the lock, creates
         the run if there is none, and removes what a writer that died left behind.
 
-        :param metadata: JSON-able; kept with the run if it is created now.
-        :param versions: of the libraries in use, kept with the run and with each checkpoint; those of Python,
-            Perdure, torch and NumPy are added.
         :param wait: for how many seconds to wait for another writer to end.
-        :param compression: of what is written: "auto" where the data is such that it pays, "zstd" wherever it
-            makes it smaller, "none".
+        :param compression: "auto" compresses what is worth the time, "zstd" everything that gets smaller.
         :raises LockedError: if another process is writing to the run.
         :raises UnsupportedFormatError: if the run was written by a newer Perdure.
         :raises DamagedError: if ``run.json`` is damaged and there is no manifest to restore it from.
         :raises StoreError: if there is no run to read, or the directory cannot be written to.
         """
         backend = LocalBackend(where) if isinstance(where, str | os.PathLike) else where
-        in_use = {**library_versions(), **(versions or {})}
         if not write:
-            return cls(backend, open_run(backend), write=False, versions=in_use)
-        # Taken before anything is written, so that a typing error there leaves nothing behind.
-        created = RunInfo(uuid.uuid4().hex, now(), in_use, to_plain(dict(metadata or {}), "metadata"))
+            return cls(backend, open_run(backend), write=False)
+        created = RunInfo(uuid.uuid4().hex, now(), dict(library_versions()), {})
         backend.lock(wait)
         try:
             found = open_run(backend, created)
-            store = cls(backend, found, write=True, versions=in_use, compression=compression)
+            store = cls(backend, found, write=True, compression=compression)
             _retention.sweep(backend, store._catalog)
         except BaseException:
             backend.unlock()
@@ -159,10 +149,10 @@ class Store:
     ) -> Committed:
         """Make `state` a checkpoint: after it returns, the checkpoint survives a power cut.
 
-        If the process dies before, there is no such checkpoint, and the older ones are as they were. Only
-        chunks of arrays that the previous checkpoint does not hold are written; of an array whose content is
-        :class:`perdure.tree.Staged`, only what was copied is looked at. The packs of one checkpoint take at
-        most twice the bytes that it needs of them, and 4 MiB; with retention, that bounds the disk space of a run.
+        If the process dies before, there is no such checkpoint, and the older ones are as they were. Only chunks that
+        the previous checkpoint does not hold are written; of an array whose content is :class:`perdure.tree.Staged`,
+        only what was copied is looked at. The packs of one checkpoint take at most twice the bytes that it needs of
+        them, and 4 MiB; with retention, that bounds the disk space of a run.
 
         :param state: what is stored of its arrays must not change until this returns.
         :param step: how far the run is, in whatever unit it counts.
@@ -171,10 +161,9 @@ class Store:
         :param metrics: JSON-able; NaN and infinities may be in it.
         :param tags: for finding it again.
         :param progress: called now and then with the number of bytes written and of all bytes to write.
-        :raises StoreError: if it could not be written, for instance because the disk is full. No checkpoint
-            that was there is lost, and the commit can be tried again.
-        :raises DamagedError: if what it would refer to is damaged or gone. Commit a state that is set aside as a
-            whole.
+        :raises StoreError: if it could not be written, for instance because the disk is full. No older checkpoint is
+            lost, and the commit can be tried again.
+        :raises DamagedError: if something that it would refer to is damaged or missing. Commit the whole state.
         """
         if isinstance(tags, str):
             raise TypeError(f"expected a list of tags, found the string {tags!r:.80}; give [{tags!r:.80}]")
@@ -341,18 +330,18 @@ class Store:
         The newest good one is always kept. A damaged one is deleted, with a :class:`DamagedCheckpointWarning`, once two
         good ones are newer. Until then no pack is deleted, because the packs it needs are unknown.
 
-        :param keep: the numbers to keep; or a function that is given the good checkpoints, from the oldest to
-            the newest, and returns these numbers.
-        :return: the numbers of the checkpoints that were deleted.
+        :param keep: the numbers to keep; or a function that gets the good checkpoints, from the oldest to the newest,
+            and returns these numbers.
+        :returns: the numbers of the deleted checkpoints.
         """
         with self._mutex:
             self._check_writer()
             return _retention.retain(self._backend, self._catalog, keep, self._damaged)
 
     def close(self) -> None:
-        """Let another process write. Checkpoints that were read stay readable."""
+        """Let other processes write. Checkpoints that were read stay readable."""
         if self._writer != os.getpid():
-            # A forked child has the parent's mutex as it was at that moment, and maybe nobody to give it back.
+            # A forked child has the mutex as the parent had it at that moment, maybe locked for ever.
             self._writer = None
             return
         with self._mutex:
@@ -395,8 +384,8 @@ class Store:
             self._newest = None
 
     def _find_known(self) -> Known:
-        # Only of a checkpoint whose data was verified: otherwise a damaged chunk would be handed on from
-        # checkpoint to checkpoint, and the run would go on without a single good one.
+        # Only of a checkpoint whose data was verified. Otherwise each checkpoint could take over a damaged chunk from
+        # the one before, and the run would not have a single good one.
         for number in reversed(self._catalog.numbers()):
             try:
                 if self._newest is None or self._newest[0] != number:

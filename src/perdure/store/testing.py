@@ -1,6 +1,6 @@
-"""Tests that every backend passes, a backend in memory, and one that fails on purpose.
+"""Tests for backends, a backend in memory, and one that fails on purpose. Knows backends, and no checkpoints.
 
-Whoever writes a backend tests it with::
+Test your own backend with::
 
     class TestMyBackend(BackendConformance):
         @pytest.fixture
@@ -106,13 +106,12 @@ class MemoryBackend:
 
 
 class FailingBackend:
-    """Passes everything on to another backend, but calls `fail` in the place of the `at`-th operation.
+    """Passes everything on to another backend, but calls `fail` before the `at`-th operation and all later ones.
 
-    What `fail` does is what happens there: it may raise, or end the process. If it returns, the operation is
-    done, and `fail` is called for every later one as well.
+    `fail` may raise, or end the process. If it returns, the operation is done.
 
-    :param at: counts from 1 those operations that change something; `count` tells how many there were.
-    :param fail: is given the verb and the name.
+    :param at: counts the operations that change something, from 1; `count` tells how many there were.
+    :param fail: called with the verb and the name.
     """
 
     def __init__(self, backend: Backend, at: int, fail: Callable[[str, str], None]) -> None:

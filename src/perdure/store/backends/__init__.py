@@ -1,6 +1,6 @@
-"""Places that keep bytes under names. `Backend` says what one promises; `LocalBackend` is a directory.
+"""Backends keep bytes under names. `Backend` says what every backend promises; `LocalBackend` is a directory.
 
-Write another by subclassing `Backend`, and test it with `perdure.store.testing.BackendConformance`.
+Write your own by subclassing `Backend`, and test it with `perdure.store.testing.BackendConformance`.
 """
 
 from perdure._lazy import publish

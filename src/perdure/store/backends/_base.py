@@ -1,8 +1,7 @@
-"""What the store needs of a place that keeps bytes under names: five verbs and a lock.
+"""What the store needs of a backend: five verbs and a lock. Knows names and bytes, and no runs, checkpoints or packs.
 
-A backend knows names and bytes, and nothing of runs, checkpoints or packs. There is one for a local disk
-(:class:`perdure.store.LocalBackend`); an object store can be another. Whoever writes one subclasses
-:class:`perdure.store.testing.BackendConformance`, which tests every promise made here.
+There is one for a local disk (:class:`perdure.store.LocalBackend`); an object store can be another. For a new backend,
+subclass :class:`perdure.store.testing.BackendConformance`, which tests every promise made here.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from perdure.store._files import Buffer
 GET_LIMIT = 1 << 27
 """The largest object, in bytes, that :meth:`Backend.get` returns, and the longest text of JSON that is read.
 
-As objects of Python, JSON takes up to 35 times its size: so no file takes more than some five gigabytes of a reader's
-memory. It is enough for a state of a million small objects."""
+Parsed JSON takes up to 35 times the memory of its text, so no file takes more than about five gigabytes of a reader's
+memory. This is enough for a state of a million small objects."""
 
 _LONGEST_NAME = 512
 _LONGEST_PART = 200
@@ -31,22 +30,22 @@ class Entry(NamedTuple):
 
 
 class Backend(Protocol):
-    """A place that keeps bytes under names; several threads may use it at the same time.
+    """Keeps bytes under names. Several threads may use it at the same time.
 
     A name is a relative POSIX path such as ``packs/00000012.safetensors``; every verb passes it through
     :func:`check_name` first. An object is written once and never changed: there is no verb that overwrites.
 
-    Whatever fails for a reason of the place itself (full, read-only, no permission, unreachable) raises
-    :class:`perdure.errors.StoreError`, with a message that says what failed, where, and what to do.
+    If something fails for an outside reason (a full or read-only disk, no permission, no connection), it raises
+    :class:`perdure.errors.StoreError` with a message that says what failed, where, and what to do.
     """
 
     def put(self, name: str, buffers: Iterable[Buffer]) -> None:
-        """Store the concatenation of `buffers` under `name`; whole, durable and atomic.
+        """Store the concatenation of `buffers` under `name`, atomically and durably.
 
-        After it returns, the object is there and survives a power cut. Before that it is either not there or
-        there as a whole; the same holds if the process dies on the way, or if `buffers` or the place raises.
+        After it returns, the object survives a power cut. Until then it either does not exist or is complete, also if
+        the process dies meanwhile, or if `buffers` or the backend raises.
 
-        :raises FileExistsError: if there is an object of that name already, which stays as it is.
+        :raises FileExistsError: if an object of that name exists already; it stays as it is.
         :raises StoreError: if it cannot be written.
         """
         ...
@@ -56,8 +55,7 @@ class Backend(Protocol):
 
         :raises FileNotFoundError: if there is none of that name.
         :raises DamagedError: if it is larger than :data:`GET_LIMIT`.
-        :raises StoreError: if it cannot be read (:class:`DamagedError` where that is not for want of
-            permission).
+        :raises StoreError: if it cannot be read (:class:`DamagedError` if the reason is not a missing permission).
         """
         ...
 
@@ -66,49 +64,48 @@ class Backend(Protocol):
 
         :raises FileNotFoundError: if there is none of that name.
         :raises DamagedError: if the object ends before the buffer is full.
-        :raises StoreError: if it cannot be read (:class:`DamagedError` where that is not for want of
-            permission).
+        :raises StoreError: if it cannot be read (:class:`DamagedError` if the reason is not a missing permission).
         """
         ...
 
     def list(self, directory: str) -> list[Entry]:
         """The objects directly in `directory`, sorted by name. ``""`` is the top.
 
-        What has not been stored whole is not listed. A directory that does not exist is empty.
+        Unfinished objects are not listed. A directory that does not exist is empty.
         """
         ...
 
     def delete(self, name: str) -> None:
         """Remove the object, durably: after it returns, a power cut does not bring it back.
 
-        No error if there is none of that name, so that it can be repeated.
+        No error if there is no such object, so that it can be repeated.
         """
         ...
 
     def lock(self, wait: float) -> None:
-        """Become the one writer, and remove what writers that died left half-written.
+        """Become the only writer, and remove unfinished objects of writers that died.
 
-        The lock ends with the process that holds it, however it dies; children that it forked do not keep it.
+        The lock ends with the process that holds it, however that dies; its forked children do not keep it.
 
         :param wait: for how many seconds to try. A writer that was killed may need a moment to be gone.
         :raises LockedError: if another writer holds the lock; the message says who, and since when.
-        :raises StoreError: if one cannot write here at all.
+        :raises StoreError: if nothing can be written here at all.
         """
         ...
 
     def unlock(self) -> None:
-        """Give the lock back; no error if it is not held."""
+        """Release the lock. No error if it is not held."""
         ...
 
     def locate(self, name: str) -> str:
-        """Where an object is, in words for a person: a path, a URL."""
+        """Where an object is, for messages: a path, a URL."""
         ...
 
 
 def put_new(backend: Backend, name: str, buffers: Iterable[Buffer]) -> None:
-    """Put an object whose name no object of the run can have.
+    """Put an object under a name that is new in the run.
 
-    :raises StoreError: if something has that name all the same (a directory, say), or it cannot be written.
+    :raises StoreError: if something has that name nevertheless (a directory, say), or it cannot be written.
     """
     try:
         backend.put(name, buffers)
@@ -120,12 +117,12 @@ def put_new(backend: Backend, name: str, buffers: Iterable[Buffer]) -> None:
 
 
 def check_name(name: str) -> str:
-    """The name itself, if it is one that a backend may be given.
+    """The same name, if a backend may be given it.
 
-    Names come out of files too, which may be damaged or made by someone hostile; so a name can only lead
-    below the directory of the run. Parts that begin with a dot are for the backend's own use.
+    Names also come from files, which may be damaged or forged. So a name can lead only to something below the run's
+    directory. Parts that begin with a dot are reserved for backends.
 
-    :raises ValueError: if it is not.
+    :raises ValueError: if a backend may not be given it.
     """
     parts = name.split("/")
     problem = ""

@@ -267,7 +267,7 @@ def world_with_run(world: Any) -> dict[str, Any]:
     from perdure.run._run import RunRecord
 
     record = RunRecord()
-    record.blueprint = np.zeros(0, np.uint8)
+    record.script_fingerprint = np.zeros(0, np.uint8)
     return {**world.parts(), "run": record}
 
 
@@ -533,12 +533,12 @@ def test_a_forged_score(root: Path, record: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff" * 10, b"[1, 2]", b'{"x": 5}', b"", b'"x"'])
-def test_a_forged_blueprint(root: Path, content: bytes) -> None:
+def test_a_forged_script_fingerprint(root: Path, content: bytes) -> None:
     """What the script is compared with comes from the file too."""
     with perdure.Run(root) as run:
         world = make_world()
         run.resume(world)
-        run._record.blueprint = np.frombuffer(content, np.uint8)
+        run._record.script_fingerprint = np.frombuffer(content, np.uint8)
         train(world, 2)
         run.checkpoint(world, 3)
     world = make_world()

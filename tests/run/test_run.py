@@ -307,7 +307,10 @@ def test_a_local_observation_is_warned_of_though_the_environment_keeps_it_too(tm
     env = gym.make("CartPole-v1")
     world = perdure.World(env=env)
     obs, _ = env.reset(seed=1)
-    with perdure.Run(tmp_path / "run") as run, pytest.warns(NotCapturedWarning, match="iterations in obs, which"):
+    with (
+        perdure.Run(tmp_path / "run") as run,
+        pytest.warns(NotCapturedWarning, match="iterations in obs, which"),
+    ):
         for _ in run.steps(world, 4, every=2):
             obs, *_ = env.step(int(obs[2] > 0))
 

@@ -190,7 +190,7 @@ class Mine(torch.nn.Module):
 def test_load_policy_in_a_fresh_process(world, tmp_path):
     PolicyPersistence().persist(Rich(2.0), world)
     code = (
-        "import sys; from perdure.policy import load_policy; import torch.nn\n"
+        "import sys; from perdure.persistence import load_policy; import torch.nn\n"
         "trust = ['persistence_nets', 'torch.nn', 'torch.optim', 'functools.partial']\n"
         "trust += ['persistence_nets.double', 'persistence_nets.Rich.sample']\n"
         "policy = load_policy(sys.argv[1], trust=trust)\n"

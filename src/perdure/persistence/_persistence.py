@@ -19,6 +19,7 @@ import torch
 
 from perdure.errors import RestoreError
 from perdure.persistence._allowlist import Trusted
+from perdure.persistence._compiled import module_in, with_names_of
 from perdure.persistence._publish_version import link_epoch, published
 from perdure.persistence.policy_file import TDevice, load_module, load_state_dict, save_module, verify
 from perdure.world import World
@@ -146,11 +147,12 @@ class PolicyPersistence:
             raise FileNotFoundError(self._missing(path, world))
         log.info("Restoring the policy from %s", path)
         verify(os.path.dirname(os.path.realpath(path)))
+        policy = module_in(policy)
         if self.mode is self.Mode.POLICY:
             state = load_module(path, device, live=policy, trust=self.trust).state_dict()
         else:
             state = load_state_dict(path, device, trust=self.trust)
-        _load_into(policy, state, path)
+        _load_into(policy, with_names_of(policy, state), path)
         if self.additional_persistence is not None:
             self.additional_persistence.restore(RestoreEvent.RESTORE_POLICY, world)
 
@@ -188,7 +190,7 @@ class PolicyPersistence:
         if self.mode is self.Mode.POLICY:
             save_module(policy, path)
         else:
-            torch.save(policy.state_dict(), path)
+            torch.save(module_in(policy).state_dict(), path)
         if self.additional_persistence is not None:
             self.additional_persistence.persist(PersistEvent.PERSIST_POLICY, world)
 

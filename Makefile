@@ -6,7 +6,7 @@ WORKERS ?= 2
 
 .PHONY: demo test check format bench damage fuzz reliability environments clean
 
-# How long `make fuzz` looks for a failing input, for each of four kinds of input.
+# How long `make fuzz` looks for a failing input, for each of five kinds of input.
 FUZZ_SECONDS ?= 120
 
 $(VENV)/.installed: pyproject.toml constraints.txt

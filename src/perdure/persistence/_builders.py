@@ -17,6 +17,7 @@ import types
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -187,6 +188,11 @@ def _numbers(cls: Any, context: Context, *numbers: Any) -> Any:
     for number in numbers:
         _expect(number, (int, float, type(None)))
     return cls(*numbers)
+
+
+def _time(cls: Any, context: Context, content: Any) -> Any:
+    """A moment or a day, which pickles write as bytes; times with a zone are not known here."""
+    return cls(_expect(content, bytes))
 
 
 # -- torch's -------------------------------------------------------------------------------------------------
@@ -505,6 +511,8 @@ BUILDERS: dict[str, Builder] = {
     "_operator.getitem": Builder(_only_item),
     "functools.partial": Builder(_partial, "needed"),
     "types.SimpleNamespace": Builder(lambda context: types.SimpleNamespace(), "attributes"),
+    **{f"datetime.{cls.__name__}": Builder(functools.partial(_time, cls)) for cls in (date, datetime)},
+    "datetime.timedelta": Builder(functools.partial(_numbers, timedelta)),
     "random.Random": Builder(_python_generator, "needed"),
     **{
         f"pathlib.{cls.__name__}": Builder(functools.partial(_path, cls))

@@ -278,6 +278,14 @@ def _recurrent(module: torch.nn.RNNBase, charge: Charge) -> None:
     attributes["_flat_weight_refs"] = [None if each is None else weakref.ref(each) for each in weights]
 
 
+def _hook(hook: Any, charge: Charge) -> None:
+    attributes = attributes_of(hook)
+    if attributes.get("with_module"):
+        if not issubclass(type(attributes["module"]), torch.nn.Module):
+            raise TypeError("a hook belongs to something that is no module")
+        attributes["module"] = weakref.ref(attributes["module"])
+
+
 def _space(space: Any, charge: Charge) -> None:
     attributes = attributes_of(space)
     for old, new in (("shape", "_shape"), ("np_random", "_np_random")):
@@ -304,6 +312,7 @@ def _multi_discrete(space: Any, charge: Charge) -> None:
 _LAYERS = "torch.nn.modules"
 _RULES: dict[str, Rule] = {
     f"{_LAYERS}.module.Module": _MODULE,
+    f"{_LAYERS}.module._WrappedHook": _hook,
     f"{_LAYERS}.activation.MultiheadAttention": _defaults(_qkv_same_embed_dim=_constant(True)),
     **dict.fromkeys(
         (f"{_LAYERS}.activation.{name}" for name in ("Softmin", "Softmax", "LogSoftmax")),

@@ -111,6 +111,10 @@ _POINTER = 16
 _LONGEST_NAME = 1_000
 
 
+# `genops` decodes what old pickles hold with a codec that Python imports when it is first used.
+"".encode("raw_unicode_escape")
+
+
 def parse(data: bytes, budget: Budget) -> Program:
     """What a pickle describes.
 
@@ -151,6 +155,8 @@ class _Reader:
                 handler(self, argument)
             if end + 1 != len(data):
                 raise MalformedError("has something after its end")
+            if len(self.stack) != 1 or self.marks:
+                raise MalformedError(f"leaves {len(self.stack)} objects where one belongs")
             (root,) = self.stack
         except (ValueError, IndexError, KeyError, TypeError, OverflowError, struct.error) as error:
             # A stack that is empty, bytes that run out, an argument of another kind.

@@ -47,7 +47,7 @@ damage: $(VENV)/.installed
 
 fuzz: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
-	for target in document checkpoint pack page; do \
+	for target in document checkpoint pack page policy; do \
 	    $(BIN)/python tests/reliability/fuzzing.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
 
 # Long ones, each for so many minutes: power cuts on a simulated disk, real kills with readers.

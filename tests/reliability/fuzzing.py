@@ -2,8 +2,8 @@
 into live objects; and for policy files, their pickles above all.
 
 Its inputs are changed copies of real checkpoints and policies, sealed again with the right checksums, so that they get
-past the seal. Whatever they are, nothing but Perdure's own errors may come of them. With atheris, what is tried next follows
-from which code the last input reached:
+past the seal. Whatever they are, nothing but Perdure's own errors may come of them. With atheris, what is tried next
+follows from which code the last input reached:
 
     make fuzz                                        # a few minutes
     python tests/reliability/fuzzing.py document --seconds 3600
@@ -380,10 +380,12 @@ def mutated_policy(data: bytes, chance: random.Random) -> bytes:
 
 
 _OPCODES = [
-    *(b"N", b"\x88", b"]", b"}", b")", b"(", b"0", b"R", b"b", b"s", b"a", b"u", b"e", b"t", b"\x81", b"\x85", b"\x86", b"Q"),
+    *(b"N", b"\x88", b"]", b"}", b")", b"(", b"0", b"R", b"b", b"s", b"a", b"u", b"e", b"t"),
+    *(b"\x81", b"\x85", b"\x86", b"Q"),
     *(b"h\x00", b"h\x01", b"K\x00", b"K\xff", b"J\xff\xff\xff\xff", b"J\xff\xff\xff\x7f", b"X\x01\0\0\0x"),
     *(b"X\x07\0\0\0forward", b"X\x0c\0\0\0__setstate__", b"\x8a\x08\0\0\0\0\0\0\0\x7f", b"G\x7f\xf8\0\0\0\0\0\0"),
-    *(b"cposix\nsystem\n", b"c__builtin__\ngetattr\n", b"ctorch.nn.modules.linear\nLinear\n", b"cpersistence_nets\nLoud\n"),
+    *(b"cposix\nsystem\n", b"c__builtin__\ngetattr\n", b"cpersistence_nets\nLoud\n"),
+    b"ctorch.nn.modules.linear\nLinear\n",
 ]  # fmt: skip
 
 

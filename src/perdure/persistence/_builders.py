@@ -341,7 +341,11 @@ def _dtype(context: Context, state: Any, text: Any, aligned: Any, copied: Any) -
 
 def _array(context: Context, state: Any, cls: Any, *blank_array: Any) -> np.ndarray[Any, Any]:
     *version, shape, dtype, fortran, content = _expect(state, tuple)
-    if cls is not np.ndarray or not isinstance(dtype, np.dtype) or any(_whole(each) != 1 for each in version):
+    if (
+        cls is not np.ndarray
+        or not issubclass(type(dtype), np.dtype)
+        or any(_whole(each) != 1 for each in version)
+    ):
         raise MalformedError("has an array of a class of its own")
     lengths = tuple(_whole(each) for each in _expect(shape, tuple))
     order: Literal["F", "C"] = "F" if _expect(fortran, (bool, int)) else "C"
@@ -375,7 +379,11 @@ def _check_truth(dtype: np.dtype[Any], content: bytes) -> None:
 
 
 def _scalar(context: Context, dtype: Any, content: Any) -> Any:
-    if not isinstance(dtype, np.dtype) or dtype.hasobject or len(_expect(content, bytes)) != dtype.itemsize:
+    if (
+        not issubclass(type(dtype), np.dtype)
+        or dtype.hasobject
+        or len(_expect(content, bytes)) != dtype.itemsize
+    ):
         raise MalformedError("has a NumPy scalar whose type does not fit its data")
     context.charge(_ARRAY_COST + len(content))
     _check_truth(dtype, content)
@@ -422,7 +430,7 @@ def _expect_plain(state: Any) -> dict[str, Any]:
 def _expect_number(value: Any) -> None:
     if type(value) is np.ndarray and not value.dtype.hasobject:
         return
-    if not isinstance(value, np.generic):
+    if not issubclass(type(value), np.generic):
         _expect(value, (int, float, str, bool))
 
 

@@ -29,4 +29,8 @@ def with_names_of(policy: torch.nn.Module, state: dict[str, Any]) -> dict[str, A
     if not any(isinstance(name, str) and _STEP in name for name in (*live, *state)):
         return state
     names = {name.replace(_STEP, ""): name for name in live}
-    return {names.get(name.replace(_STEP, ""), name): value for name, value in state.items()}
+    return {_renamed(name, names): value for name, value in state.items()}
+
+
+def _renamed(name: Any, names: dict[str, str]) -> Any:
+    return names.get(name.replace(_STEP, ""), name) if isinstance(name, str) else name

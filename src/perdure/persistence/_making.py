@@ -86,6 +86,10 @@ class Making:
             method = method_name(what, node.parts)
             if method is not None and self._names.find(method) is ABSENT:
                 missing[method.dotted] = None
+            elif method is None and what.dotted == "builtins.getattr":
+                faults[what.dotted] = (
+                    "it takes an attribute of something that is no object of an allowed class"
+                )
             return
         found = self._names.find(what)
         # What the name would stand for, if it were trusted, so that the next message says nothing new.

@@ -77,8 +77,10 @@ def registered(cls: type) -> Handler | None:
     """What was registered for a class that could not be made without; None for one that is made by its attributes."""
     if not (hasattr(cls, "__del__") or _is_more_than_attributes(cls) or _has_own_setstate(cls)):
         return None
-    entry = known(cls).entry
-    return entry if isinstance(entry, Handler) else None
+    about = known(cls)
+    if about.structural and not issubclass(cls, torch.nn.Module):
+        return None  # an environment: what is known of it is how to restore one that is there
+    return about.entry if isinstance(about.entry, Handler) else None
 
 
 def _is_more_than_attributes(cls: type) -> bool:
@@ -234,7 +236,8 @@ _OPTIMIZER_TABLES = _defaults(
 def _optimizer(optimizer: torch.optim.Optimizer, charge: Charge) -> None:
     _OPTIMIZER_TABLES(optimizer, charge)
     attributes = attributes_of(optimizer)
-    for table in (attributes["defaults"], *attributes["param_groups"]):
+    groups = attributes["param_groups"]
+    for table in (attributes["defaults"], *(groups if type(groups) is list else (groups,))):
         if type(table) is not dict:
             raise TypeError(f"the settings of an optimizer are a {type(table).__name__}")
     attributes["defaults"].setdefault("differentiable", False)
@@ -280,7 +283,7 @@ def _recurrent(module: torch.nn.RNNBase, charge: Charge) -> None:
 
 def _hook(hook: Any, charge: Charge) -> None:
     attributes = attributes_of(hook)
-    if attributes.get("with_module"):
+    if attributes.get("with_module") is True:
         if not issubclass(type(attributes["module"]), torch.nn.Module):
             raise TypeError("a hook belongs to something that is no module")
         attributes["module"] = weakref.ref(attributes["module"])

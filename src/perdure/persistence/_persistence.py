@@ -21,7 +21,7 @@ from perdure.errors import RestoreError
 from perdure.persistence._allowlist import Trusted
 from perdure.persistence._compiled import module_in, with_names_of
 from perdure.persistence._publish_version import link_epoch, published
-from perdure.persistence.policy_file import TDevice, load_module, load_state_dict, save_module, verify
+from perdure.persistence.policy_file import TDevice, load_module_state, load_state_dict, save_module, verify
 from perdure.world import World
 
 log = logging.getLogger(__name__)
@@ -93,8 +93,8 @@ class PolicyPersistence:
     :param additional_persistence: is told whenever this object persists or restores.
     :param enabled: whether anything is persisted; restoring is always enabled.
     :param mode: what is saved of the policy.
-    :param trust: what a file may use when it is restored, beyond the classes of the policy that it is
-        restored into: classes and functions, their dotted names, or packages (every class defined in them).
+    :param trust: classes that may be made from a file when it is restored, beyond those of the policy that it is
+        restored into: classes and functions, their dotted names, or packages (as in :func:`perdure.load_policy`).
     """
 
     class Mode(Enum):
@@ -138,7 +138,7 @@ class PolicyPersistence:
         """Load ``world.restore_path(mode.get_filename())`` into `policy`, then tell the other handler.
 
         :param device: where the file's tensors are loaded; the policy stays on the device where it is.
-        :raises UntrustedError: if the file uses what is not allowed for; nothing of it was run.
+        :raises UntrustedError: if the file needs what is not trusted; nothing of it was run.
         :raises RestoreError: if it does not fit the policy, which is then as it was.
         :raises DamagedError: if this file or a handler's next to it is not as it was written.
         """
@@ -149,7 +149,7 @@ class PolicyPersistence:
         verify(os.path.dirname(os.path.realpath(path)))
         policy = module_in(policy)
         if self.mode is self.Mode.POLICY:
-            state = load_module(path, device, live=policy, trust=self.trust).state_dict()
+            state = load_module_state(path, device, policy, self.trust)
         else:
             state = load_state_dict(path, device, trust=self.trust)
         _load_into(policy, with_names_of(policy, state), path)

@@ -89,6 +89,22 @@ def load_module(
     return loaded  # type: ignore[no-any-return]
 
 
+def load_module_state(
+    path: str | os.PathLike[str], device: TDevice, live: torch.nn.Module, trust: Iterable[Trusted] = ()
+) -> dict[str, Any]:
+    """The state dictionary of the module in a whole-policy file, as the classes of the live policy give it."""
+    loaded = load_module(path, device, live=live, trust=trust)
+    try:
+        return loaded.state_dict()
+    except RestoreError:
+        raise
+    except Exception as error:  # the classes' own code runs here
+        raise RestoreError(
+            f"{os.fspath(path)} could not be restored: its state_dict() failed ({type(error).__name__}: {error}). If it "
+            "was written with other versions of its libraries, use those."
+        ) from error
+
+
 def load_state_dict(
     path: str | os.PathLike[str], device: TDevice, trust: Iterable[Trusted] = ()
 ) -> dict[str, Any]:

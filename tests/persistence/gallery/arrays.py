@@ -17,6 +17,7 @@ from gallery.assembler import (
     i,
     in_policy,
     l,
+    new,
     raw,
     s,
     storage,
@@ -267,3 +268,34 @@ def a_generator_of_torch_with_a_short_state() -> bytes:
 def a_generator_of_python_with_a_wild_position() -> bytes:
     numbers = t(*[i(0)] * 624, i(1 << 20))
     return in_policy(call(g("random", "Random")) + t(i(3), numbers, NONE) + b"b")
+
+
+@attack("An object in the place of a dtype runs when somebody asks what it is.")
+def an_array_of_a_type_that_pretends() -> bytes:
+    made = call(g("numpy._core.multiarray", "_reconstruct"), g("numpy", "ndarray"), t(i(0)), raw(b"b"))
+    return in_policy(made + t(i(1), t(i(1)), new(v("Pretends")), b"\x89", raw(b"x")) + b"b")
+
+
+@attack("The same for a scalar.")
+def a_scalar_of_a_type_that_pretends() -> bytes:
+    return in_policy(call(g("numpy._core.multiarray", "scalar"), new(v("Pretends")), raw(b"x")))
+
+
+@attack("Objects in the place of everything that describes a tensor.")
+def a_tensor_of_objects() -> bytes:
+    odd = new(v("Pretends"))
+    return in_policy(
+        call(g("torch._utils", "_rebuild_tensor_v2"), storage("0", 4), odd, t(odd), t(odd), odd, odd)
+    )
+
+
+@attack("The same for a parameter.")
+def a_parameter_of_objects() -> bytes:
+    odd = new(v("Pretends"))
+    return in_policy(call(g("torch._utils", "_rebuild_parameter"), odd, odd, odd))
+
+
+@attack("A sparse tensor of objects.")
+def a_sparse_tensor_of_objects() -> bytes:
+    odd = new(v("Pretends"))
+    return in_policy(call(g("torch._utils", "_rebuild_sparse_tensor"), odd, t(odd, odd, t(odd), odd)))

@@ -269,3 +269,34 @@ def hooks_of_a_tensor() -> bytes:
     return in_policy(
         call(g("torch._utils", "_rebuild_tensor_v2"), storage("0", 4), i(0), t(i(4)), t(i(1)), FALSE, hooks)
     )
+
+
+@attack("The groups of an optimizer in an object that runs when somebody goes through them.")
+def an_optimizer_with_groups_in_an_object() -> bytes:
+    state = d({"param_groups": new(v("Pretends")), "defaults": d(), "state": d()})
+    return in_policy(new(g("torch.optim.adam", "Adam"), state=state))
+
+
+@attack(
+    "A hook that belongs to a module, if an object says so: it is asked whether it is true.", harmless=True
+)
+def a_hook_that_may_have_a_module() -> bytes:
+    return in_policy(
+        new(g("torch.nn.modules.module", "_WrappedHook"), state=d({"with_module": new(v("Pretends"))}))
+    )
+
+
+@attack("A hook of something that is no module.")
+def a_hook_of_an_object() -> bytes:
+    state = d({"with_module": b"\x88", "module": new(v("Pretends"))})
+    return in_policy(new(g("torch.nn.modules.module", "_WrappedHook"), state=state))
+
+
+@attack("An object as a policy: it runs when somebody asks whether it is a module.")
+def a_policy_that_pretends() -> bytes:
+    return whole(module(v("Policy"), _modules=d({"layer": new(v("Pretends"))})))
+
+
+@attack("An object as the whole file: it runs when somebody asks what it is.", harmless=True)
+def nothing_but_an_object() -> bytes:
+    return whole(new(v("Pretends")))

@@ -80,6 +80,22 @@ class Reduces:
         return ""
 
 
+class Pretends:
+    """Runs whenever somebody asks what it is, or goes through it."""
+
+    def __getattribute__(self, name: str) -> object:
+        ran("__getattribute__")
+        return object.__getattribute__(self, name)
+
+    def __iter__(self) -> object:
+        ran("__iter__")
+        return iter(())
+
+    def __bool__(self) -> bool:
+        ran("__bool__")
+        return True
+
+
 class Final:
     def __del__(self) -> None:
         ran("__del__")

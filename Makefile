@@ -6,7 +6,7 @@ WORKERS ?= 2
 
 .PHONY: demo test gpu campaign check format bench damage fuzz reliability environments clean
 
-# How long `make fuzz` looks for a failing input, for each of four kinds of input.
+# How long `make fuzz` looks for a failing input, for each of five kinds of input.
 FUZZ_SECONDS ?= 120
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -56,7 +56,7 @@ damage: $(VENV)/.installed
 
 fuzz: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
-	for target in document checkpoint pack page; do \
+	for target in document checkpoint pack page policy; do \
 	    $(BIN)/python tests/reliability/fuzzing.py $$target --seconds $(FUZZ_SECONDS) || exit 1; done
 
 # Long ones, each for so many minutes: power cuts on a simulated disk, real kills with readers.

@@ -1,7 +1,7 @@
 """Load the best policy of a run for inference: no environment, no run, and no code that the file brings along.
 
-A whole-policy file is a pickle, and a pickle can run anything. `load_policy` reads what the file would use
-before any of it runs, and refuses what was not trusted. This script shows a policy that loads and two files
+A whole-policy file is a pickle, and unpickling can run anything. `load_policy` reads the file as data instead, makes
+objects of trusted classes only, and refuses everything else. This script shows a policy that loads and two files
 that are refused; it writes all three itself. With the directory of a run it loads that run's policy instead
 of its own:
 

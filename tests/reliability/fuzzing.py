@@ -1,9 +1,9 @@
 """A fuzzer for all that reads a checkpoint: manifests, the state's document, packs, pages of extents, and restoring
-into live objects.
+into live objects; and for policy files, their pickles above all.
 
-Its inputs are changed copies of real checkpoints, sealed again with the right checksums, so that they get past the
-seal. Whatever they are, nothing but Perdure's own errors may come of them. With atheris, what is tried next follows
-from which code the last input reached:
+Its inputs are changed copies of real checkpoints and policies, sealed again with the right checksums, so that they get
+past the seal. Whatever they are, nothing but Perdure's own errors may come of them. With atheris, what is tried next
+follows from which code the last input reached:
 
     make fuzz                                        # a few minutes
     python tests/reliability/fuzzing.py document --seconds 3600
@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-TARGETS = ("document", "checkpoint", "pack", "page")
+TARGETS = ("document", "checkpoint", "pack", "page", "policy")
 OUTCOMES = ("read", "refused", "read and refused", "half restored")
 
 _JUNK: list[Any] = [
@@ -133,6 +133,7 @@ class Fuzz:
 
         self._make_world = make_world
         self._paged, self._page_chunk = _paged_run()
+        self._policies = Policies()
         with tempfile.TemporaryDirectory() as directory, open(os.devnull, "w") as silent:
             with contextlib.redirect_stderr(silent):
                 self.files = files_of_store(files_of(small_run(Path(directory) / "run", checkpoints=2)))
@@ -187,6 +188,8 @@ class Fuzz:
             return [json.dumps(self.body).encode()]
         if target == "page":
             return [self._page_chunk]
+        if target == "policy":
+            return self._policies.seeds()
         return [self.files[max(name for name in self.files if name.startswith("packs/"))]]
 
     def try_out(self, target: str, data: bytes) -> str:
@@ -255,6 +258,9 @@ class Fuzz:
         data_of.read_into(memoryview(bytearray(data_of.nbytes)))
         return None
 
+    def _policy(self, data: bytes) -> str | None:
+        return self._policies.try_out(data)
+
     def _read(self, files: dict[str, bytes]) -> str | None:
         from damage_support import in_memory
 
@@ -271,6 +277,123 @@ class Fuzz:
         except PerdureError:
             return "read and refused"
         return None
+
+
+class Policies:
+    """Policy files with a changed pickle, loaded while somebody watches what Python does."""
+
+    def __init__(self) -> None:
+        import tempfile
+
+        sys.path.append(str(Path(__file__).parents[1] / "persistence"))
+        import honest_policies
+        import persistence_nets
+
+        import perdure.environments.handlers  # noqa: F401
+
+        self._directory = tempfile.TemporaryDirectory()
+        self._make = {
+            "rich": persistence_nets.Rich,
+            "layers": honest_policies.layers,
+            "optimizers": honest_policies.optimizers,
+            "values": honest_policies.values,
+        }
+        self._pickles = {name: self._saved(name, make()) for name, make in self._make.items()}
+
+    def _saved(self, name: str, policy: Any) -> tuple[bytes, dict[str, bytes]]:
+        import zipfile
+
+        import torch
+
+        path = Path(self._directory.name, name)
+        torch.save(policy, path)
+        with zipfile.ZipFile(path) as archive:
+            records = {each.partition("/")[2]: archive.read(each) for each in archive.namelist()}
+        data = {each.removeprefix("data/"): found for each, found in records.items() if "data/" in each}
+        return records["data.pkl"], data
+
+    def seeds(self) -> list[bytes]:
+        """The pickles, with a letter in front that says whose tensors belong to them."""
+        return [f"{name[0]}".encode() + pickle for name, (pickle, _) in self._pickles.items()]
+
+    def try_out(self, data: bytes) -> str | None:
+        """Load a policy and restore it; it must take little, and do nothing but that."""
+        import persistence_nets
+        import torch
+        from gallery.assembler import archive
+        from gallery.watch import watched
+
+        from perdure.errors import PerdureError
+        from perdure.persistence import PolicyPersistence, load_policy
+        from perdure.world import World
+
+        name = next((each for each in self._pickles if each[:1].encode() == data[:1]), "rich")
+        content = archive(data[1:], self._pickles[name][1])
+        path = Path(self._directory.name, "policy.pt")
+        path.write_bytes(content)
+        trust = [persistence_nets, torch.nn, torch.optim, persistence_nets.double]
+        trust += [torch.nn.functional.relu, persistence_nets.Rich.sample]
+        live = self._make[name]()
+        persistence = PolicyPersistence()
+        said = None
+        for act in (
+            lambda: load_policy(path, trust=trust),
+            lambda: persistence.restore(live, World(restore_directory=path.parent), "cpu"),
+        ):
+            with watched() as cost:
+                try:
+                    act()
+                except PerdureError as error:
+                    said = error
+            assert cost.seconds <= 1 + 10e-6 * len(content), cost.seconds
+            assert cost.memory <= (16 << 20) + 100 * len(content), cost.memory
+        if said is not None:
+            raise said
+        return None
+
+
+def mutated_policy(data: bytes, chance: random.Random) -> bytes:
+    """A pickle with some of its opcodes changed, left out, doubled or exchanged, or their bytes changed."""
+    from pickletools import genops
+
+    with contextlib.suppress(ValueError, IndexError, KeyError):
+        starts = [position or 0 for _, _, position in genops(data[1:])]
+        pieces = [data[1:][a:b] for a, b in zip(starts, [*starts[1:], len(data) - 1], strict=True)]
+        for _ in range(chance.choice((1, 1, 1, 2, 3))):
+            at = chance.randrange(len(pieces))
+            match chance.randrange(6):
+                case 0:
+                    del pieces[at]
+                case 1:
+                    pieces.insert(at, chance.choice(pieces))
+                case 2:
+                    pieces[at] = chance.choice(pieces)
+                case 3:
+                    other = chance.randrange(len(pieces))
+                    pieces[at], pieces[other] = pieces[other], pieces[at]
+                case 4:
+                    pieces[at] = _changed_bytes(pieces[at], chance)
+                case _:
+                    pieces[at] = chance.choice(_OPCODES)
+        return data[:1] + b"".join(pieces)
+    return data[:1] + _changed_bytes(data[1:], chance)
+
+
+_OPCODES = [
+    *(b"N", b"\x88", b"]", b"}", b")", b"(", b"0", b"R", b"b", b"s", b"a", b"u", b"e", b"t"),
+    *(b"\x81", b"\x85", b"\x86", b"Q"),
+    *(b"h\x00", b"h\x01", b"K\x00", b"K\xff", b"J\xff\xff\xff\xff", b"J\xff\xff\xff\x7f", b"X\x01\0\0\0x"),
+    *(b"X\x07\0\0\0forward", b"X\x0c\0\0\0__setstate__", b"\x8a\x08\0\0\0\0\0\0\0\x7f", b"G\x7f\xf8\0\0\0\0\0\0"),
+    *(b"cposix\nsystem\n", b"c__builtin__\ngetattr\n", b"cpersistence_nets\nLoud\n"),
+    b"ctorch.nn.modules.linear\nLinear\n",
+]  # fmt: skip
+
+
+def _changed_bytes(data: bytes, chance: random.Random) -> bytes:
+    changed = bytearray(data)
+    if changed:
+        changed[chance.randrange(len(changed))] ^= 1 << chance.randrange(8)
+    return bytes(changed)
 
 
 def _paged_run() -> tuple[dict[str, bytes], bytes]:
@@ -374,6 +497,8 @@ def mutated_input(target: str, data: bytes, chance: random.Random) -> bytes:
         return mutated_pack(data, chance)
     if target == "page":
         return mutated_page(data, chance)
+    if target == "policy":
+        return mutated_policy(data, chance)
     try:
         return json.dumps(mutated(json.loads(data), chance), separators=(",", ":")).encode()
     except (ValueError, RecursionError):

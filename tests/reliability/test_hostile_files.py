@@ -482,7 +482,7 @@ def test_a_policy_that_becomes_gigabytes(root: Path) -> None:
                 item.filename, content + bytes(64 * _MEBI if item.filename.endswith("data.pkl") else 0)
             )
     (root / "best" / ".SHA256SUMS").unlink()
-    with pytest.raises(DamagedError, match="is compressed, which torch never does"):
+    with pytest.raises(DamagedError, match="is compressed, and would become far larger"):
         perdure.load_policy(root, trust=[torch.nn])
 
 

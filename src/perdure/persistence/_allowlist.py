@@ -1,85 +1,117 @@
-"""What a file with a pickle in it may use: the user's trust, the live policy's classes, harmless helpers.
+"""What the names in a policy file may stand for: classes and functions that the user or the live policy allows.
 
-Decides only; it reads no files. Nothing is imported because a file names it.
+Decides only; it reads no files. A name is looked up among the modules that were imported already, and in their
+dictionaries: a file imports nothing, and no module's or class's hook for missing attributes runs.
 """
 
 from __future__ import annotations
 
-import importlib
+import collections
+import io
 import pkgutil
 import sys
-from collections import defaultdict, deque
+import types
 from collections.abc import Callable, Iterable
 from enum import EnumType
 from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
+from torch.serialization import get_safe_globals
 
 from perdure.errors import RestoreError
-from perdure.persistence._pickle_scan import How, Name, Use
-from perdure.persistence._pickling import uses_of
+from perdure.persistence._pickle_steps import Name, names_in
+from perdure.persistence._pickling import LenientPickler
 
 Trusted: TypeAlias = type | ModuleType | Callable[..., Any] | str
 """A class or function, its dotted name, or a package (which means every class defined in it)."""
 
 
-class Allowed:
-    """Decides name by name; `entries` collects what torch is to be told, as its `safe_globals` takes it.
+class _Absent:
+    def __repr__(self) -> str:
+        return "nothing"
 
-    :param live: what the pickle of the policy does that is restored into; nothing where there is none.
+
+ABSENT: Any = _Absent()
+_DEEPEST_NAME = 10
+
+
+class Names:
+    """Finds what a name may stand for.
+
+    :param trust: what the user allows.
+    :param live: the policy that is restored into, whose classes are allowed too; None where there is none. Functions
+        that only it allows are replaced by one that cannot be run, as restoring runs methods of the policy.
     """
 
-    def __init__(self, live: set[Use], trusted: Trust) -> None:
-        self.live, self.trusted = live, trusted
-        self.entries: list[tuple[Any, str]] = [
-            (kind, f"{kind.__module__}.{kind.__name__}") for kind in _BUILT
-        ]
+    def __init__(self, trust: Trust, live: torch.nn.Module | None) -> None:
+        self._trust = trust
+        self._live = set() if live is None else names_of(live)
+        self._found: dict[Name, Any] = {}
 
-    def add(self, what: Name, hows: set[How]) -> bool:
-        """Allow `what` to be used so, or return False."""
-        found = self.trusted.find(what)
-        if found is np.dtype and what.dotted != "numpy.dtype":
-            return False  # under another name, its state would go unchecked
-        if found is None and what.dotted in _HARMLESS and How.MADE not in hows:
-            found = _HARMLESS[what.dotted]
-            if found is getattr:
-                found = _class_or_member if self.live else getattr
-        if found is None and hows <= {How.ATTRIBUTE, How.NAMED} and self._is_member(what):
-            return True
-        if found is None:
-            found = self._from_live(what, hows)
+    def find(self, what: Name) -> Any:
+        """The object that this name stands for, or ABSENT."""
+        if what not in self._found:
+            self._found[what] = self._find(what)
+        return self._found[what]
+
+    def _find(self, what: Name) -> Any:
+        constant = _CONSTANTS.get(what.dotted, ABSENT)
+        if constant is not ABSENT:
+            return constant
+        found = self._trust.find(what)
         if found is not None:
-            self.entries.append((found, what.dotted))
-        return found is not None
+            return found
+        if what in self._live:
+            found = look_up(what)
+            if isinstance(found, type):
+                return found
+            if isinstance(type(found), EnumType):
+                return found
+            return not_run if callable(found) else ABSENT
+        return self._member(what)
 
-    def _from_live(self, what: Name, hows: set[How]) -> Any:
-        live_hows = {use.how for use in self.live if use.what == what}
-        if not live_hows:
-            return None
-        found = _look_up(what)
-        if isinstance(found, type):
-            return found if How.CALLED not in hows or How.CALLED in live_hows else None
-        return _not_run if hows <= {How.NAMED, How.ATTRIBUTE} else None
+    def _member(self, what: Name) -> Any:
+        """The member of an enumeration that is allowed."""
+        owner, _, name = what.name.rpartition(".")
+        if not owner or owner.count(".") > _DEEPEST_NAME:
+            return ABSENT
+        cls = self.find(Name(what.module, owner))
+        if isinstance(cls, EnumType):
+            return type.__dict__["__dict__"].__get__(cls)["_member_map_"].get(name, ABSENT)
+        return ABSENT
 
-    def _is_member(self, what: Name) -> bool:
-        """Whether this is a member of an enumeration that is allowed."""
-        owner, _, member = what.name.rpartition(".")
-        cls = Name(what.module, owner)
-        kind = self.trusted.find(cls)
-        if kind is None and any(use.what == cls for use in self.live):
-            kind = _look_up(cls)
-        return isinstance(kind, EnumType) and member in kind.__members__
+    @property
+    def runs_methods(self) -> bool:
+        """Whether methods of what is made are going to run, because it is restored into a live policy."""
+        return bool(self._live)
+
+
+class Everything(Names):
+    """Allows every name, for finding out whether a live policy can be read again once it is written."""
+
+    def __init__(self) -> None:
+        super().__init__(Trust(()), None)
+
+    def _find(self, what: Name) -> Any:
+        found = super()._find(what)
+        if found is ABSENT and (found := look_up(what)) is None:
+            return ABSENT
+        return found
 
 
 class Trust:
-    """What the user trusts. Only here is anything imported: what is named or in a named package."""
+    """What the user trusts. Only what he names as text is imported here, before any file is read."""
 
     def __init__(self, trust: Iterable[Trusted]) -> None:
         self.packages: list[str] = []
         self.objects: dict[str, Any] = {}
         if isinstance(trust, str | type | ModuleType) or callable(trust):
             raise TypeError(f"trust takes a list: trust=[{getattr(trust, '__name__', repr(trust))}].")
+        for entry in get_safe_globals():
+            found = entry[0] if isinstance(entry, tuple) else entry
+            self.objects[f"{found.__module__}.{found.__qualname__}"] = found
         for item in trust:
             self._add(item)
 
@@ -97,10 +129,9 @@ class Trust:
         if isinstance(found, ModuleType):
             self.packages.append(found.__name__)
         elif callable(found):
-            names = (
-                use.what for use in uses_of(found)
-            )  # as a pickle writes it, wherever it was imported from
-            self.objects.update({name.dotted: found for name in names if _look_up(name) is found})
+            # By the name that a pickle gives it, wherever it was imported from.
+            names = names_of(found)
+            self.objects.update({name.dotted: found for name in names if look_up(name) is found})
         elif not isinstance(item, str):
             raise TypeError(f"trust takes classes, functions, packages and their dotted names, not {item!r}.")
 
@@ -118,70 +149,86 @@ class Trust:
             return same[0] if len(same) == 1 else None
         if not self._in_packages(what.module):
             return None
-        try:
-            importlib.import_module(what.module)
-        except ImportError:
-            return None
-        found = _look_up(what)
+        found = look_up(what)
         return found if isinstance(found, type) and self._in_packages(found.__module__) else None
 
     def _in_packages(self, module: str) -> bool:
         return any(module == package or module.startswith(f"{package}.") for package in self.packages)
 
 
-def _look_up(what: Name) -> Any:
-    """The object of this name, if its module was imported; a file cannot make us import it."""
+def names_of(obj: Any) -> set[Name]:
+    """The names in the pickle of a live object; what cannot be pickled in it is left out."""
+    file = io.BytesIO()
+    LenientPickler(file, protocol=2).dump(obj)
+    return names_in(file.getvalue())
+
+
+def look_up(what: Name) -> Any:
+    """The object of this name if its module was imported and has it in its dictionary, else None."""
     found: Any = sys.modules.get(what.module)
     for part in what.name.split("."):
-        found = None if found is None else getattr(found, part, None)
+        if isinstance(found, type):
+            found = type.__dict__["__dict__"].__get__(found).get(part)
+        elif isinstance(found, ModuleType):
+            # Not `vars`: a module that loads itself when it is asked would do so.
+            found = object.__getattribute__(found, "__dict__").get(part)
+        else:
+            return None
     return found
 
 
-def _class_or_member(owner: Any, name: str) -> Any:
-    """In the place of getattr, while restoring into a live policy: gives nothing that could be run."""
-    found = owner.__dict__.get(name) if isinstance(owner, type) else None
-    if isinstance(owner, EnumType) and name in owner.__members__:
-        return owner.__members__[name]
-    return found if isinstance(found, type) else _not_run
+def method_of(cls: type, name: str, owner: Any) -> Callable[..., Any] | None:
+    """The method of this name that a class or its bases define in Python, as `owner` (class or object) has it."""
+    found = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
+    if isinstance(found, classmethod) and isinstance(found.__func__, types.FunctionType):
+        return types.MethodType(found.__func__, cls)
+    if isinstance(found, staticmethod) and isinstance(found.__func__, types.FunctionType):
+        return found.__func__
+    if isinstance(found, types.FunctionType):
+        return found if owner is cls else types.MethodType(found, owner)
+    return None
 
 
-def _not_run(*args: Any, **kwargs: Any) -> Any:
+def not_run(*args: Any, **kwargs: Any) -> Any:
+    """Stands for a function that only the live policy allows; restoring does not run it."""
     raise RestoreError(
         "this policy's state_dict() calls a function loaded from a file, which restoring does not run."
         " Pass the function in trust=[...], or use PolicyPersistence.Mode.POLICY_STATE_DICT."
     )
 
 
-def _kind_of(value: None) -> type:
-    """In the place of type: as pickles write the class of None, and nothing else."""
-    return type(value)
+def _named(*classes: type) -> dict[str, Any]:
+    return {f"{cls.__module__}.{cls.__qualname__}": cls for cls in classes}
 
 
-def _reducer(obj: Any) -> Any:
-    return obj.__reduce__()[0]
+def _scalars(cls: type) -> list[type]:
+    derived: list[type] = cls.__subclasses__()
+    return [cls, *(found for each in derived for found in _scalars(each))]
 
 
-# What the helpers below make and the unpickler then sets the state of; no file needs to name them.
-_BUILT = [
-    *(type(np.dtype(code)) for code in "?bhilqpBHILQPefdgFDGOSUV"),
-    np.random.Generator,
-    np.random.RandomState,
-]
-_BIT_GENERATORS = [np.random.MT19937, np.random.PCG64, np.random.PCG64DXSM, np.random.Philox, np.random.SFC64]
-_HARMLESS: dict[str, Any] = {
-    "builtins.getattr": getattr,  # the names it leads to are checked one by one
-    "builtins.type": _kind_of,
-    **{f"builtins.{cls.__name__}": cls for cls in (dict, list, tuple, frozenset, int, float, bool, str)},
-    **{f"builtins.{cls.__name__}": cls for cls in (object, slice, range)},
-    "collections.defaultdict": defaultdict,
-    "collections.deque": deque,
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": np.dtype,
-    **{f"numpy.{core}.multiarray._reconstruct": _reducer(np.zeros(1)) for core in ("core", "_core")},
-    **{f"numpy.{core}.multiarray.scalar": _reducer(np.float64()) for core in ("core", "_core")},
-    **{f"{cls.__module__}.{cls.__qualname__}": cls for cls in (*_BIT_GENERATORS, np.random.SeedSequence)},
-    "numpy.random._pickle.__generator_ctor": _reducer(np.random.Generator(np.random.PCG64(0))),
-    "numpy.random._pickle.__bit_generator_ctor": _reducer(np.random.PCG64(0)),
-    "numpy.random._pickle.__randomstate_ctor": _reducer(np.random.RandomState(0)),
-    "numpy.random.bit_generator.__pyx_unpickle_SeedSequence": _reducer(np.random.SeedSequence(0)),
+_BUILTIN = (
+    *(dict, list, tuple, set, frozenset, int, float, bool, str, bytes, complex),
+    *(object, slice, range, bytearray, type(None)),
+    *(collections.OrderedDict, collections.defaultdict, collections.deque, collections.Counter),
+)
+BIT_GENERATORS = (
+    np.random.MT19937,
+    np.random.PCG64,
+    np.random.PCG64DXSM,
+    np.random.Philox,
+    np.random.SFC64,
+)
+#: What every file may name: plain values, and classes whose objects are plain data.
+_CONSTANTS: dict[str, Any] = {
+    **_named(*_BUILTIN, *BIT_GENERATORS, *(cls for cls in _scalars(np.generic) if cls.__module__ == "numpy")),
+    **_named(np.ndarray, np.dtype, np.random.SeedSequence, np.random.Generator, np.random.RandomState),
+    **_named(torch.Tensor, torch.nn.Parameter, torch.Size, torch.device),
+    "numpy.random._mt19937.MT19937": np.random.MT19937,
+    "builtins.Ellipsis": ...,
+    "builtins.NotImplemented": NotImplemented,
+    **{
+        f"torch.{name}": value
+        for name, value in vars(torch).items()
+        if isinstance(value, torch.dtype | torch.layout | torch.memory_format | torch.qscheme)
+    },
 }

@@ -20,8 +20,9 @@ import torch
 from perdure.errors import RestoreError
 from perdure.persistence import checksums
 from perdure.persistence._allowlist import Trusted
+from perdure.persistence._compiled import module_in, with_names_of
 from perdure.persistence._publish_version import published, published_epoch
-from perdure.persistence.policy_file import TDevice, load_module, load_state_dict, save_module
+from perdure.persistence.policy_file import TDevice, load_module_state, load_state_dict, save_module
 from perdure.world import World
 
 log = logging.getLogger(__name__)
@@ -93,8 +94,8 @@ class PolicyPersistence:
     :param additional_persistence: a handler that persists and restores whenever this object does.
     :param enabled: whether anything is persisted; restoring is always enabled.
     :param mode: what is saved of the policy.
-    :param trust: what a file may use when it is restored, besides the classes of the policy that it is restored into:
-        classes and functions, their dotted names, or packages (every class defined in them).
+    :param trust: classes that may be made from a file when it is restored, beyond those of the policy that it is
+        restored into: classes and functions, their dotted names, or packages (as in :func:`perdure.load_policy`).
     """
 
     class Mode(Enum):
@@ -147,11 +148,12 @@ class PolicyPersistence:
             raise FileNotFoundError(self._missing(path, world))
         log.info("Restoring the policy from %s", path)
         checksums.verify(os.path.dirname(os.path.realpath(path)))
+        policy = module_in(policy)
         if self.mode is self.Mode.POLICY:
-            state = load_module(path, device, live=policy, trust=self.trust).state_dict()
+            state = load_module_state(path, device, policy, self.trust)
         else:
             state = load_state_dict(path, device, trust=self.trust)
-        _load_into(policy, state, path)
+        _load_into(policy, with_names_of(policy, state), path)
         if self.additional_persistence is not None:
             self.additional_persistence.restore(RestoreEvent.RESTORE_POLICY, world)
 
@@ -188,7 +190,7 @@ class PolicyPersistence:
         if self.mode is self.Mode.POLICY:
             save_module(policy, path)
         else:
-            torch.save(policy.state_dict(), path)
+            torch.save(module_in(policy).state_dict(), path)
         if self.additional_persistence is not None:
             self.additional_persistence.persist(PersistEvent.PERSIST_POLICY, world)
 

@@ -1,47 +1,65 @@
-"""Writing pickles that torch's restricted unpickler can read; finding what in an object prevents it."""
+"""Writing policies: pickles that torch reads, and that :mod:`_making` reads as data. Knows no files."""
 
 from __future__ import annotations
 
 import copyreg
-import io
 import pickle
 import types
 from collections import defaultdict, deque
-from collections.abc import Iterator
+from operator import getitem
 from typing import Any
 
 import torch
 
-from perdure.persistence._pickle_scan import UnreadableError, Use, uses
+from perdure.persistence._compiled import compiled_class
 
 
 class Pickler(pickle.Pickler):
     """Writes what torch's restricted unpickler can read where the ordinary one would not.
 
     That unpickler fills lists and plain dictionaries only, but an optimizer's state is a defaultdict. Both
-    classes below also take their content as an argument, so any unpickler reads the file.
+    classes below also take their content as an argument, so any unpickler reads the file. A compiled module is written
+    as the module in it.
     """
 
     def reducer_override(self, obj: Any) -> Any:
-        """Reduce the containers that are pickled as empty ones and then filled."""
+        """Reduce the containers that are pickled as empty ones and then filled, and compiled modules."""
         if type(obj) is defaultdict:
             return defaultdict, (obj.default_factory, dict(obj))
         if type(obj) is deque:
             return deque, (list(obj), obj.maxlen)
+        if (compiled := compiled_class()) is not None and type(obj) is compiled:
+            return getitem, ([obj._orig_mod], 0)
         return NotImplemented
 
 
-class _DataFree(Pickler):
-    """Leaves out the tensors' data, as torch.save does; here it goes nowhere."""
+class DataFreePickler(Pickler):
+    """Leaves out the tensors' data, as torch.save does; `storages` has it, by the keys in the pickle."""
 
-    def persistent_id(self, obj: Any) -> str | None:
-        return "storage" if isinstance(obj, torch.TypedStorage) or torch.is_storage(obj) else None
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.storages: dict[str, torch.UntypedStorage] = {}
+
+    def persistent_id(self, obj: Any) -> tuple[Any, ...] | None:
+        """What stands for the data of a tensor; None for anything else."""
+        if isinstance(obj, torch.TypedStorage):
+            memory = obj._untyped_storage
+            kind: Any = getattr(torch, obj._pickle_storage_type())  # type: ignore[no-untyped-call]
+            count = obj._size()  # type: ignore[no-untyped-call]
+        elif isinstance(obj, torch.UntypedStorage):
+            memory, kind, count = obj, torch.UntypedStorage, obj.nbytes()
+        else:
+            return None
+        key = str(memory._cdata)
+        self.storages[key] = memory
+        return "storage", kind, key, str(memory.device), count
 
 
-class _Lenient(_DataFree):
+class LenientPickler(DataFreePickler):
     """Puts an empty string in the place of what cannot be pickled."""
 
     def reducer_override(self, obj: Any) -> Any:
+        """Reduce anything."""
         override = super().reducer_override(obj)
         if override is not NotImplemented:
             return override
@@ -60,74 +78,3 @@ def _is_found_by_name(obj: Any) -> bool:
     except Exception:  # a PicklingError, an AttributeError, whatever a metaclass raises
         return False
     return True
-
-
-def uses_of(obj: Any) -> set[Use]:
-    """What the pickle of a live object does; what cannot be pickled in it is left out."""
-    file = io.BytesIO()
-    _Lenient(file, protocol=2).dump(obj)
-    try:
-        return uses(file.getvalue(), fills_anything=True)
-    except UnreadableError as error:
-        return set(error.found)
-
-
-def why_not(obj: Any) -> str | None:
-    """Why `obj` cannot be pickled and read back, or None if it can."""
-    file = io.BytesIO()
-    try:
-        _DataFree(file, protocol=2).dump(obj)
-        uses(file.getvalue())
-    except RecursionError:
-        return "it is nested too deeply, or contains itself"
-    except Exception as error:  # a class may raise anything from __reduce__ or __getstate__
-        return str(error) or type(error).__name__
-    return None
-
-
-def culprit(obj: Any, path: str) -> tuple[str, Any, str] | None:
-    """The path, the value and the reason of the innermost part of `obj` that cannot be pickled."""
-    reason = why_not(obj)
-    if reason is None:
-        return None
-    seen: set[int] = set()
-    while id(obj) not in seen:
-        seen.add(id(obj))
-        for step, child in _parts(obj):
-            if id(child) not in seen and (child_reason := why_not(child)) is not None:
-                obj, path, reason = child, path + step, child_reason
-                break
-    return path, obj, reason
-
-
-def _parts(obj: Any) -> Iterator[tuple[str, Any]]:
-    """What the pickle of `obj` refers to, each with the way to it."""
-    if isinstance(obj, dict) and type(obj).__reduce_ex__ is object.__reduce_ex__:
-        yield from ((f"[{key!r}]", value) for key, value in obj.items())
-        yield from ((f".keys()[{i}]", key) for i, key in enumerate(obj))
-    if isinstance(obj, list | tuple | set | frozenset | deque):
-        yield from ((f"[{i}]", item) for i, item in enumerate(obj))
-    if obj is None or isinstance(obj, type | types.FunctionType | types.BuiltinFunctionType | str | bytes):
-        return
-    if isinstance(obj, types.MethodType):
-        yield ".__self__", obj.__self__
-        return
-    try:
-        reduced = obj.__reduce_ex__(2)
-    except Exception:
-        return
-    if isinstance(reduced, str):
-        return
-    state = reduced[2] if len(reduced) > 2 else None
-    for part in state if isinstance(state, tuple) else (state,):
-        if isinstance(part, dict):
-            yield from _attributes(obj, part)
-    yield from ((f".<argument {i}>", argument) for i, argument in enumerate(reduced[1]))
-
-
-def _attributes(obj: Any, state: dict[Any, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in state.items():
-        if isinstance(obj, torch.nn.Module) and key in ("_modules", "_parameters", "_buffers"):
-            yield from ((f"[{name}]" if name.isdigit() else f".{name}", part) for name, part in value.items())
-        else:
-            yield f".{key}", value

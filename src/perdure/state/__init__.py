@@ -48,8 +48,10 @@ from perdure.state._registry import (
     structural,
     tensor_like,
 )
+from perdure.state._registry import blank as blank
 from perdure.state._registry import finders as finders
 from perdure.state._registry import is_environment as is_environment
+from perdure.state._registry import is_native as is_native
 from perdure.state._registry import known as known
 from perdure.state._registry import register_first as register_first
 from perdure.state._registry import slots as slots

@@ -1,0 +1,110 @@
+"""The memory of a policy file's tensors: its records, each taken once, on the device that was asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+
+from perdure.persistence._pickle_steps import MalformedError
+
+TDevice: TypeAlias = str | torch.device | dict[str, str] | Callable[[Any, str], Any] | None
+"""Where tensors are loaded to: whatever :func:`torch.load` accepts as `map_location`."""
+
+#: The names of torch's classes of storages, and what their elements are.
+STORAGE_TYPES = {
+    "DoubleStorage": torch.float64,
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "ComplexDoubleStorage": torch.complex128,
+    "ComplexFloatStorage": torch.complex64,
+    "UntypedStorage": torch.uint8,
+}
+_MOST_DIMENSIONS = 64
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The memory of tensors, and the type of its elements."""
+
+    memory: torch.UntypedStorage
+    dtype: torch.dtype
+
+
+class Storages:
+    """The records with the data of tensors.
+
+    :param records: by the keys that the pickle gives them.
+    :param device: where the data goes.
+    """
+
+    def __init__(self, records: Mapping[str, memoryview], device: TDevice) -> None:
+        self._records = records
+        self._device = device
+        self._taken: dict[str, tuple[torch.UntypedStorage, str]] = {}
+
+    def take(self, key: str, dtype: torch.dtype, location: str, count: int) -> Storage:
+        """The storage with this key, which must have so many elements."""
+        record = self._records.get(key)
+        if record is None:
+            raise MalformedError(f"has a tensor whose data, the record data/{key:.80}, is missing")
+        if record.nbytes != count * dtype.itemsize:
+            raise MalformedError(f"says that the record data/{key} has {count:,} elements of {dtype}")
+        if key not in self._taken:
+            self._taken[key] = self._placed(_memory(record, dtype), location), location
+        return Storage(self._taken[key][0], dtype)
+
+    def _placed(self, memory: torch.Tensor, location: str) -> torch.UntypedStorage:
+        device = self._device
+        if callable(device):
+            found = device(memory.untyped_storage(), location)
+            if found is not None:
+                typed = isinstance(found, torch.TypedStorage)
+                return found._untyped_storage if typed else found  # type: ignore[no-any-return]
+            device = None
+        if isinstance(device, dict):
+            device = device.get(location, location)
+        if device is None:
+            device = _device(location)
+        return memory.to(device).untyped_storage()
+
+
+def _device(location: str) -> torch.device:
+    try:
+        return torch.device(location)
+    except RuntimeError as error:
+        raise MalformedError(f"has a tensor on {location!r:.40}, which is no device") from error
+
+
+def _memory(record: memoryview, dtype: torch.dtype) -> torch.Tensor:
+    memory = torch.empty(record.nbytes, dtype=torch.uint8)
+    if record.nbytes:
+        memory.numpy().data[:] = record
+    if dtype is torch.bool and record.nbytes and int(memory.max()) > 1:
+        raise MalformedError("has a truth value that is neither true nor false")
+    return memory
+
+
+def tensor(storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any) -> torch.Tensor:
+    """A tensor in a storage, if it lies in it as a whole."""
+    numbers = (offset, *size, *stride)
+    if len(size) != len(stride) or len(size) > _MOST_DIMENSIONS:
+        raise MalformedError("has a tensor without a shape")
+    if any(type(number) is not int or not 0 <= number < 1 << 62 for number in numbers):
+        raise MalformedError("has a tensor whose shape is no whole numbers")
+    last = offset + sum((length - 1) * step for length, step in zip(size, stride, strict=True))
+    end = offset if 0 in size else last + 1
+    if end * dtype.itemsize > storage.memory.nbytes() or math.prod(size) >= 1 << 62:
+        raise MalformedError("has a tensor that is larger than its data")
+    empty = torch.empty(0, dtype=dtype, device=storage.memory.device)
+    return empty.set_(storage.memory, offset, tuple(size), tuple(stride))

@@ -1,0 +1,1 @@
+"""Forged policy files, each with its reason; README.md says how to add one."""

@@ -1,0 +1,190 @@
+"""A user's classes and functions, allowed for the attacks. Each tells when its code runs, which loading must not do."""
+
+from __future__ import annotations
+
+import abc
+import enum
+import functools
+import sys
+from typing import ClassVar
+
+import torch
+
+#: What ran.
+RAN: list[str] = []
+
+
+def ran(what: object = "", *more: object) -> None:
+    RAN.append(f"{what!r:.80}")
+
+
+class Policy(torch.nn.Module):
+    """The policy that files are restored into."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+        self.x: object = None
+        self.callback = functools.partial(ran, "partial")
+        self.kinds = [Loud, Sets, Plain, Slotted, Kind.A]
+
+
+class Plain:
+    shared: ClassVar[list[int]] = []
+
+    def method(self) -> None:
+        ran("method")
+
+    @classmethod
+    def make(cls, *args: object) -> None:
+        ran("classmethod")
+
+    @property
+    def computed(self) -> int:
+        ran("property")
+        return 1
+
+    @computed.setter
+    def computed(self, value: object) -> None:
+        ran("setter")
+
+
+class Loud:
+    def __init__(self, *args: object) -> None:
+        ran("constructor")
+
+    def __new__(cls, *args: object) -> Loud:
+        ran("__new__")
+        return super().__new__(cls)
+
+    def __call__(self, *args: object) -> None:
+        ran("__call__")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        ran("__setattr__")
+
+    def __getattr__(self, name: str) -> None:
+        if not (name.startswith("__") and name.endswith("__")):
+            ran("__getattr__")
+        raise AttributeError(name)
+
+
+class Sets:
+    def __setstate__(self, state: object) -> None:
+        ran("__setstate__")
+
+
+class Reduces:
+    def __reduce__(self) -> str:
+        ran("__reduce__")
+        return ""
+
+
+class Pretends:
+    """Runs whenever somebody asks what it is, or goes through it."""
+
+    def __getattribute__(self, name: str) -> object:
+        ran("__getattribute__")
+        return object.__getattribute__(self, name)
+
+    def __iter__(self) -> object:
+        ran("__iter__")
+        return iter(())
+
+    def __bool__(self) -> bool:
+        ran("__bool__")
+        return True
+
+
+class Final:
+    def __del__(self) -> None:
+        ran("__del__")
+
+
+class Hashes:
+    def __hash__(self) -> int:
+        ran("__hash__")
+        return 1
+
+
+class Equal:
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        ran("__eq__")
+        return True
+
+
+class Numeric:
+    def __index__(self) -> int:
+        ran("__index__")
+        return 1
+
+    __int__ = __index__
+
+    def __eq__(self, other: object) -> bool:
+        ran("__eq__")
+        return True
+
+    def __bool__(self) -> bool:
+        ran("__bool__")
+        return True
+
+    def __len__(self) -> int:
+        ran("__len__")
+        return 1
+
+
+class Table(dict):  # type: ignore[type-arg]
+    def __setitem__(self, key: object, value: object) -> None:
+        ran("__setitem__")
+
+    def items(self) -> object:  # type: ignore[override]
+        ran("items")
+        return ()
+
+
+class Items(list):  # type: ignore[type-arg]
+    def append(self, value: object) -> None:
+        ran("append")
+
+    def extend(self, values: object) -> None:
+        ran("extend")
+
+
+class Slotted:
+    __slots__ = ("a",)
+
+
+class Abstract(abc.ABC):
+    @abc.abstractmethod
+    def method(self) -> None: ...
+
+
+class Meta(type):
+    def __call__(cls, *args: object) -> None:
+        ran("metaclass")
+
+
+class WithMeta(metaclass=Meta):
+    pass
+
+
+class Kind(enum.Enum):
+    A = 1
+    B = 2
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        ran("_missing_")
+
+
+class Lazy(type(sys)):  # type: ignore[misc]
+    """A module that loads itself when somebody asks for a name that it has not."""
+
+    def __getattr__(self, name: str) -> None:
+        ran("__getattr__ of a module")
+        raise AttributeError(name)
+
+
+sys.modules["gallery.victims_lazy"] = Lazy("gallery.victims_lazy")

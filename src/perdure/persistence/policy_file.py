@@ -100,8 +100,8 @@ def load_module_state(
         raise
     except Exception as error:  # the classes' own code runs here
         raise RestoreError(
-            f"{os.fspath(path)} could not be restored: its state_dict() failed ({type(error).__name__}: {error}). If it "
-            "was written with other versions of its libraries, use those."
+            f"{os.fspath(path)} could not be restored: its state_dict() failed ({type(error).__name__}: {error}). If "
+            "it was written with other versions of its libraries, use those."
         ) from error
 
 

@@ -107,27 +107,27 @@ def bytes_of_gigabytes() -> bytes:
 
 @attack("A list for each byte of the file.")
 def a_list_for_each_byte() -> bytes:
-    return in_policy(b"](" + b"]" * 1_000_000 + b"e")
+    return in_policy(b"](" + b"]" * 300_000 + b"e")
 
 
 @attack("A set for each byte of the file takes more than a list.")
 def a_set_for_each_byte() -> bytes:
-    return in_policy(b"](" + b"\x8f" * 1_000_000 + b"e")
+    return in_policy(b"](" + b"\x8f" * 300_000 + b"e")
 
 
 @attack("An entry in the memo for each byte of the file.")
 def a_memo_for_each_byte() -> bytes:
-    return in_policy(l() + b"\x94" * 1_000_000)
+    return in_policy(l() + b"\x94" * 300_000)
 
 
 @attack("A mark for each byte of the file.", harmless=True)
 def a_mark_for_each_byte() -> bytes:
-    return in_policy(b"(" * 1_000_000 + b"1" * 1_000_000 + NONE)
+    return in_policy(b"(" * 300_000 + b"1" * 300_000 + NONE)
 
 
-@attack("Tuples in each other, a million deep: whoever recurses falls over.")
-def tuples_a_million_deep() -> bytes:
-    return in_policy(NONE + b"\x85" * 1_000_000)
+@attack("Tuples in each other, 300,000 deep: whoever recurses falls over.")
+def tuples_very_deep() -> bytes:
+    return in_policy(NONE + b"\x85" * 300_000)
 
 
 @attack("Lists in each other, so deep that printing or copying them recurses too far.", harmless=True)
@@ -149,22 +149,22 @@ def a_key_that_is_deep() -> bytes:
 
 @attack("Whole numbers with one hash: filling a dictionary takes the square of their number.")
 def keys_of_one_hash() -> bytes:
-    return in_policy(d({}, *(i(number * MODULUS) + NONE for number in range(1, 60_000))))
+    return in_policy(d({}, *(i(number * MODULUS) + NONE for number in range(1, 30_000))))
 
 
 @attack("The same in a set.")
 def elements_of_one_hash() -> bytes:
-    return in_policy(call(g("__builtin__", "set"), l(*(i(number * MODULUS) for number in range(1, 60_000)))))
+    return in_policy(call(g("__builtin__", "set"), l(*(i(number * MODULUS) for number in range(1, 30_000)))))
 
 
 @attack("The same in tuples.")
 def tuples_of_one_hash() -> bytes:
-    return in_policy(d({}, *(t(i(number * MODULUS)) + NONE for number in range(1, 60_000))))
+    return in_policy(d({}, *(t(i(number * MODULUS)) + NONE for number in range(1, 30_000))))
 
 
 @attack("The same by pairs given to a function.")
 def pairs_of_one_hash() -> bytes:
-    return in_policy(call(DICT, l(*(l(i(number * MODULUS), NONE) for number in range(1, 60_000)))))
+    return in_policy(call(DICT, l(*(l(i(number * MODULUS), NONE) for number in range(1, 30_000)))))
 
 
 @attack("A number of megabytes as text: reading it takes the square of its length.")

@@ -15,8 +15,9 @@ from perdure._lazy import attach
 
 if TYPE_CHECKING:
     from perdure import check_env, environments, errors, integrations, persistence, state, store
+    from perdure.errors import Preempted
     from perdure.persistence import load_policy
-    from perdure.run import Preempted, Run
+    from perdure.run import Run
     from perdure.state import register, register_rows, renamed, skip
     from perdure.store import Retention
     from perdure.world import World
@@ -49,7 +50,7 @@ __getattr__, __dir__ = attach(
         **dict.fromkeys(
             ("check_env", "environments", "errors", "integrations", "persistence", "state", "store"), ""
         ),
-        "Preempted": "run",
+        "Preempted": "errors",
         "Retention": "store",
         "Run": "run",
         "World": "world",

@@ -103,7 +103,7 @@ def test_storage_measures_everyone_and_shows_who_is_missing(monkeypatch):
         assert one["computed"].keys() == one["stalls"].keys()
         assert len(one["loads"]) == 1
     assert len(found["peers"]["Perdure"]["stalls"]) == 2
-    # Whoever writes all of it writes about as much as there is; of the gradients, a fifth here, a script saves nothing.
+    # A full save writes about as much as there is, except the gradients (a fifth here), which no script saves.
     assert 0.7 < found["peers"]["torch.save"]["written"][0] / found["whole"] < 1.2
 
 

@@ -619,14 +619,6 @@ def test_a_pool_is_captured_right_at_its_end():
         assert ours == theirs
 
 
-def test_attributes_of_a_pool_keep_their_names_in_checkpoints():
-    state = capture({"env": pool(max_replay_steps=5)})
-    own = dict(payload(state)["now"].fields["own"].pairs)
-    assert own["barrier"] == 5
-    assert own["_lap"].fields == {"seed": 3, "number": 0, "begun": False, "over": False}
-    assert not own.keys() & {"_generation", "max_replay_steps"}
-
-
 def test_a_pool_that_was_never_reset():
     envs, fresh = pool(), pool()
     fresh.reset()

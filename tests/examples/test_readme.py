@@ -92,7 +92,7 @@ def test_command(command, with_runs, monkeypatch):
     monkeypatch.chdir(with_runs)
     program, *arguments = shlex.split(command, comments=True)
     if arguments[0] == "check-env":
-        # It starts processes of its own. One is as good as all to see that the program is installed.
+        # It starts processes itself. One real call is enough to see that the program is installed.
         found = subprocess.run(
             [Path(sys.executable).parent / program, *arguments], capture_output=True, text=True, timeout=120
         )

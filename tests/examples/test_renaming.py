@@ -14,7 +14,7 @@ def test_the_blocks_of_the_page(tmp_path):
     before, after = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     script = tmp_path / "train.py"
     script.write_text(before)
-    Process(script, directory=tmp_path).finish()
+    Process(script, directory=tmp_path, name="before").finish()
     script.write_text(after.replace(LINE, ""))
     refused = subprocess.run(
         [sys.executable, script], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True
@@ -22,4 +22,4 @@ def test_the_blocks_of_the_page(tmp_path):
     assert refused.returncode == 1
     assert LINE.replace('"', "'") in refused.stderr
     script.write_text(after)
-    Process(script, directory=tmp_path).finish()
+    Process(script, directory=tmp_path, name="after").finish()

@@ -243,7 +243,7 @@ def test_priorities_of_another_size_are_an_error():
         restore(frozen(buffer), {"buffer": other})
 
 
-def test_nothing_of_torchrl_is_imported_for_whoever_does_not_use_it():
+def test_torchrl_is_not_imported_unless_it_is_used():
     script = (
         "import sys, perdure; perdure.Run, perdure.state\n"
         "print([name for name in sys.modules if 'torchrl' in name or 'tensordict' in name])"

@@ -1,4 +1,4 @@
-"""Goes through every state in which a power cut may leave the disk, none left out.
+"""Checks every state that a power cut may leave on the disk.
 
     python tests/reliability/crash_campaign.py --minutes 60
 

@@ -1,4 +1,4 @@
-"""What is crashed: programs that use a run as training does, and what must hold of whatever they leave behind."""
+"""Programs that use a run as a training does, and the check that each must pass after a crash."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ COARSE = Bounds(product=4, apart=1, samples=2, subsets=1)
 
 @dataclass(frozen=True)
 class Case:
-    """A program and what must hold of every state in which a crash may leave its disk.
+    """A program, and the check that every state of its disk after a crash must pass.
 
-    :param prepare: makes in a new directory what is there before; durable.
-    :param program: works in that directory, and marks with numbers how far it is. Started again after a crash, it goes
+    :param prepare: fills a new directory with what the program starts from; all of it counts as durable.
+    :param program: works in that directory and marks its progress with numbers. Started again after a crash, it goes
         on.
-    :param check: raises AssertionError, or any other error, unless the directory is as it must be after the last of
-        the given marks. It may change the directory.
+    :param check: raises AssertionError, or any other error, unless the directory is valid after the last of the given
+        marks. It may change the directory.
     """
 
     prepare: Callable[[Path], None]

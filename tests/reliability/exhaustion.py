@@ -1,19 +1,20 @@
-"""Every state that a power cut may leave, none left out: also where `simulated_disk.states` takes samples.
+"""Checks every state that a power cut may leave, including those of which `simulated_disk.states` takes samples.
 
-The states after one operation are a product: of what was done to names, each kept or dropped; and of the content of
-every file that was not synced: as it was, as it is, cut off, with every subset of its sectors. The names are gone
-through one by one. The contents are far too many for that (a pack of 32 sectors has four billion), yet nearly all are
-the same to whoever recovers, because what was not synced has no name that anybody reads. That is not assumed, but seen:
+The states after one operation are a product of two things: which changes of names are kept, and what each unsynced file
+contains (its old content, its new content, cut off, or any subset of its sectors). The names are gone through one by
+one. The contents are far too many for that: a pack of 32 sectors has four billion. But recovery reads almost none of
+them, because an unsynced file usually has no name yet. This is observed, not assumed:
 
-    While a state is checked, the system tells which files were opened (inotify), and the functions of `os` which were
-    asked about (`stat`, `scandir`). A file of which neither is true cannot have had an influence: all states that
-    differ only in such files are checked by this one. If its size was asked about, one content of each size is checked.
-    If it was opened, each of its contents is, in all combinations with those of other files that were opened.
+    While a state is checked, inotify reports which files recovery opened, and patched functions of `os` report which
+    files it asked about (`stat`, `scandir`). A file that was neither opened nor asked about cannot have had any
+    influence, so one state stands for all that differ only in such files. If only its size was asked about, one content
+    of each size is checked. If it was opened, each of its contents is checked, combined with those of the other opened
+    files.
 
-So few states are made and recovered from, and it is exact for how many of the model's they stand. Where it would be too
-many all the same, the rest is sampled, and that is counted.
+So a few states are created and recovered from, and how many states of the model they stand for is known exactly. Where
+there are still too many, the rest is sampled, and the samples are counted.
 
-It holds for recoveries that do the same when they see the same, and for Linux.
+This works on Linux, for a recovery that is deterministic.
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ Check = Callable[[State, Path], None]
 class Tally:
     """What was gone through.
 
-    :param states: that may be left, counted for each operation and each choice of what was kept.
-    :param checked: different ones that were made and recovered from.
-    :param sampled: states of which too many contents were read to go through all.
+    :param states: possible states, over all operations and all choices of what was kept.
+    :param checked: distinguishable states that were created and recovered from.
+    :param sampled: states that were only sampled, because too many contents were read.
     """
 
     operations: int = 0
@@ -69,14 +70,12 @@ class Tally:
     def __str__(self) -> str:
         states = f"{self.states:,}" if self.states < 10**12 else f"{self.states:.1e}"
         left = f", of {self.sampled:,} only a sample" if self.sampled else ", none left out"
-        return (
-            f"{self.operations} operations, {states} states, {self.checked:,} different to who recovers{left}"
-        )
+        return f"{self.operations} operations, {states} states, {self.checked:,} distinguishable on recovery{left}"
 
 
 @dataclass(frozen=True)
 class Looked:
-    """Which files whoever recovered opened, and which it asked about, by their paths."""
+    """The paths of the files that recovery opened, and of those that it asked about."""
 
     opened: frozenset[str]
     asked: frozenset[str]

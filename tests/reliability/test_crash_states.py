@@ -1,7 +1,7 @@
-"""Every state in which a power cut may leave the disk is the last committed checkpoint or the new one, and the run goes
-on; and each fsync that is left out is found out by that.
+"""After a power cut at any moment, the run has its last committed checkpoint or the new one, and goes on. The same
+checks detect every fsync that is missing.
 
-`pytest -s` prints how many states there were. `make reliability` leaves out nothing that is sampled here.
+`pytest -s` prints how many states were checked. `make campaign` checks more programs in full, `make reliability` all.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ SAMPLED = (
     ],
 )
 def test_a_power_cut_after_every_operation_and_every_fsync_left_out(name: str) -> None:
-    """Every state that there may be; and of each program with one fsync missing as many as it takes to find that."""
+    """All possible states; and, with each fsync left out in turn, as many as it takes to detect that."""
     case = CASES[name]
     record = record_case(case)
     found = Found()

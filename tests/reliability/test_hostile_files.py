@@ -70,7 +70,7 @@ def _place(root: Path, name: str) -> Path:
 
 
 def _link_outside(path: Path, outside: Path) -> None:
-    """What it leads to is what belongs there: whoever follows it would find nothing wrong."""
+    """The link leads to the original file, so following it would raise no suspicion."""
     target = outside / path.name
     shutil.move(path, target)
     path.symlink_to(target)
@@ -193,7 +193,7 @@ class _Touch:
 
 
 def _payloads(canary: str) -> dict[str, bytes]:
-    """Files that run code in whoever unpickles, evaluates or imports them."""
+    """Files that run code when they are unpickled, evaluated or imported."""
     hostile = _Touch(canary)
     packed = io.BytesIO()
     np.save(packed, np.array([hostile], dtype=object), allow_pickle=True)
@@ -267,7 +267,7 @@ def world_with_run(world: Any) -> dict[str, Any]:
     from perdure.run._run import RunRecord
 
     record = RunRecord()
-    record.blueprint = np.zeros(0, np.uint8)
+    record.script_fingerprint = np.zeros(0, np.uint8)
     return {**world.parts(), "run": record}
 
 
@@ -409,7 +409,7 @@ def test_a_state_that_takes_for_ever(bomb: str, live: Any) -> None:
 
 
 def _arrays(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The arrays of a manifest's state that have bytes of their own and are no part of a run of numbers."""
+    """The arrays of a manifest's state that are stored by themselves, not within a run of numbers."""
     packed = {node[2][0] for node in body["state"]["nodes"] if node[0] == "p"}
     nodes = enumerate(body["state"]["nodes"])
     return [node[1] for n, node in nodes if node[0] == "a" and n not in packed and "blob" in node[1]]
@@ -526,19 +526,19 @@ def test_a_list_of_checksums_that_leads_elsewhere(root: Path, line: str) -> None
     ],
 )
 def test_a_forged_score(root: Path, record: str) -> None:
-    """A run goes on; what is no score is none."""
+    """The run goes on; an invalid score counts as no score."""
     (root / "best" / "best.json").write_bytes(record.encode("utf-8", "surrogatepass"))
     with perdure.Run(root) as run:
         assert run.best_score is None or run.best_score == float("inf")
 
 
 @pytest.mark.parametrize("content", [b"[" * 100_000, b"\xff" * 10, b"[1, 2]", b'{"x": 5}', b"", b'"x"'])
-def test_a_forged_blueprint(root: Path, content: bytes) -> None:
+def test_a_forged_script_fingerprint(root: Path, content: bytes) -> None:
     """What the script is compared with comes from the file too."""
     with perdure.Run(root) as run:
         world = make_world()
         run.resume(world)
-        run._record.blueprint = np.frombuffer(content, np.uint8)
+        run._record.script_fingerprint = np.frombuffer(content, np.uint8)
         train(world, 2)
         run.checkpoint(world, 3)
     world = make_world()

@@ -17,7 +17,7 @@ from perdure.errors import DamagedError, StoreError, UnsupportedFormatError
 from perdure.inspect import look
 from perdure.store import LocalBackend, Store, load_checksummed, verdict_of
 from perdure.store._checksummed_json import dump_checksummed
-from perdure.store._reading import Depth
+from perdure.store._survey import Depth
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def verdicts(root: Path, depth: Depth) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("harm", "state", "files", "data"),
+    ("harm", "state", "glance", "data"),
     [
         (lambda root: None, "ok", "ok", "ok"),
         (lambda root: flip(manifest(root)), "damaged", "damaged", "damaged"),
@@ -65,10 +65,10 @@ def verdicts(root: Path, depth: Depth) -> list[str]:
     ],
 )
 def test_each_depth_sees_what_it_looks_at(
-    root: Path, harm: Callable[[Path], None], state: str, files: str, data: str
+    root: Path, harm: Callable[[Path], None], state: str, glance: str, data: str
 ) -> None:
     harm(root)
-    for depth, expected in (("state", state), ("files", files), ("data", data)):
+    for depth, expected in (("state", state), ("glance", glance), ("data", data)):
         assert verdicts(root, depth) == ["ok", expected, "ok"], depth  # type: ignore[arg-type]
 
 

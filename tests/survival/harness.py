@@ -1,4 +1,4 @@
-"""Runs a training script in processes of its own, kills some of them, and compares how the trainings ended."""
+"""Runs a training script in separate processes, kills some of them, and compares the final states."""
 
 import atexit
 import itertools

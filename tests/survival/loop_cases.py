@@ -1,4 +1,4 @@
-"""Loops of one's own in CleanRL's style: `python loop_cases.py NAME DIRECTORY [plain]`."""
+"""Hand-written training loops in CleanRL's style: `python loop_cases.py NAME DIRECTORY [plain]`."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""A DQN of one's own over a replay buffer of TorchRL: `python torchrl_cases.py NAME DIRECTORY [plain]`."""
+"""A hand-written DQN with a replay buffer of TorchRL: `python torchrl_cases.py NAME DIRECTORY [plain]`."""
 
 import logging
 import random

@@ -16,7 +16,7 @@ from rich.text import Text
 from perdure.cli.leaving import leaving_properly
 from perdure.cli.output import console, count, error_line, size, table, text
 from perdure.demo.contest import CHECKPOINT, DemoConfig, Event, Training, hold
-from perdure.demo.verdict import Verdict, judge
+from perdure.demo.verdict import Answer, judge
 from perdure.errors import PerdureError
 
 _CHECKPOINTS = 12
@@ -37,8 +37,12 @@ def demonstrate(kills: int, steps: int, seed: int, directory: str | None) -> int
             _introduce(out, config)
             with _Screen(out, config) as screen:
                 killed, alone = hold(config, screen.tell)
-            verdict = judge(killed.directory, alone.directory)
-            good = _conclude(out, config, killed, verdict, time.monotonic() - begin)
+            answers, left_out = judge(killed.directory, alone.directory)
+            _print_answers(out, answers)
+            for line in _facts(config, killed, left_out, time.monotonic() - begin):
+                out.print(Text(f"  {line}"))
+            out.print()
+            good = _conclude(out, config, killed, answers)
             keep = keep or not good
             if keep:
                 out.print()
@@ -58,7 +62,7 @@ def _make_directory(path: str | None) -> str:
     path = os.path.abspath(path)
     if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
         raise PerdureError(
-            f"{path} is not empty: the demo needs an empty directory, or one that is not there"
+            f"{path} is not empty, or not a directory: give the demo an empty directory, or a new path"
         )
     os.makedirs(path, exist_ok=True)
     return path
@@ -124,19 +128,20 @@ class _Screen:
         self.progress.console.print(Text(f"  step {step:>6,}  {what}", style))
 
 
-def _conclude(out: Console, config: DemoConfig, killed: Training, verdict: Verdict, seconds: float) -> bool:
+def _print_answers(out: Console, answers: list[Answer]) -> None:
     made = table("  compared", "paths", "bytes", "", right=("paths", "bytes"))
-    for answer in verdict.answers:
+    for answer in answers:
         wrong = len(answer.differences)
         outcome = Text(count(wrong, "difference"), "bold red") if wrong else Text("identical", "green")
         made.add_row(f"  {answer.question}", f"{answer.paths:,}", size(answer.nbytes), outcome)
     out.print()
     out.print(made)
     out.print()
-    for line in _facts(config, killed, verdict, seconds):
-        out.print(Text(f"  {line}"))
-    out.print()
-    differences = verdict.differences
+
+
+def _conclude(out: Console, config: DemoConfig, killed: Training, answers: list[Answer]) -> bool:
+    """Print what was found; whether it is what was promised."""
+    differences = [difference for answer in answers for difference in answer.differences]
     if differences:
         found = count(len(differences), "difference")
         out.print(Text(f"DIFFERENT: {found} between the two final states:", "bold red"))
@@ -152,11 +157,12 @@ def _conclude(out: Console, config: DemoConfig, killed: Training, verdict: Verdi
         if not killed.kills:
             error_line("So nothing was shown. Use more --steps.")
             return False
-    out.print(Text(f"IDENTICAL: {verdict.paths:,} paths compared, no bit differs.", "bold green"))
+    paths = sum(answer.paths for answer in answers)
+    out.print(Text(f"IDENTICAL: {paths:,} paths compared, no bit differs.", "bold green"))
     return True
 
 
-def _facts(config: DemoConfig, killed: Training, verdict: Verdict, seconds: float) -> Iterator[str]:
+def _facts(config: DemoConfig, killed: Training, left_out: int, seconds: float) -> Iterator[str]:
     if killed.kills:
         writing = sum(kill.writing == CHECKPOINT for kill in killed.kills)
         middle = f", {writing} of them in the middle of writing a checkpoint" if writing else ""
@@ -166,6 +172,6 @@ def _facts(config: DemoConfig, killed: Training, verdict: Verdict, seconds: floa
         mean, longest = sum(killed.saves) / len(killed.saves), max(killed.saves)
         yield f"checkpoints   {len(killed.saves)}, each took {mean:.0f} ms (the longest {longest:.0f} ms)"
     yield f"mean return   {killed.first_mean:.0f} at the start, {killed.mean:.0f} at the end"
-    if verdict.left_out:
-        yield f"left out      {count(verdict.left_out, 'path')} that no checkpoint holds (functions, modules)"
+    if left_out:
+        yield f"left out      {count(left_out, 'path')} that no checkpoint holds (functions, modules)"
     yield f"time          {seconds:.0f} s"

@@ -93,7 +93,7 @@ def _choose(run: RunStatus, number: int | None) -> CheckpointStatus | None:
 
 def _leaves(path: str, run: RunInfo, chosen: CheckpointStatus) -> list[Leaf]:
     assert chosen.manifest is not None
-    state, _ = Catalog(LocalBackend(path), run.id).open(chosen.manifest, "state")
+    state, _ = Catalog(LocalBackend(path), run.id).decode(chosen.manifest)
     return list(leaves_of(state))
 
 

@@ -23,6 +23,8 @@ from perdure.store import TEMPORARY
 PATIENCE = 120.0
 _TICK = 0.02
 _WATCH_TICK = 0.001
+#: So that a kill meets a commit at any moment of it.
+_LONGEST_DELAY = 0.01
 
 CHECKPOINT = "a checkpoint"
 POLICY = "the best policy"
@@ -158,7 +160,8 @@ def hold(config: DemoConfig, tell: Listener) -> tuple[Training, Training]:
     """
     killed, alone = Training("killed", config), Training("uninterrupted", config)
     targets = _targets(config)
-    told = 0
+    told = saves = 0
+    waiting = False
 
     def show() -> None:
         nonlocal told
@@ -177,8 +180,14 @@ def hold(config: DemoConfig, tell: Listener) -> tuple[Training, Training]:
                     training.check()
                     if training.done:
                         tell("done", training)
-            if targets and killed.running and killed.step >= targets[0][0]:
-                _await_moment(killed, targets.pop(0)[1], show)
+            show()
+            due = bool(targets) and killed.running and killed.step >= targets[0][0]
+            if due and not waiting:
+                waiting, saves = True, len(killed.saves)
+            if due and (not targets[0][1] or _is_committing(killed) or len(killed.saves) > saves):
+                targets.pop(0)
+                waiting = False
+                time.sleep(_chance.uniform(0, _LONGEST_DELAY))
                 # What was heard meanwhile comes before what happens now.
                 show()
                 if killed.alive:
@@ -186,8 +195,7 @@ def hold(config: DemoConfig, tell: Listener) -> tuple[Training, Training]:
                     killed.kills.append(Kill(killed.step, half_written(killed.directory)))
                     tell("killed", killed)
                     killed.start()
-            show()
-            time.sleep(_TICK)
+            time.sleep(_WATCH_TICK if waiting else _TICK)
     finally:
         killed.kill()
         alone.kill()
@@ -204,22 +212,8 @@ def _targets(config: DemoConfig) -> list[tuple[int, bool]]:
     ]
 
 
-def _await_moment(training: Training, in_commit: bool, show: Callable[[], None]) -> None:
-    """Wait for a random moment; for one within the next commit, if `in_commit`."""
-    if not in_commit:
-        time.sleep(_chance.uniform(0, 0.2))
-        return
-    saves = len(training.saves)
-    for tick in range(10**9):
-        if not training.alive or len(training.saves) > saves:
-            return
-        if half_written(training.directory) == CHECKPOINT:
-            typical = sum(training.saves) / saves if saves else 5.0
-            time.sleep(_chance.uniform(0, 0.8 * typical / 1000))
-            return
-        if tick % 100 == 99:
-            show()
-        time.sleep(_WATCH_TICK)
+def _is_committing(training: Training) -> bool:
+    return half_written(training.directory) == CHECKPOINT
 
 
 def half_written(directory: str) -> str:

@@ -41,33 +41,12 @@ class Answer:
     differences: list[Difference] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """The outcome.
-
-    :param answers: one for each question.
-    :param left_out: how many leaves no checkpoint holds, on purpose: functions, modules, locks.
-    """
-
-    answers: list[Answer]
-    left_out: int
-
-    @property
-    def paths(self) -> int:
-        """How many paths were compared."""
-        return sum(answer.paths for answer in self.answers)
-
-    @property
-    def differences(self) -> list[Difference]:
-        """All differences."""
-        return [difference for answer in self.answers for difference in answer.differences]
-
-
-def judge(first: str, second: str) -> Verdict:
+def judge(first: str, second: str) -> tuple[list[Answer], int]:
     """Compare the last checkpoints of two runs, and their published policies.
 
     :param first: the directory of one run.
     :param second: that of the other.
+    :return: the answers, and how many leaves no checkpoint holds, on purpose: functions, modules, locks.
     :raises StoreError: if one of them has no checkpoint.
     """
     a, b = _last(first), _last(second)
@@ -86,7 +65,7 @@ def judge(first: str, second: str) -> Verdict:
     for difference in diff(a, b, ignore=()):
         answers[_question(difference.path)].differences.append(difference)
     found = [*answers.values(), _compare_policies(first, second)]
-    return Verdict([answer for answer in found if answer.paths or answer.differences], left_out)
+    return [answer for answer in found if answer.paths or answer.differences], left_out
 
 
 def _last(directory: str) -> State:

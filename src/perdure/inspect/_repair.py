@@ -20,6 +20,7 @@ from perdure.store import (
     Manifest,
     Problem,
     RunInfo,
+    check,
     load_checksummed,
     manifest_name,
     open_run,
@@ -209,7 +210,7 @@ class _Checkpoints:
 
     def _error_in(self, manifest: Manifest) -> StoreError | None:
         try:
-            Catalog(self._backend, self._run.id).open(manifest, "data")
+            check(Catalog(self._backend, self._run.id), manifest, "data")
         except StoreError as error:
             return error
         return None

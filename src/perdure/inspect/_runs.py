@@ -123,7 +123,7 @@ def look(path: str) -> RunStatus:
             warnings.simplefilter("always", PerdureWarning)
             seen.run = open_run(backend)
         seen.problems += [str(warning.message) for warning in given]
-        seen.checkpoints = list(survey(Catalog(backend, seen.run.id), "files"))
+        seen.checkpoints = list(survey(Catalog(backend, seen.run.id), "glance"))
     except StoreError as error:
         seen.error = error
         seen.problems.append(str(error))

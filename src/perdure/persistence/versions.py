@@ -98,10 +98,10 @@ def _is_leftover(name: str) -> bool:
         return not name.endswith(f"-{_PROCESS}")
     try:
         os.kill(int(pid), 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return True
     except OSError:
-        return False
+        pass  # it is alive, and another user's
     return False
 
 
@@ -117,15 +117,15 @@ def names(root: str | os.PathLike[str]) -> list[str]:
     if not _is_directory(policies):
         return []
     with os.scandir(policies) as found:
-        names = [item.name for item in found if item.is_dir(follow_symlinks=False)]
-    return sorted(name for name in names if not name.startswith((TEMPORARY, FOUND)))
+        directories = [item.name for item in found if item.is_dir(follow_symlinks=False)]
+    return sorted(name for name in directories if not name.startswith((TEMPORARY, FOUND)))
 
 
 def best(root: str | os.PathLike[str]) -> str | None:
     """The name of the best version, or None if there is none."""
     try:
         target = os.readlink(os.path.join(root, BEST))
-    except (FileNotFoundError, OSError):
+    except OSError:
         return None
     directory, _, name = target.rpartition("/")
     inside = directory == POLICIES and _NAME.fullmatch(name) and _is_directory(os.path.join(root, POLICIES))

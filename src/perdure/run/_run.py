@@ -48,7 +48,7 @@ class RunRecord:
         self.best_score: float | None = None
         self.best_step: int | None = None
         #: The fingerprint of what the script had built before anything ran (see `_script_check`).
-        self.blueprint: np.ndarray[Any, Any] | None = None
+        self.script_fingerprint: np.ndarray[Any, Any] | None = None
 
 
 class Run:
@@ -168,7 +168,7 @@ class Run:
         now = _script_check.script_fingerprint(live.state())
         found = self._store.latest(deep=False)
         if found is None:
-            self._record.blueprint = _script_check.pack(now)
+            self._record.script_fingerprint = _script_check.pack(now)
             return None
         state = found.state
         _script_check.check_script(

@@ -67,7 +67,7 @@ def recorded(state: State, part: str) -> Fingerprint | None:
     :param part: the name of the run's own part in the state.
     """
     record = state.root.fields.get(part)
-    node = record.fields.get("blueprint") if isinstance(record, Object) else None
+    node = record.fields.get("script_fingerprint") if isinstance(record, Object) else None
     if not isinstance(node, Array) or node.dtype != "|u1" or math.prod(node.shape) > _MOST_BYTES:
         return None
     try:

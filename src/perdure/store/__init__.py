@@ -46,6 +46,7 @@ from perdure.store._retention import Retention
 from perdure.store._store import Checkpoint, Committed, Store
 from perdure.store._survey import CheckpointStatus
 from perdure.store._survey import Verdict as Verdict
+from perdure.store._survey import check as check
 from perdure.store._survey import survey as survey
 from perdure.store._survey import verdict_of as verdict_of
 from perdure.store._verify import Problem

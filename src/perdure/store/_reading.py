@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from perdure import tree
 from perdure.errors import DamagedError
@@ -48,10 +48,6 @@ from perdure.store.backends import Backend
 READ_SIZE = 8 << 20
 
 Part = tuple[int, Callable[[], None]]
-
-#: How much of a checkpoint is looked at: its manifest ("state"); also whether its packs are there and long enough
-#: ("files"); or every byte of them ("data").
-Depth = Literal["state", "files", "data"]
 
 
 class StoredArray:
@@ -289,24 +285,23 @@ class Catalog:
         """
         return load_manifest(self._backend, number, self._run_id)
 
-    def open(self, manifest: Manifest, depth: Depth) -> tuple[tree.State, list[StoredArray]]:
+    def decode(self, manifest: Manifest, *, verified: bool = False) -> tuple[tree.State, list[StoredArray]]:
         """The state of a checkpoint and its arrays, whose bytes are read only when they are needed.
 
-        :param depth: how much is checked before.
-        :raises DamagedError: if something that was checked is damaged or missing.
+        :param verified: whether they have just been verified.
+        :raises DamagedError: if the manifest describes no state.
         """
-        if depth == "files":
-            self._check_sizes(manifest)
-        elif depth == "data":
-            self.verify(manifest)
         sources = self.sources(manifest)
         state = tree.decode(manifest.document, sources)
         for source in sources:
-            source.verified = depth == "data"
+            source.verified = verified
         return state, sources
 
-    def _check_sizes(self, manifest: Manifest) -> None:
-        """Check that all packs of a checkpoint are there, each large enough for what is said to be in it."""
+    def check_sizes(self, manifest: Manifest) -> None:
+        """Check that all packs of a checkpoint are there, each large enough for what is said to be in it.
+
+        :raises DamagedError: if one is not.
+        """
         sizes = pack_sizes(self._backend)
         number = manifest.info.number
         for pack in manifest.packs:

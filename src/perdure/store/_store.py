@@ -38,8 +38,8 @@ from perdure.store._manifest import (
 )
 from perdure.store._open_run import open_run
 from perdure.store._packs import Compression, Compressor, PackWriter, pack_number
-from perdure.store._reading import Catalog, Depth, StoredArray, pack_sizes
-from perdure.store._survey import CheckpointStatus, survey
+from perdure.store._reading import Catalog, StoredArray, pack_sizes
+from perdure.store._survey import CheckpointStatus, Depth, survey
 from perdure.store.backends import GET_LIMIT, Backend, LocalBackend, put_new
 
 
@@ -245,13 +245,14 @@ class Store:
         Only the manifests are read. Of one that cannot be read, the number and the file are all that is known;
         :meth:`survey` says what is wrong with it.
         """
-        return [status.info for status in self.survey("state")]
+        return [status.info for status in self.survey()]
 
-    def survey(self, depth: Depth = "files") -> list[CheckpointStatus]:
+    def survey(self, depth: Depth = "glance") -> list[CheckpointStatus]:
         """All checkpoints, from the oldest to the newest, and whether each can be used.
 
-        :param depth: how much of each is looked at: "state" for its manifest, "files" for whether its data is there,
-            "data" for every byte. Bytes that no checkpoint needs are looked at by :meth:`verify` alone.
+        :param depth: how much of each is looked at: "glance" at its manifest and the sizes of its files, "state" at all
+            that its manifest says, "data" at that and every byte. Only :meth:`verify` looks at bytes that no checkpoint
+            needs.
         """
         return list(survey(self._catalog, depth))
 
@@ -282,6 +283,22 @@ class Store:
         :raises UnsupportedFormatError: if a newer Perdure wrote one that is newer than that: its progress must not be
             lost silently.
         """
+        found, damaged = self._newest_good(deep, before)
+        if found is None and damaged:
+            listed = "\n".join(f"  checkpoint {number}: {problem}" for number, problem in damaged.items())
+            raise DamagedError(f"none of the checkpoints in {self._backend.locate('')} is whole:\n{listed}")
+        for number, problem in damaged.items():
+            assert found is not None
+            warnings.warn(
+                f"checkpoint {number} is damaged, and checkpoint {found.info.number} (step "
+                f"{found.info.step}) is used instead. What is wrong with {manifest_name(number)}: {problem}",
+                DamagedCheckpointWarning,
+                stacklevel=2,
+            )
+        return found
+
+    def _newest_good(self, deep: bool, before: int | None) -> tuple[Checkpoint | None, dict[int, str]]:
+        """The newest checkpoint that can be used, and what is wrong with each newer one."""
         while True:
             damaged: dict[int, str] = {}
             found: Checkpoint | None = None
@@ -296,34 +313,22 @@ class Store:
                     vanished = True
                 except DamagedError as error:
                     damaged[number] = str(error)
-            # Retention of a writer elsewhere may have taken a checkpoint away while it was being read here.
+            # Another process's retention may have deleted a checkpoint while it was read here.
             left = set(self._catalog.numbers()) if damaged else set()
             vanished = vanished or not left.issuperset(damaged)
             damaged = {number: problem for number, problem in damaged.items() if number in left}
             if found is not None or not vanished:
-                break
-        if found is None and damaged:
-            listed = "\n".join(f"  checkpoint {number}: {problem}" for number, problem in damaged.items())
-            raise DamagedError(f"none of the checkpoints in {self._backend.locate('')} is whole:\n{listed}")
-        for number, problem in damaged.items():
-            assert found is not None
-            warnings.warn(
-                f"checkpoint {number} is damaged, and checkpoint {found.info.number} (step "
-                f"{found.info.step}) is used instead. What is wrong with {manifest_name(number)}: {problem}",
-                DamagedCheckpointWarning,
-                stacklevel=2,
-            )
-        return found
+                return found, damaged
 
     def verify(self) -> list[_verify.Problem]:
         """Everything that is wrong with the files of the run. Reads every byte of them."""
         return _verify.check(self._backend, self._catalog, self._run.id)
 
     def retain(self, keep: _retention.Keep) -> list[int]:
-        """Delete the checkpoints that are not to be kept, and the data that only they needed.
+        """Delete the checkpoints that need not be kept, and the data that only they needed.
 
-        The newest good one is always kept. A damaged one is deleted, with a :class:`DamagedCheckpointWarning`, when
-        two good ones are newer. Until then no pack is deleted, because nobody knows which packs it needs.
+        The newest good one is always kept. A damaged one is deleted, with a :class:`DamagedCheckpointWarning`, once two
+        good ones are newer. Until then no pack is deleted, because the packs it needs are unknown.
 
         :param keep: the numbers to keep; or a function that gets the good checkpoints, from the oldest to the newest,
             and returns these numbers.
@@ -358,7 +363,11 @@ class Store:
     def _read(self, number: int, deep: bool = True) -> Checkpoint:
         try:
             manifest = self._catalog.load(number)
-            state, sources = self._catalog.open(manifest, "data" if deep else "files")
+            if deep:
+                self._catalog.verify(manifest)
+            else:
+                self._catalog.check_sizes(manifest)
+            state, sources = self._catalog.decode(manifest, verified=deep)
         except DamagedError as error:
             self._damaged[number] = str(error)
             raise

@@ -12,11 +12,15 @@ from typing import Literal
 
 from perdure.errors import DamagedError, StoreError, UnsupportedFormatError
 from perdure.store._manifest import CheckpointInfo, Manifest, manifest_name
-from perdure.store._reading import Catalog, Depth
+from perdure.store._reading import Catalog
 
 #: "damaged": proven to be. "unreadable": it could not be read now, and may be whole. "newer format": a newer Perdure
 #: wrote it.
 Verdict = Literal["ok", "damaged", "unreadable", "newer format"]
+
+#: How much of a checkpoint is looked at: its manifest, and whether its packs are there and long enough ("glance"); its
+#: manifest, and all of the state in it ("state"); that, and every byte of its arrays ("data").
+Depth = Literal["glance", "state", "data"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,19 @@ def verdict_of(error: StoreError) -> Verdict:
     return "damaged" if proven else "unreadable"
 
 
+def check(catalog: Catalog, manifest: Manifest, depth: Depth) -> None:
+    """Look at a checkpoint whose manifest was read.
+
+    :raises StoreError: if something is wrong with it.
+    """
+    if depth == "glance":
+        catalog.check_sizes(manifest)
+        return
+    if depth == "data":
+        catalog.verify(manifest)
+    catalog.decode(manifest)
+
+
 def survey(catalog: Catalog, depth: Depth) -> Iterator[CheckpointStatus]:
     """The status of every checkpoint, from the oldest to the newest.
 
@@ -77,7 +94,7 @@ def _status(catalog: Catalog, number: int, depth: Depth) -> CheckpointStatus:
     try:
         manifest = catalog.load(number)
         info = manifest.info
-        catalog.open(manifest, depth)
+        check(catalog, manifest, depth)
     except StoreError as error:
         return CheckpointStatus(info, error, manifest)
     return CheckpointStatus(info, None, manifest)

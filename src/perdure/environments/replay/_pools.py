@@ -7,7 +7,7 @@ gymnasium; knows no files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,6 @@ from perdure.environments.replay._log import Actions
 from perdure.environments.replay._wrapper import ReplayWrapper
 
 _SPACES = ("observation_space", "action_space", "single_observation_space", "single_action_space")
-#: The names that some attributes have in checkpoints; they are part of the file format.
-_STORED_NAMES = {"_generation": "_lap", "max_replay_steps": "barrier"}
-_ATTRIBUTES = {stored: name for name, stored in _STORED_NAMES.items()}
 
 
 class PoolGeneration:
@@ -166,12 +163,6 @@ class PoolReplay(ReplayWrapper, VectorWrapper):
 
     def _replay_parts(self) -> dict[str, Any]:
         return {"own": self._own_state()}
-
-    def _own_state(self) -> dict[str, Any]:
-        return {_STORED_NAMES.get(name, name): value for name, value in super()._own_state().items()}
-
-    def _assign_own_state(self, found: Mapping[str, Any]) -> None:
-        super()._assign_own_state({_ATTRIBUTES.get(name, name): value for name, value in found.items()})
 
     def _check_actions(self, actions: Actions) -> None:
         _action_check.check(actions, batch_space(self.single_action_space, self.num_envs))

@@ -276,7 +276,7 @@ def load_page(content: bytes, start: int, kept: Chunk, where: str) -> Page:
     for at in range(0, len(records), _BLOCK):
         for pack, offset, stored, length, skip, take, codec, checksum in records[at : at + _BLOCK].tolist():
             if codec >= len(CODECS):
-                raise DamagedError(f"{where}: a chunk is stored in an unknown way, number {codec}")
+                raise DamagedError(f"{where}: a chunk is stored in an unknown way, numbered {codec}")
             chunk = Chunk(pack, offset, stored, length, CODECS[codec], checksum.hex())
             extents.append(checked(Extent(chunk, skip, take), where))
     return Page(start, tuple(extents), kept)

@@ -200,7 +200,7 @@ class _Decoder:
             node.grad = grad
         if "base" in entry:
             base = self.ref(entry["base"])
-            _expect(isinstance(base, Array) and base is not node, "an array to look onto", entry["base"])
+            _expect(isinstance(base, Array) and base is not node, "the base array of a view", entry["base"])
             node.base = base
             node.offset = self.size(entry["offset"])
             node.strides = tuple(entry["strides"])
@@ -232,7 +232,7 @@ class _Decoder:
         match node:
             case Array():
                 if node.base is not None:
-                    self.check_window(node, node.base)
+                    self.check_view(node, node.base)
                 if (grad := node.grad) is not None:
                     alike = (grad.framework, grad.dtype, grad.shape) == ("torch", node.dtype, node.shape)
                     _expect(alike and node.framework == "torch", "a gradient like its tensor", grad.shape)
@@ -264,16 +264,14 @@ class _Decoder:
                     sum(_count(child) for child in node.items) <= self.size(node.extra), "a deque", node.extra
                 )
 
-    def check_window(self, node: Array, base: Array) -> None:
-        _expect(
-            base.base is None, "a window onto an array that has bytes of its own", "a window onto a window"
-        )
-        _expect(0 not in node.shape, "a window that shows something", list(node.shape))
+    def check_view(self, node: Array, base: Array) -> None:
+        _expect(base.base is None, "a view of an array that has bytes of its own", "a view of a view")
+        _expect(0 not in node.shape, "a view that is not empty", list(node.shape))
         size, total = itemsize(node), itemsize(base) * math.prod(base.shape)
         reach = [stride * (n - 1) for stride, n in zip(node.strides, node.shape, strict=True)]
         low = node.offset + sum(min(0, way) for way in reach)
         high = node.offset + size + sum(max(0, way) for way in reach)
-        _expect(low >= 0 and high <= total, f"a window within {total} bytes", f"{low} to {high}")
+        _expect(low >= 0 and high <= total, f"a view within {total} bytes", f"{low} to {high}")
         if node.framework == "torch":
             aligned = node.offset % size == 0 and all(s >= 0 and s % size == 0 for s in node.strides)
             _expect(aligned, "strides that a tensor can have", node.offset)

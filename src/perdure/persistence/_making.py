@@ -22,7 +22,6 @@ from perdure.persistence._builders import (
     Context,
 )
 from perdure.persistence._hashing import Clock, insert
-from perdure.persistence._objects import NotMadeError
 from perdure.persistence._pickle_steps import (
     UNMADE,
     Budget,
@@ -345,6 +344,3 @@ def _member(cls: Any, arguments: tuple[Any, ...]) -> Any:
     raise MalformedError(
         f"has a member {value!r:.80} of {cls.__qualname__}, which that enumeration has not (any more)"
     )
-
-
-__all__ = ["Making", "NotMadeError", "Refusals"]

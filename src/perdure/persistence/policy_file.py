@@ -25,8 +25,8 @@ from perdure.persistence._allowlist import Names, Trust, Trusted
 from perdure.persistence._archive import read_archive
 from perdure.persistence._compiled import module_in
 from perdure.persistence._culprit import culprit
-from perdure.persistence._making import Making, NotMadeError
-from perdure.persistence._objects import to_evaluation
+from perdure.persistence._making import Making
+from perdure.persistence._objects import NotMadeError, to_evaluation
 from perdure.persistence._pickle_steps import Budget, MalformedError, parse
 from perdure.persistence._pickling import Pickler
 from perdure.persistence._refusal import refusal

@@ -18,9 +18,8 @@ from perdure.persistence._builders import (
     CONTAINERS,
     FROM_TYPE,
     WITH_ATTRIBUTES,
-    Builder,
-    Context,
 )
+from perdure.persistence._building import Builder, Context
 from perdure.persistence._hashing import Clock, insert
 from perdure.persistence._pickle_steps import (
     UNMADE,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from perdure import check_env, environments, errors, integrations, persistence, state, store
     from perdure.persistence import load_policy
     from perdure.run import Preempted, Run
-    from perdure.state import register, register_rows, renamed, skip
+    from perdure.state import register, register_rows, renamed, secrets, skip
     from perdure.store import Retention
     from perdure.world import World
 
@@ -37,6 +37,7 @@ __all__ = [
     "register",
     "register_rows",
     "renamed",
+    "secrets",
     "skip",
     "state",
     "store",
@@ -57,6 +58,7 @@ __getattr__, __dir__ = attach(
         "register": "state",
         "register_rows": "state",
         "renamed": "state",
+        "secrets": "state",
         "skip": "state",
     },
 )

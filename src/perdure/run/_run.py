@@ -27,7 +27,7 @@ from perdure.errors import (
 )
 from perdure.persistence import PolicyPersistence, versions
 from perdure.progress import Bar
-from perdure.run import _script_check
+from perdure.run import _notices, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._checkpointer import Checkpointer
 from perdure.run._loop_variables import Watch
@@ -133,7 +133,10 @@ class Run:
         :raises RestoreError: if the script builds arrays of other shapes than when the run began.
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
-        plan = _script_check.blueprint(capture(self._parts(world), skip=self.skip))
+        state = capture(self._parts(world), skip=self.skip)
+        plan = _script_check.blueprint(state)
+        if (left_out := _notices.secrets(state)) is not None:
+            _say(left_out)
         self._pending = self._store.latest(deep=False)
         if self._pending is None:
             self.progress.blueprint = _script_check.pack(plan)
@@ -178,6 +181,8 @@ class Run:
         self._at = self._asked = info.step
         self._last_time = time.monotonic()
         _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
+        if (own := _notices.places(report)) is not None:
+            _say(own)
 
     def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
         self._store.give_up(damaged, str(error))

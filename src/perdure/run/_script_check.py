@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from perdure.state import rng
+from perdure.state import is_secret_path, names_place, rng
 from perdure.tree import Array, Custom, Node, NumberRun, State, children, message
 
 _LONGEST = 60
+_LONGEST_INTEGER = 196
 
 
 def blueprint(state: State) -> dict[str, str]:
@@ -35,13 +36,22 @@ def blueprint(state: State) -> dict[str, str]:
             found[path] = f"{node.dtype}{list(node.shape)}"
         elif isinstance(node, NumberRun):
             found[path] = f"{node.of}{list(node.array.shape)}"
-        elif (
-            isinstance(node, bool | int | float | str) and "seed" not in path and len(repr(node)) <= _LONGEST
-        ):
+        elif isinstance(node, bool | int | float | str) and "seed" not in path and _is_short(node):
             found[path] = repr(node)
         elif isinstance(node, Node):
             stack.extend(reversed(list(children(node, path))))
     return found
+
+
+def _is_short(value: bool | int | float | str) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() <= _LONGEST_INTEGER  # Python refuses to write very long ones
+    return not (isinstance(value, str) and len(value) > _LONGEST) and len(repr(value)) <= _LONGEST
+
+
+def _is_place(shown: str) -> bool:
+    """Whether a value in a blueprint is a string that names a place."""
+    return shown.startswith(("'", '"')) and names_place(shown[1:-1])
 
 
 def pack(plan: dict[str, str]) -> np.ndarray[Any, Any]:
@@ -74,8 +84,10 @@ def edited(then: dict[str, str], now: dict[str, str], saved: dict[str, str]) -> 
     values: list[str] = []
     for path, before in then.items():
         after = now.get(path)
-        if after is None or after == before or saved.get(path) != before:
+        if after is None or after == before or saved.get(path) != before or is_secret_path(path):
             continue
+        if _is_place(before) or _is_place(after):
+            continue  # the process's business: on resuming, the script's own stays
         line = f"  {path}: {before} when the run began, {after} in the script now"
         (shapes if before.endswith("]") and not before.startswith(("'", '"')) else values).append(line)
     return shapes, values

@@ -20,6 +20,7 @@ from perdure.state._class_names import class_name
 from perdure.state._containers import BUILTIN, ITEMS, factory_name
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, Handler, Refuse, Skip, known, on_change
+from perdure.state._secrets import ENVIRONMENT, SECRET, is_environment_copy, is_secret
 from perdure.state.buffers import Rows, writer_of
 from perdure.tree import (
     Array,
@@ -116,7 +117,7 @@ class Walker:
         """The tree of a world's parts."""
         root = Object("perdure:World", {})
         for name, part in parts.items():
-            root.fields[name] = self.node(part, (None, ".", name))
+            root.fields[name] = _SECRET if is_secret(name, part) else self.node(part, (None, ".", name))
         while self._unfilled:
             fill, value, node, path = self._unfilled.popleft()
             fill(self, value, node, path)
@@ -224,6 +225,8 @@ class Walker:
                 self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Omitted(left_out[name])
+            elif type(child) in _TEXT and is_secret(name, child):
+                fields[name] = _SECRET
             elif type(child) in plain:
                 # As `node` would do: most attributes are such.
                 fields[name] = child
@@ -263,6 +266,8 @@ class Walker:
     def _mapping(self, value: dict[Any, Any], path: Path) -> Node:
         cls = type(value)
         if cls is dict:
+            if is_environment_copy(value):
+                return Omitted(ENVIRONMENT)
             node = tree.MappingNode("dict", [])
             if value:
                 return self._later(Walker._fill_dict, value, node, path)
@@ -275,7 +280,10 @@ class Walker:
         as_it_is = _NONE if self.skip else tree.PLAIN_TYPES
         for position, (key, child) in enumerate(dict.items(value)):
             if type(key) is str:
-                taken = child if type(child) in as_it_is else self.node(child, (path, "[", key))
+                if type(child) in _TEXT and is_secret(key, child):
+                    taken: Any = _SECRET
+                else:
+                    taken = child if type(child) in as_it_is else self.node(child, (path, "[", key))
                 node.pairs.append((key, taken))
                 continue
             key_node = self.node(key, (path, "key", position))
@@ -429,6 +437,8 @@ class Walker:
 
 LEFT_OUT = "left out by the user"
 _NONE: frozenset[type] = frozenset()
+_TEXT = frozenset({str, bytes})
+_SECRET = Omitted(SECRET)
 #: Modules whose functions draw from no generator when something is captured.
 _CALM = frozenset({"random", "perdure.state.rng", "perdure.state._torch_rules"})
 _EMPTY = frozenset({dict, list, type(None)})

@@ -15,6 +15,7 @@ class Report:
     :param missing: what the script has and the checkpoint knows nothing of.
     :param unexpected: what the checkpoint has and the script has no place for, with the reason.
     :param mismatched: what both have and does not fit, with what was expected and found.
+    :param places: where this process has another place than the checkpoint: the path, the saved place, the one used.
     :param arrays: the live arrays that were filled, each with what it was read from.
     """
 
@@ -23,6 +24,7 @@ class Report:
     missing: list[str] = field(default_factory=list)
     unexpected: list[tuple[str, str]] = field(default_factory=list)
     mismatched: list[tuple[str, str]] = field(default_factory=list)
+    places: list[tuple[str, str, str]] = field(default_factory=list)
     arrays: list[tuple[Any, Any]] = field(default_factory=list, repr=False, compare=False)
 
     @property

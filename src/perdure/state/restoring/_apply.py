@@ -75,7 +75,7 @@ class Writer:
             if id(node) not in self._plan.bad:
                 self._resolve(node)
         written = {
-            name: self._resolve(node)
+            name: self._below(root, name, node)
             for name, node in root.fields.items()
             if not self._left(root, name, node)
         }
@@ -117,6 +117,11 @@ class Writer:
                 return self._handled(node, live)
         raise RestoreError(f"a {type(node).__name__} where a value was expected")
 
+    def _below(self, holder: Node, slot: Slot, child: Any) -> Any:
+        """The object that stands for what is at a place: the saved child, or a string of the process's own."""
+        own = self._plan.own
+        return self._resolve(own.get((id(holder), slot), child) if own else child)
+
     def _stands(self, node: Node, value: Any, task: int, todo: Callable[[], None]) -> Any:
         self._done[id(node)] = value
         self._tasks[task].append((node, todo))
@@ -143,7 +148,7 @@ class Writer:
         for name, child in node.fields.items():
             if self._left(node, name, child):
                 continue
-            value = self._resolve(child)
+            value = self._below(node, name, child)
             if value is not given.get(name, ABSENT) or name in adapter.made:
                 self._tasks[_ASSIGN].append((child, partial(adapter.assign, live, name, value)))
 
@@ -154,7 +159,7 @@ class Writer:
         for name, child in fields.items():
             if self._left(node, name, child):
                 continue
-            value = self._resolve(child)
+            value = self._below(node, name, child)
             if name in own:
                 own[name].__set__(live, value)
             else:
@@ -165,13 +170,13 @@ class Writer:
             entry = known(type(live)).entry
             assert isinstance(entry, Handler)
             self._done[id(node)] = live
-            payload = self._resolve(node.payload)
+            payload = self._below(node, "payload", node.payload)
             self._tasks[_HANDLE].append((node, partial(entry.restore, live, payload)))
             return live
         entry = known(self._class(node)).entry
         assert isinstance(entry, Handler)
         assert entry.create is not None
-        payload = self._complete(lambda: self._resolve(node.payload))
+        payload = self._complete(lambda: self._below(node, "payload", node.payload))
         self._at = node
         self._done[id(node)] = created = entry.create(payload)
         return created
@@ -205,8 +210,8 @@ class Writer:
         for position, (key, child) in enumerate(node.pairs):
             if self._left(node, ("key", position), key):
                 continue
-            value = ABSENT if self._left(node, position, child) else self._resolve(child)
-            pairs.append((self._resolve(key), value))
+            value = ABSENT if self._left(node, position, child) else self._below(node, position, child)
+            pairs.append((self._below(node, ("key", position), key), value))
         if node.fields:
             self._fill_fields(node, node.fields, live)
         self._tasks[_HASH].append((node, lambda: self._fill_pairs(pairs, live)))
@@ -304,7 +309,7 @@ class Writer:
                     if len(found) < len(present):
                         found.append(present[len(found)])
                 case _:
-                    found.append(self._resolve(child))
+                    found.append(self._below(node, position, child))
         return found
 
     def _numbers(self, node: NumberRun) -> list[Any]:

@@ -21,7 +21,7 @@ from perdure.state._attributes import attributes_of
 from perdure.state._capture import LEFT_OUT, Walker
 from perdure.state._class_names import remedy_if_renamed, same_class
 from perdure.state._containers import ITEMS, factory_name
-from perdure.state._describe import describe, short
+from perdure.state._describe import describe, describe_at, short
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, Handler, Skip, is_part_of_program, known
 from perdure.state.restoring._constructible import (
@@ -33,6 +33,7 @@ from perdure.state.restoring._constructible import (
 )
 from perdure.state.restoring._order import settle
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, Edge, Plan
+from perdure.state.restoring._process_strings import keep_own_strings
 from perdure.state.restoring._resource_limits import unwieldy
 from perdure.tree import Array, Custom, Node, Object, Omitted, Path, SequenceNode, Value, write_path
 
@@ -78,7 +79,7 @@ class _Matcher:
         forbidden: frozenset[tuple[int, int]],
     ) -> None:
         walker = Walker(skip)
-        walker.parts(live)
+        self._live_tree = walker.parts(live)
         self._plan = Plan(root, walker.classes, keep=[walker])
         self._live = live
         self._skip = tuple(skip)
@@ -96,6 +97,7 @@ class _Matcher:
 
     def plan(self) -> Plan:
         """What this walk finds out."""
+        keep_own_strings(self._plan, self._live_tree)
         self._meet_parts()
         self._check_moved()
         self._pair_memory()
@@ -136,6 +138,8 @@ class _Matcher:
 
     def _meet(self, edge: Edge) -> None:
         node, live = edge.node, edge.live
+        if edge.place in self._plan.left:
+            return
         if self._skips(edge.path):
             self._spare(edge, LEFT_OUT)
         elif isinstance(node, Value):
@@ -155,7 +159,7 @@ class _Matcher:
         if live is not ABSENT and live is not paired:
             verdict = self._verdict(node, live, edge.rigid)
             if isinstance(verdict, str):
-                self._mismatch(edge, verdict, describe(live))
+                self._mismatch(edge, verdict, describe_at(write_path(edge.path), live))
                 return
             if verdict and (paired is _UNMET or paired is ABSENT):
                 owner = self._claims.get(id(live))

@@ -8,7 +8,7 @@ from typing import Any
 
 from perdure import tree
 from perdure.state._capture import LEFT_OUT
-from perdure.state._describe import describe
+from perdure.state._describe import describe, describe_at
 from perdure.state._registry import known
 from perdure.state.restoring._constructible import QUOTED, unhashable, unmakeable
 from perdure.state.restoring._plan import ABSENT, Edge, Plan
@@ -98,12 +98,12 @@ def _reached(plan: Plan) -> list[Node]:
 
 
 def _settle_bad(plan: Plan, edge: Edge, node: Node, reason: str) -> None:
-    found = plan.found.get(id(node), ABSENT)
+    found, path = plan.found.get(id(node), ABSENT), write_path(edge.path)
     if found is ABSENT or found is None:
-        plan.report.unexpected.append((write_path(edge.path), reason))
+        plan.report.unexpected.append((path, reason))
     else:
-        detail = f"the checkpoint has {describe(node)}, the script has {describe(found)} ({reason})"
-        plan.report.mismatched.append((write_path(edge.path), detail))
+        detail = f"the checkpoint has {describe(node)}, the script has {describe_at(path, found)} ({reason})"
+        plan.report.mismatched.append((path, detail))
     plan.bad.add(id(node))
 
 

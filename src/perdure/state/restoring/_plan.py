@@ -54,6 +54,7 @@ class Plan:
     :param found: what the script has where a node was met first and nothing was paired.
     :param left: places that are not written.
     :param spared: those of them that were to be left alone.
+    :param own: what is written in some places instead of what the checkpoint has: the process's own strings.
     :param bad: nodes that nothing can stand for.
     :param reverted: attributes that only the live object has, and its class: they had not been set yet.
     :param given: what adapters gave for live objects.
@@ -72,6 +73,7 @@ class Plan:
     found: dict[int, Any] = field(default_factory=dict)
     left: set[tuple[int, Slot]] = field(default_factory=set)
     spared: set[tuple[int, Slot]] = field(default_factory=set)
+    own: dict[tuple[int, Slot], Any] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)
     reverted: list[tuple[Any, str]] = field(default_factory=list)
     given: dict[int, Mapping[str, Any]] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from typing import Any
 
 from perdure import tree
 from perdure.state._capture import LEFT_OUT
-from perdure.state._describe import describe
+from perdure.state._describe import describe, describe_at
 from perdure.state._registry import known
 from perdure.state.restoring._constructible import NESTED_STATE, why_not_constructible, why_not_hashable
 from perdure.state.restoring._plan import ABSENT, Edge, Matches, RestorePlan
@@ -120,12 +120,14 @@ class _Ordering:
             yield Edge(child, None, (edge.path, kind, name), node, slot)
 
     def _refuse(self, edge: Edge, node: Node, reason: str) -> None:
-        found = self._matches.found(node)
+        found, path = self._matches.found(node), write_path(edge.path)
         if found is ABSENT or found is None:
-            self._report.unexpected.append((write_path(edge.path), reason))
+            self._report.unexpected.append((path, reason))
         else:
-            detail = f"the checkpoint has {describe(node)}, the script has {describe(found)} ({reason})"
-            self._report.mismatched.append((write_path(edge.path), detail))
+            detail = (
+                f"the checkpoint has {describe(node)}, the script has {describe_at(path, found)} ({reason})"
+            )
+            self._report.mismatched.append((path, detail))
         self._bad.add(id(node))
 
     def _omit(self, edge: Edge, node: Omitted) -> None:

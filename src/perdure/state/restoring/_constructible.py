@@ -16,7 +16,6 @@ from perdure.state._containers import ITEMS
 from perdure.state._describe import describe, short
 from perdure.state._registry import Handler, cannot_make, known, slots
 from perdure.state.restoring._plan import CONTAINERS, Plan
-from perdure.state.restoring._resource_limits import unwieldy
 from perdure.tree import (
     Array,
     Custom,
@@ -126,15 +125,15 @@ def unhashable(plan: Plan, node: Node) -> str | None:
     """What in a dict or a set cannot be a key."""
     kind = plan.class_of(node) if isinstance(node, SequenceNode) else None
     keys = hashed(node, kind)
-    if (reason := unwieldy(keys, plan.find)) is not None:
+    if (reason := plan.keys.unwieldy(keys, plan.find)) is not None:
         return reason
     hashable = True
-    seen: set[int] = set()
     while keys:
         key = keys.pop()
-        if id(key) in seen:
+        if id(key) in plan.keys.hashable:
             continue
-        seen.add(id(key))
+        if isinstance(key, Node):
+            plan.keys.hashable.add(id(key))
         match key:
             case SequenceNode() if issubclass(plan.class_of(key) or list, tuple):
                 keys.extend(key.items)
@@ -147,6 +146,7 @@ def unhashable(plan: Plan, node: Node) -> str | None:
             case _:
                 hashable = not isinstance(key, tree.MappingNode | RepeatRun)
         if not hashable:
+            plan.keys.hashable.clear()
             return f"the checkpoint has {describe(key)} as a key, which cannot be one"
     return None
 

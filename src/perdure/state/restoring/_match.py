@@ -34,11 +34,11 @@ from perdure.state.restoring._constructible import (
 from perdure.state.restoring._order import settle
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, Edge, Plan
 from perdure.state.restoring._process_strings import keep_own_strings
-from perdure.state.restoring._resource_limits import unwieldy
 from perdure.tree import Array, Custom, Node, Object, Omitted, Path, SequenceNode, Value, write_path
 
 _UNMET: Any = object()
 _MOST_FORBIDDEN = 1_000
+_MOST_ATTEMPTS = 20
 
 
 def make_plan(root: Object, live: Mapping[str, Any], skip: Sequence[str], grows: bool = False) -> Plan:
@@ -51,13 +51,14 @@ def make_plan(root: Object, live: Mapping[str, Any], skip: Sequence[str], grows:
     :param grows: whether parts may have been added while running: those that can be made are then made.
     """
     forbidden: frozenset[tuple[int, int]] = frozenset()
-    while True:
+    for _ in range(_MOST_ATTEMPTS):
         matcher = _Matcher(root, live, skip, grows, forbidden)
         plan = matcher.plan()
         more = {pair for pair in matcher.contested if pair[0] in matcher.others} - forbidden
         if plan.report.exact or not more or len(forbidden) > _MOST_FORBIDDEN:
-            return plan
+            break
         forbidden |= more
+    return plan
 
 
 class _Matcher:
@@ -327,7 +328,7 @@ class _Matcher:
 
     def _below_mapping(self, node: tree.MappingNode, live: dict[Any, Any], path: Path) -> None:
         matched = set()
-        wieldy = unwieldy((key for key, _ in node.pairs), self._plan.find) is None
+        wieldy = self._plan.keys.unwieldy((key for key, _ in node.pairs), self._plan.find) is None
         for position, (key, child) in enumerate(node.pairs):
             plain = not isinstance(key, Node) or isinstance(key, Value)
             if isinstance(key, Node):

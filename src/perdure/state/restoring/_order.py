@@ -37,15 +37,26 @@ def settle(plan: Plan) -> None:
     _order(plan, reached)
     made = [node for node in reached if plan.live(node) is ABSENT or _is_eager(plan, node)]
     # What was to be made and lacks a piece would be another thing.
-    changed = bool(plan.bad or plan.left)
-    while changed:
-        changed = False
-        for node in reversed(made):
-            if id(node) not in plan.bad and any(
-                _lacks(plan, node, slot, child) for slot, child, *_ in tree.edges(node)
-            ):
+    if plan.bad or plan.left:
+        _spoil(plan, made)
+
+
+def _spoil(plan: Plan, made: Sequence[Node]) -> None:
+    """Give up what was to be made and lacks a piece, and what holds that; each place is looked at once."""
+    holders: dict[int, list[tuple[Node, Slot, Any]]] = collections.defaultdict(list)
+    spoilt: list[Node] = []
+    for node in made:
+        for slot, child, *_ in tree.edges(node):
+            if id(node) not in plan.bad and _lacks(plan, node, slot, child):
                 plan.bad.add(id(node))
-                changed = True
+                spoilt.append(node)
+            elif isinstance(child, Node):
+                holders[id(child)].append((node, slot, child))
+    while spoilt:
+        for node, slot, child in holders.pop(id(spoilt.pop()), ()):
+            if id(node) not in plan.bad and _lacks(plan, node, slot, child):
+                plan.bad.add(id(node))
+                spoilt.append(node)
 
 
 def _lacks(plan: Plan, node: Node, slot: Slot, child: Any) -> bool:
@@ -132,15 +143,16 @@ def _order(plan: Plan, reached: Sequence[Node]) -> None:
         open_: set[int] = set()
         while stack:
             node = stack[-1]
+            if id(node) in done:
+                stack.pop()
+                continue
             inner = [
                 child
                 for _, child, *_ in tree.edges(node)
                 if isinstance(child, Node) and _is_eager(plan, child)
             ]
             waiting = [child for child in inner if id(child) not in done]
-            if id(node) in done:
-                stack.pop()
-            elif not waiting:
+            if not waiting:
                 done[id(node)] = 1 + max((done[id(child)] for child in inner), default=0)
                 plan.eager.append(node)
                 stack.pop()

@@ -13,6 +13,7 @@ from perdure.state._class_names import module_of, same_class
 from perdure.state._containers import BUILTIN
 from perdure.state._registry import find_class, is_environment
 from perdure.state._report import Report
+from perdure.state.restoring._keys import Keys
 from perdure.tree import Custom, MappingNode, Node, Object, Path, SequenceNode, Slot, write_path
 
 
@@ -61,6 +62,8 @@ class Plan:
     :param eager: nodes whose objects can only be made when all they hold is there, innermost first.
     :param first: nodes whose handlers have to restore before anything else is written.
     :param keep: objects whose ids are used here, and that nothing else may keep alive.
+    :param keys: what is known of the keys of dicts and the elements of sets.
+    :param named: the classes that were looked for, by their recorded names.
     :param content: what holds the bytes of an array (by its id) once they are read: the live array itself, or a
         new one in the order of the node's memory.
     """
@@ -81,6 +84,8 @@ class Plan:
     first: list[Node] = field(default_factory=list)
     keep: list[Any] = field(default_factory=list)
     content: dict[int, Any] = field(default_factory=dict)
+    keys: Keys = field(default_factory=Keys)
+    named: dict[str, type | None] = field(default_factory=dict)
 
     def live(self, node: Node) -> Any:
         """The live object that stands for a node, or ABSENT."""
@@ -88,6 +93,11 @@ class Plan:
 
     def find(self, name: str) -> type | None:
         """The live side's class of a recorded name."""
+        if name not in self.named:
+            self.named[name] = self._find(name)
+        return self.named[name]
+
+    def _find(self, name: str) -> type | None:
         found = self.classes.get(name)
         if found is None:
             found = next((cls for cls in self.classes.values() if same_class(name, cls)), None)

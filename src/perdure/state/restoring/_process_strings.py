@@ -40,7 +40,6 @@ class _Edge:
     saved: Any
     live: Any
     path: Path
-    name: Any = None
 
 
 def keep_own_strings(plan: Plan, live: Object) -> None:
@@ -57,7 +56,7 @@ def keep_own_strings(plan: Plan, live: Object) -> None:
     for edge in _edges(plan.root, live):
         if _stays(edge):
             secrets.append(edge)
-        elif type(edge.saved) in _OPENED or (isinstance(edge.saved, Value) and edge.saved.kind in _TEXTS):
+        elif _may_be_opened(edge):
             found.append(edge)
     for edge in secrets:
         if not isinstance(edge.saved, Omitted):
@@ -71,6 +70,16 @@ def keep_own_strings(plan: Plan, live: Object) -> None:
 def _stays(edge: _Edge) -> bool:
     """Whether the script has a secret here."""
     return isinstance(edge.live, Omitted) and edge.live.reason in (SECRET, ENVIRONMENT)
+
+
+def _may_be_opened(edge: _Edge) -> bool:
+    """Whether a file could be opened by what the checkpoint has here, and the script has something else."""
+    saved, live = edge.saved, edge.live
+    if isinstance(saved, Value):
+        return saved.kind in _TEXTS
+    if isinstance(saved, str):
+        return not (type(live) is str and saved == live)
+    return isinstance(saved, int) and isinstance(live, str | Value)
 
 
 class _Settling:
@@ -126,9 +135,8 @@ class _Settling:
         self._plan.report.places.append((write_path(edge.path), saved, used))
 
 
-#: The kinds of values, and the plain values, by which a file can be opened.
+#: The kinds of values by which a file can be opened.
 _TEXTS = frozenset({"path", "numpy.str", "bytes"})
-_OPENED = frozenset({str, int, bool})
 #: Of bytes that may be a name, in hexadecimal.
 _LONGEST = 8192
 
@@ -219,7 +227,7 @@ def _edges_below(node: Node, live: Any, path: Path) -> Iterator[_Edge]:
 
 def _fields(holder: Node, saved: dict[str, Any], live: dict[str, Any], path: Path) -> Iterator[_Edge]:
     for name, child in saved.items():
-        yield _Edge(holder, name, child, live.get(name, ABSENT), (path, ".", name), name)
+        yield _Edge(holder, name, child, live.get(name, ABSENT), (path, ".", name))
 
 
 def _pairs(node: MappingNode, live: Any, path: Path) -> Iterator[_Edge]:
@@ -229,7 +237,7 @@ def _pairs(node: MappingNode, live: Any, path: Path) -> Iterator[_Edge]:
         found = there.get(key, ABSENT) if plain else ABSENT
         if not plain or (found is ABSENT and isinstance(key, str | Value)):
             yield _Edge(node, ("key", position), key, ABSENT, (path, "key", position))
-        yield _Edge(node, position, child, found, (path, "[", key if plain else position), key)
+        yield _Edge(node, position, child, found, (path, "[", key if plain else position))
 
 
 def _elements(node: SequenceNode, live: Any, path: Path) -> Iterator[_Edge]:

@@ -20,6 +20,7 @@ from perdure.tree import (
     SequenceNode,
     State,
     Value,
+    shown,
 )
 
 _LONGEST = 200
@@ -79,7 +80,7 @@ def _leaf(path: str, part: str, node: Any) -> Leaf:
             return Leaf(path, part, _class(node.type), "empty")
         case Object() | Custom():
             return Leaf(path, part, _class(node.type), "nothing to keep")
-    return Leaf(path, part, type(node).__name__, repr(node)[:_LONGEST], plain=True)
+    return Leaf(path, part, type(node).__name__, _plain(node), plain=True)
 
 
 def _class(name: str) -> str:
@@ -106,4 +107,8 @@ def _value(node: Value) -> str:
             return str(complex(float.fromhex(data[0]), float.fromhex(data[1])))
     except (ValueError, TypeError, IndexError, LookupError):
         pass
-    return str(data)[:_LONGEST]
+    return str(data[:_LONGEST] if isinstance(data, str | list) else data)[:_LONGEST]
+
+
+def _plain(node: Any) -> str:
+    return shown(node[:_LONGEST] if isinstance(node, str) else node)[:_LONGEST]

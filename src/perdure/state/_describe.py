@@ -16,7 +16,7 @@ _LONGEST = 100
 
 def short(name: str) -> str:
     """A recorded class name, shortened for messages."""
-    return name.partition(":")[2] or name
+    return (name.partition(":")[2] or name)[:_LONGEST]
 
 
 def describe(value: Any) -> str:

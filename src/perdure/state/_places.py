@@ -112,7 +112,7 @@ class Places:
 
     def used_at(self, saved: str, live: str) -> str:
         """What is used where the checkpoint has one place and the script another."""
-        moved = self._follow(saved, PurePosixPath(saved).parents)
+        moved = self._follow(saved, above=True)
         if not self.names(live, own=True):
             return moved if self._may_use(moved, here=False) else live
         if ".." in moved.split("/"):
@@ -129,7 +129,7 @@ class Places:
     def used(self, saved: str) -> str | None:
         """What is used of a place for which the script has no counterpart; None if it may not be used."""
         if saved not in self._used:
-            moved = self._follow(saved, (PurePosixPath(saved), *PurePosixPath(saved).parents))
+            moved = self._follow(saved)
             self._used[saved] = moved if self._may_use(moved) else None
         return self._used[saved]
 
@@ -142,13 +142,18 @@ class Places:
         """Whether a relative path stays below the working directory: links may lead elsewhere."""
         return not self._begins_here(text) or _real(text).startswith(os.path.realpath(".") + "/")
 
-    def _follow(self, saved: str, beginnings: Iterable[PurePosixPath]) -> str:
-        """A saved place as it is called in this process, if one of its beginnings has moved."""
-        whole = str(PurePosixPath(saved))
-        for beginning in beginnings if self._moved else ():
+    def _follow(self, saved: str, *, above: bool = False) -> str:
+        """A saved place as it is called in this process, if it has moved, or a directory that it lies in.
+
+        :param above: look at those directories only.
+        """
+        if not self._moved:
+            return saved
+        path = PurePosixPath(saved)
+        for beginning in path.parents if above else (path, *path.parents):
             new = self._moved.get(str(beginning))
             if new is not None:
-                return new + whole[len(str(beginning)) :] + ("/" if saved.endswith("/") else "")
+                return new + str(path)[len(str(beginning)) :] + ("/" if saved.endswith("/") else "")
         return saved
 
     def _is_below(self, real: str) -> bool:

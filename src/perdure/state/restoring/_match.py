@@ -34,10 +34,10 @@ from perdure.state.restoring._constructible import (
 from perdure.state.restoring._order import order
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, Edge, Match, Matches, RestorePlan
 from perdure.state.restoring._process_strings import OwnStrings
-from perdure.state.restoring._resource_limits import unwieldy
 from perdure.tree import Array, Custom, Node, Object, Omitted, Path, SequenceNode, Value, write_path
 
 _MOST_FORBIDDEN = 1_000
+_MOST_ATTEMPTS = 20
 #: For each live object and saved node (by their ids): that object, and what its adapter said does not fit.
 _Checked = dict[tuple[int, int], tuple[Any, list[tuple[str, str]]]]
 
@@ -75,13 +75,14 @@ def make_plan(
     own = own or OwnStrings()
     forbidden: frozenset[tuple[int, int]] = frozenset()
     checked: _Checked = {}
-    while True:
+    for _ in range(_MOST_ATTEMPTS):
         matcher = _Matcher(root, world, own, grows, forbidden, checked)
         plan = order(matcher.matches())
         more = {pair for pair in matcher.contested if pair[0] in matcher.flexible} - forbidden
         if plan.report.exact or not more or len(forbidden) > _MOST_FORBIDDEN:
-            return plan
+            break
         forbidden |= more
+    return plan
 
 
 class _Matcher:
@@ -326,7 +327,8 @@ class _Matcher:
 
     def _below_mapping(self, node: tree.MappingNode, live: dict[Any, Any], path: Path) -> None:
         matched = set()
-        hashable = unwieldy((key for key, _ in node.pairs), self._matches.find) is None
+        keys = (key for key, _ in node.pairs)
+        hashable = self._matches.keys.unwieldy(keys, self._matches.find) is None
         for position, (key, child) in enumerate(node.pairs):
             plain = not isinstance(key, Node) or isinstance(key, Value)
             if isinstance(key, Node):

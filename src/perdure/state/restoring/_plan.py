@@ -14,6 +14,7 @@ from perdure.state._class_names import module_of, same_class
 from perdure.state._containers import BUILTIN
 from perdure.state._registry import find_class, is_environment
 from perdure.state._report import Report
+from perdure.state.restoring._keys import Keys
 from perdure.tree import Custom, MappingNode, Node, Object, Omitted, Path, SequenceNode, Slot, write_path
 
 
@@ -78,6 +79,7 @@ class Matches:
     :param bad: the ids of nodes that can have no live object.
     :param unset: live objects with the names of attributes that were not set yet when the state was captured.
     :param new_objects: objects made for the comparison, kept alive because their ids are used.
+    :param keys: what was found out about the keys of dicts and the elements of sets.
     """
 
     root: Object
@@ -88,6 +90,7 @@ class Matches:
     bad: set[int] = field(default_factory=set)
     unset: list[tuple[Any, str]] = field(default_factory=list)
     new_objects: list[Any] = field(default_factory=list)
+    keys: Keys = field(default_factory=Keys)
     _by_node: dict[int, Match] = field(default_factory=dict)
     _classes: dict[str, type | None] = field(default_factory=dict)
 

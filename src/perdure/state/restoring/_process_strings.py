@@ -88,7 +88,7 @@ def own_strings(root: Object, live: LiveWorld) -> OwnStrings:
             if not isinstance(edge.saved, Omitted):
                 own.skipped.append((write_path(edge.path), edge.live.reason))
                 own.left[edge.place] = True
-        elif type(edge.saved) in _OPENED or (isinstance(edge.saved, Value) and edge.saved.kind in _TEXTS):
+        elif _may_be_opened(edge):
             found.append(edge)
     if found:
         _Settling(own, Places(_texts(live.root))).settle(found)
@@ -98,6 +98,16 @@ def own_strings(root: Object, live: LiveWorld) -> OwnStrings:
 def _stays(edge: _Edge) -> bool:
     """Whether the script has a secret here."""
     return isinstance(edge.live, Omitted) and edge.live.reason in (SECRET, ENVIRONMENT)
+
+
+def _may_be_opened(edge: _Edge) -> bool:
+    """Whether a file could be opened by what the checkpoint has here, and the script has something else."""
+    saved, live = edge.saved, edge.live
+    if isinstance(saved, Value):
+        return saved.kind in _TEXTS
+    if isinstance(saved, str):
+        return not (type(live) is str and saved == live)
+    return isinstance(saved, int) and isinstance(live, str | Value)
 
 
 class _Settling:
@@ -153,9 +163,8 @@ class _Settling:
         self._own.places.append((write_path(edge.path), saved, used))
 
 
-#: The kinds of values, and the plain values, by which a file can be opened.
+#: The kinds of values by which a file can be opened.
 _TEXTS = frozenset({"path", "numpy.str", "bytes"})
-_OPENED = frozenset({str, int, bool})
 #: Of bytes that may be a name, in hexadecimal.
 _LONGEST = 8192
 

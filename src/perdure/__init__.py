@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from perdure.errors import Preempted
     from perdure.persistence import load_policy
     from perdure.run import Run
-    from perdure.state import register, register_rows, renamed, skip
+    from perdure.state import register, register_rows, renamed, secrets, skip
     from perdure.store import Retention
     from perdure.world import World
 
@@ -38,6 +38,7 @@ __all__ = [
     "register",
     "register_rows",
     "renamed",
+    "secrets",
     "skip",
     "state",
     "store",
@@ -58,6 +59,7 @@ __getattr__, __dir__ = attach(
         "register": "state",
         "register_rows": "state",
         "renamed": "state",
+        "secrets": "state",
         "skip": "state",
     },
 )

@@ -365,3 +365,38 @@ def test_a_buffer_that_was_empty_when_the_script_built_it_is_filled_again(tmp_pa
     assert [each.action for each in memory.transitions] == [1, 2, 3, 4, 5]
     assert all(type(each) is Transition for each in memory.transitions)
     assert memory.episodes == [Episode([step]) for step in range(6)]
+
+
+def test_secrets_and_places_are_said_once_and_are_no_edits(tmp_path, capsys, monkeypatch):
+    """Another key and another output directory are no edits of the script; no value of a secret is told."""
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("job1/logs")
+    os.makedirs("job2/logs")
+
+    def train(total, out, key):
+        world = perdure.World(out=out, logs=f"{out}/logs", config={"api_key": key, "rate": 0.1}, trace=[])
+        with perdure.Run("run") as run, warnings.catch_warnings():
+            warnings.simplefilter("error", ChangedScriptWarning)
+            for step in run.steps(world, total):
+                world.trace.append(step)
+        return world, capsys.readouterr().err
+
+    _, said = train(2, "job1", "hunter1")
+    assert said.count("left out of the checkpoints as secrets: config['api_key']") == 1
+    world, said = train(4, "job2", "hunter2")
+    assert said.count("secrets: config['api_key']") == 1
+    assert said.count("places are those of this process: 'job2' instead of 'job1' (out); 'job2/logs'") == 1
+    assert "hunter" not in said
+    assert (world.out, world.logs, world.config["api_key"]) == ("job2", "job2/logs", "hunter2")
+    assert world.trace == [0, 1, 2, 3]
+    assert b"hunter" not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_a_very_long_whole_number_in_the_world(tmp_path):
+    """Python refuses to write one as a decimal."""
+    for total in (1, 2):
+        world = perdure.World(big=1 << 40_000, negative=-(1 << 40_000))
+        with perdure.Run(tmp_path / "run") as run:
+            for _ in run.steps(world, total):
+                world.big += 1
+    assert world.big == (1 << 40_000) + 2

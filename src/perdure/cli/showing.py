@@ -30,6 +30,8 @@ from perdure.inspect import Leaf, RunStatus, is_run, leaves_of, look
 from perdure.state import matches
 from perdure.store import Catalog, CheckpointStatus, LocalBackend, RunInfo, library_versions
 
+_LONGEST_PATH = 300
+
 
 @dataclass
 class _Part:
@@ -200,10 +202,19 @@ def _what(leaf: Leaf) -> str:
     return leaf.what if leaf.plain else f"{leaf.type}: {leaf.what}"
 
 
+def _clipped(path: str) -> str:
+    """A path of which a person sees both ends: one of a chain of objects is as long as the chain."""
+    return (
+        path
+        if len(path) <= _LONGEST_PATH
+        else f"{path[:100]}\N{HORIZONTAL ELLIPSIS}{path[101 - _LONGEST_PATH :]}"
+    )
+
+
 def _print_tree(out: Console, listed: list[Leaf]) -> None:
     made = table("path", "what is there", elastic=("path", "what is there"))
     for leaf in listed:
-        made.add_row(text(leaf.path), text(_what(leaf)), style="dim" if leaf.left_out else "")
+        made.add_row(text(_clipped(leaf.path)), text(_what(leaf)), style="dim" if leaf.left_out else "")
     out.print(made)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from perdure.state import is_secret_path
 from perdure.tree import (
     Array,
     Custom,
@@ -19,6 +20,7 @@ from perdure.tree import (
     SequenceNode,
     State,
     Value,
+    shown,
 )
 
 _LONGEST = 200
@@ -58,6 +60,8 @@ def leaves_of(state: State) -> Iterator[Leaf]:
 
 
 def _leaf(path: str, part: str, node: Any) -> Leaf:
+    if isinstance(node, str | Value) and is_secret_path(path):
+        return Leaf(path, part, "a secret", "not shown")
     match node:
         case Array():
             nbytes = node.data.nbytes if node.data is not None else 0
@@ -76,7 +80,7 @@ def _leaf(path: str, part: str, node: Any) -> Leaf:
             return Leaf(path, part, _class(node.type), "empty")
         case Object() | Custom():
             return Leaf(path, part, _class(node.type), "nothing to keep")
-    return Leaf(path, part, type(node).__name__, repr(node)[:_LONGEST], plain=True)
+    return Leaf(path, part, type(node).__name__, _plain(node), plain=True)
 
 
 def _class(name: str) -> str:
@@ -103,4 +107,8 @@ def _value(node: Value) -> str:
             return str(complex(float.fromhex(data[0]), float.fromhex(data[1])))
     except (ValueError, TypeError, IndexError, LookupError):
         pass
-    return str(data)[:_LONGEST]
+    return str(data[:_LONGEST] if isinstance(data, str | list) else data)[:_LONGEST]
+
+
+def _plain(node: Any) -> str:
+    return shown(node[:_LONGEST] if isinstance(node, str) else node)[:_LONGEST]

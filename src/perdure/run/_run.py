@@ -23,7 +23,7 @@ from perdure.errors import (
 )
 from perdure.persistence import PolicyPersistence, versions
 from perdure.progress import Bar
-from perdure.run import _script_check
+from perdure.run import _notices, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
@@ -165,7 +165,10 @@ class Run:
 
     def _find(self, live: LiveWorld, world: Any) -> Checkpoint | None:
         """The newest good checkpoint, which is compared with the script."""
-        now = _script_check.script_fingerprint(live.state())
+        built = live.state()
+        if (left_out := _notices.secrets(built)) is not None:
+            _say(left_out)
+        now = _script_check.script_fingerprint(built)
         found = self._store.latest(deep=False)
         if found is None:
             self._record.script_fingerprint = _script_check.pack(now)
@@ -193,6 +196,8 @@ class Run:
         self._at = info.step
         self._cadence.restart(info.step)
         _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
+        if (kept := _notices.places(restored.report)) is not None:
+            _say(kept)
 
     def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
         self._store.give_up(damaged, str(error))

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from perdure.errors import ChangedScriptWarning, DamagedError, RestoreError
-from perdure.state import Report, content, rng
+from perdure.state import Report, content, is_secret_path, names_place, rng
 from perdure.tree import Array, Custom, Node, NumberRun, Object, State, children, message, walk
 
 #: What a script has built: for each path a plain value, or the type and shape of an array.
 Fingerprint = dict[str, str]
 
 _LONGEST = 60
+_LONGEST_INTEGER = 196
 #: A larger array is no fingerprint.
 _MOST_BYTES = 256 << 20
 
@@ -36,11 +37,20 @@ def script_fingerprint(state: State) -> Fingerprint:
             found[path] = f"{node.dtype}{list(node.shape)}"
         elif isinstance(node, NumberRun):
             found[path] = f"{node.of}{list(node.array.shape)}"
-        elif (
-            isinstance(node, bool | int | float | str) and "seed" not in path and len(repr(node)) <= _LONGEST
-        ):
+        elif isinstance(node, bool | int | float | str) and "seed" not in path and _is_short(node):
             found[path] = repr(node)
     return found
+
+
+def _is_short(value: bool | int | float | str) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() <= _LONGEST_INTEGER  # Python refuses to write very long ones
+    return not (isinstance(value, str) and len(value) > _LONGEST) and len(repr(value)) <= _LONGEST
+
+
+def _is_place(shown: str) -> bool:
+    """Whether a value in a fingerprint is a string that names a place."""
+    return shown.startswith(("'", '"')) and names_place(shown[1:-1])
 
 
 def _without_generators(state: State) -> Object:
@@ -103,8 +113,10 @@ def edits(then: Fingerprint, now: Fingerprint, saved: Fingerprint) -> Edits:
     found = Edits([], [])
     for path, before in then.items():
         after = now.get(path)
-        if after is None or after == before or saved.get(path) != before:
+        if after is None or after == before or saved.get(path) != before or is_secret_path(path):
             continue
+        if _is_place(before) or _is_place(after):
+            continue  # a resumed run keeps the script's own place, not the one it began with
         line = f"  {path}: {before} when the run began, {after} in the script now"
         is_shape = before.endswith("]") and not before.startswith(("'", '"'))
         (found.shapes if is_shape else found.values).append(line)

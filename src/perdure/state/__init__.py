@@ -35,6 +35,7 @@ from perdure.state._class_names import renamed
 from perdure.state._diff import CLOCKS, Difference, diff
 from perdure.state._fingerprint import fingerprint as fingerprint
 from perdure.state._patterns import matches as matches
+from perdure.state._places import names_place as names_place
 from perdure.state._registry import (
     Adapter,
     Handler,
@@ -56,6 +57,10 @@ from perdure.state._registry import known as known
 from perdure.state._registry import register_first as register_first
 from perdure.state._registry import slots as slots
 from perdure.state._report import Report
+from perdure.state._secrets import ENVIRONMENT as ENVIRONMENT
+from perdure.state._secrets import SECRET as SECRET
+from perdure.state._secrets import is_secret_path as is_secret_path
+from perdure.state._secrets import secrets
 from perdure.state.buffers import Cursor, Ring, RowWriter, register_rows
 from perdure.state.restoring import FilledArray as FilledArray
 from perdure.state.restoring import Restoration as Restoration
@@ -89,6 +94,7 @@ __all__ = [
     "renamed",
     "restore",
     "rng",
+    "secrets",
     "skip",
     "structural",
     "tensor_like",

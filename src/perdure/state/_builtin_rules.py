@@ -18,6 +18,7 @@ from multiprocessing.process import BaseProcess
 import torch
 
 from perdure.state._registry import ENVIRONMENTS, OPAQUE, leave_out, rebuildable, refuse, skip, structural
+from perdure.state._secrets import ENVIRONMENT
 
 WALL_CLOCK = "a moment of this process's clock"
 PROCESS = (
@@ -74,6 +75,7 @@ for cls, reason in (
     (weakref.WeakSet, "weak references"),
     (weakref.ProxyType, "a weak reference"),
     ("tempfile.TemporaryDirectory", "a directory of this process"),
+    ("os._Environ", ENVIRONMENT),
     (re.Pattern, "a regular expression"),
     ("torch.utils.hooks.RemovableHandle", "a hook"),
     ("torch.utils.tensorboard.writer.SummaryWriter", "a writer of logs"),

@@ -25,6 +25,7 @@ from perdure.state._class_names import class_name
 from perdure.state._containers import BUILTIN, ITEMS, factory_name
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, Handler, Refuse, Skip, known, on_change
+from perdure.state._secrets import ENVIRONMENT, SECRET, is_environment_copy, is_secret_name
 from perdure.state.buffers import Rows, writer_of
 from perdure.tree import (
     Array,
@@ -128,7 +129,7 @@ class LiveWorld(LiveObjects):
     def __init__(self, parts: Mapping[str, Any], root: Object, walker: Walker) -> None:
         classes = {name: cls for name, cls in walker.classes.items() if cls is not rng.Generators}
         super().__init__(parts, classes, walker.given, walker.skip)
-        self._root = root
+        self.root = root
         self._walker = walker
 
     def state(self) -> State:
@@ -137,7 +138,7 @@ class LiveWorld(LiveObjects):
         :raises CaptureError: if something can neither be captured nor be left out; it lists every such path.
         """
         self._walker.raise_refusals()
-        return State(self._root, self._walker.own_arrays())
+        return State(self.root, self._walker.own_arrays())
 
 
 @contextmanager
@@ -201,7 +202,8 @@ class Walker:
         """The tree of a world's parts."""
         root = Object("perdure:World", {})
         for name, part in parts.items():
-            root.fields[name] = self.node(part, (None, ".", name))
+            secret = type(part) in _TEXT and is_secret_name(name)
+            root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
         while self._unfilled:
             fill, value, node, path = self._unfilled.popleft()
             fill(self, value, node, path)
@@ -315,11 +317,14 @@ class Walker:
     ) -> None:
         plain = _NONE if self.skip else tree.PLAIN_TYPES
         for name, child in attributes.items():
+            kind = type(child)
             if type(name) is not str:
                 self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Omitted(left_out[name])
-            elif type(child) in plain:
+            elif kind in _TEXT and is_secret_name(name):
+                fields[name] = _SECRET
+            elif kind in plain:
                 # What `node` would return: most attributes are plain.
                 fields[name] = child
             else:
@@ -358,6 +363,8 @@ class Walker:
     def _mapping(self, value: dict[Any, Any], path: Path) -> Node:
         cls = type(value)
         if cls is dict:
+            if is_environment_copy(value):
+                return Omitted(ENVIRONMENT)
             node = tree.MappingNode("dict", [])
             if value:
                 return self._later(Walker._fill_dict, value, node, path)
@@ -370,7 +377,12 @@ class Walker:
         as_it_is = _NONE if self.skip else tree.PLAIN_TYPES
         for position, (key, child) in enumerate(dict.items(value)):
             if type(key) is str:
-                taken = child if type(child) in as_it_is else self.node(child, (path, "[", key))
+                kind = type(child)
+                taken: Any
+                if kind in _TEXT and is_secret_name(key):
+                    taken = _SECRET
+                else:
+                    taken = child if kind in as_it_is else self.node(child, (path, "[", key))
                 node.pairs.append((key, taken))
                 continue
             key_node = self.node(key, (path, "key", position))
@@ -524,6 +536,8 @@ class Walker:
 
 LEFT_OUT = "left out by the user"
 _NONE: frozenset[type] = frozenset()
+_TEXT = frozenset({str, bytes})
+_SECRET = Omitted(SECRET)
 #: Modules whose capturing functions draw from no random generator.
 _CALM = frozenset({"random", "perdure.state.rng", "perdure.state._torch_rules"})
 _EMPTY = frozenset({dict, list, type(None)})

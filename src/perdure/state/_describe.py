@@ -8,12 +8,15 @@ import numpy as np
 import torch
 
 from perdure import tree
+from perdure.state._secrets import is_secret_path
 from perdure.tree import Array, Custom, Node, Object, Omitted, SequenceNode, Value
+
+_LONGEST = 100
 
 
 def short(name: str) -> str:
     """A recorded class name, shortened for messages."""
-    return name.partition(":")[2] or name
+    return (name.partition(":")[2] or name)[:_LONGEST]
 
 
 def describe(value: Any) -> str:
@@ -34,10 +37,18 @@ def describe(value: Any) -> str:
         case torch.Tensor():
             kind = "a parameter" if isinstance(value, torch.nn.Parameter) else "a tensor"
             return f"{kind} {str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    if isinstance(value, str):
+        value = value[:_LONGEST]
     if type(value) in tree.PLAIN_TYPES:
         text = tree.shown(value)
         return text if len(text) <= 60 else f"{text[:60]}\N{HORIZONTAL ELLIPSIS}"
     return f"a {type(value).__qualname__}"
+
+
+def describe_at(path: str, value: Any) -> str:
+    """A saved node or a live value in a few words, for a message about a path: of a secret nothing is told."""
+    text = isinstance(value, str | bytes) or (isinstance(value, Value) and value.kind == "bytes")
+    return "a secret" if text and is_secret_path(path) else describe(value)
 
 
 def _article(node: Array) -> str:

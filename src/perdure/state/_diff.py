@@ -11,8 +11,9 @@ import torch
 
 from perdure import tree
 from perdure.state import _aliasing
-from perdure.state._describe import describe
+from perdure.state._describe import describe, describe_at
 from perdure.state._patterns import matches
+from perdure.state._secrets import is_secret_path
 from perdure.tree import (
     Array,
     Custom,
@@ -87,12 +88,12 @@ class _Comparison:
     def _one(self, a: Any, b: Any, path: str) -> None:
         if not isinstance(a, Node) or not isinstance(b, Node):
             if not _same_plain(a, b):
-                self._differ(path, f"{describe(a)} and {describe(b)}")
+                self._differ(path, f"{describe_at(path, a)} and {describe_at(path, b)}")
             return
         if isinstance(a, Value | Omitted) or isinstance(b, Value | Omitted):
             # Something left out in one state cannot differ.
             if not isinstance(a, Omitted) and not isinstance(b, Omitted) and a != b:
-                self._differ(path, f"{_shown(a)} and {_shown(b)}")
+                self._differ(path, "two secrets" if is_secret_path(path) else f"{_shown(a)} and {_shown(b)}")
             return
         before, behind = self._pairs.get(id(a)), self._back.get(id(b))
         if before is not None or behind is not None:

@@ -14,6 +14,7 @@ class Report:
     :param missing: what the script has and the checkpoint does not have.
     :param unexpected: what the checkpoint has and the script has no place for, with the reason.
     :param mismatched: what both have and does not fit, with what was expected and found.
+    :param places: where this process has another place than the checkpoint: the path, the saved place, the one used.
     """
 
     restored: list[str] = field(default_factory=list)
@@ -21,6 +22,7 @@ class Report:
     missing: list[str] = field(default_factory=list)
     unexpected: list[tuple[str, str]] = field(default_factory=list)
     mismatched: list[tuple[str, str]] = field(default_factory=list)
+    places: list[tuple[str, str, str]] = field(default_factory=list)
 
     @property
     def exact(self) -> bool:

@@ -152,6 +152,16 @@ def _read_path(data: Any) -> pathlib.PurePath:
     return {cls.__name__: cls for cls in classes}[data[0]](data[1])
 
 
+#: Hexadecimal digits. To reduce a fraction takes the square of their number.
+_LONGEST_FRACTION = 200_000
+
+
+def _read_fraction(data: Any) -> fractions.Fraction:
+    if any(len(part) > _LONGEST_FRACTION for part in data):
+        raise ValueError(f"a fraction of more than {_LONGEST_FRACTION:,} digits")
+    return fractions.Fraction(*(int(part, 16) for part in data))
+
+
 _READERS: dict[str, Callable[[Any], Any]] = {
     "complex": lambda data: complex(float.fromhex(data[0]), float.fromhex(data[1])),
     "bytes": bytes.fromhex,
@@ -166,7 +176,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "date": datetime.date.fromisoformat,
     "timedelta": lambda data: datetime.timedelta(*data),
     "decimal": decimal.Decimal,
-    "fraction": lambda data: fractions.Fraction(*(int(part, 16) for part in data)),
+    "fraction": _read_fraction,
     "uuid": uuid.UUID,
     "path": _read_path,
     "numpy": _read_numpy,

@@ -21,6 +21,9 @@ _END = b"}\n"
 # The most digits of a JSON number: more than any counter or seed has, few enough for any reader.
 _LONGEST_INTEGER = 1000
 
+# How many lists and objects may be in each other. What Perdure writes itself needs ten.
+_DEEPEST = 200
+
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -51,18 +54,32 @@ def load_json(data: bytes, where: str) -> Any:
     :raises StoreError: if there is not enough memory to read it.
     """
     try:
-        return json.loads(
+        value = json.loads(
             data.decode("ascii"),
             object_pairs_hook=_unique,
             parse_constant=_refuse_constant,
             parse_float=_finite,
             parse_int=_short,
         )
+        if _is_deeper(value, _DEEPEST):
+            raise ValueError(f"more than {_DEEPEST} lists and objects are in each other")
     except MemoryError:
         # Not damage: a machine with more memory may be able to read it.
         raise StoreError(f"{where} takes more memory to read than this process may have") from None
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{where} is not JSON as Perdure writes it: {error!s:.200}") from error
+    return value
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Whether more than `most` lists and dicts are in each other; without recursion, which is what it guards."""
+    level: list[Any] = [[value]]
+    for _ in range(most + 1):
+        children = (each.values() if type(each) is dict else each for each in level)
+        level = [child for some in children for child in some if type(child) is list or type(child) is dict]
+        if not level:
+            return False
+    return True
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -119,8 +136,14 @@ def to_plain(value: Any, where: str) -> Any:
 
     :param where: what the value is, for the message.
     :raises TypeError: if it is not made of None, booleans, numbers, strings, lists, and dicts with string
-        keys.
+        keys, or nested too deeply.
     """
+    return _plain(value, where, _DEEPEST - 2)
+
+
+def _plain(value: Any, where: str, levels: int) -> Any:
+    if levels < 0:
+        raise TypeError(f"{where:.80}... holds itself, or more than {_DEEPEST} lists and dicts in each other")
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, int):
@@ -134,16 +157,16 @@ def to_plain(value: Any, where: str) -> Any:
             return float(value)
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, list | tuple):
-        return [to_plain(item, f"{where}[{i}]") for i, item in enumerate(value)]
+        return [_plain(item, f"{where}[{i}]", levels - 1) for i, item in enumerate(value)]
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"{where} has the key {key!r:.80}, expected only strings as keys")
-        return {str(key): to_plain(item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {str(key): _plain(item, f"{where}[{key!r}]", levels - 1) for key, item in value.items()}
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         plain = value.item()
         if type(plain) is not type(value):
-            return to_plain(plain, where)
+            return _plain(plain, where, levels)
     raise TypeError(
         f"{where} is a {type(value).__name__}, expected None, a boolean, a number, a string, a list or a "
         "dict of such"

@@ -45,6 +45,9 @@ _PLAIN_READERS: dict[str, Callable[[str], Any]] = {
     "float": float.fromhex,
     "str": lambda text: bytes.fromhex(text).decode("utf-8", "surrogatepass"),
 }
+#: What any number of references to one value may cost each, and all others together beyond twice their document.
+_SHORT = 100
+_MOST_SHARED = 1 << 20
 _PLAIN_JSON = (str, bool, int, type(None))
 
 
@@ -98,6 +101,17 @@ def _count(element: Any) -> int:
     return 1
 
 
+def _length(data: Any) -> int:
+    """How much JSON holds of a value, roughly."""
+    length, pending = 0, [data]
+    while pending:
+        part = pending.pop()
+        length += len(part) if isinstance(part, str | list) else 1
+        if isinstance(part, list):
+            pending += part
+    return length
+
+
 class _Decoder:
     def __init__(self, document: Any, sources: Sequence[Source]) -> None:
         _expect(isinstance(document, dict), "an object with `root` and `nodes`", document)
@@ -106,9 +120,16 @@ class _Decoder:
         self.root = document["root"]
         self.sources = sources
         self.used: set[int] = set()
+        #: What values were read already, and how much may be referred to: a long one referred to again and again would
+        #: take more time and memory than its document by any factor.
+        self.plain: dict[int, Any] = {}
+        self.lengths: list[int] = []
+        self.allowed = 0
 
     def state(self) -> State:
         self.nodes = [self.shell(entry) for entry in self.table]
+        self.lengths = [_length(node.data) if isinstance(node, Value) else 0 for node in self.nodes]
+        self.allowed = _MOST_SHARED + 2 * sum(self.lengths)
         for node, entry in zip(self.nodes, self.table, strict=True):
             self.fill(node, entry)
         for node in self.nodes:
@@ -286,9 +307,19 @@ class _Decoder:
         _expect(0 <= value[0] < len(self.nodes), f"a reference below {len(self.nodes)}", value[0])
         node = self.nodes[value[0]]
         _expect(element or not isinstance(node, RepeatRun | NumberRun), "a value", "a run of elements")
-        if isinstance(node, Value) and node.kind in _PLAIN_READERS:
-            return _PLAIN_READERS[node.kind](self.text(node.data))
+        if isinstance(node, Value):
+            self.allowed -= max(self.lengths[value[0]] - _SHORT, 0)
+            _expect(self.allowed >= 0, "no long value that very many others refer to", node.kind)
+            return self.value(node, value[0])
         return node
+
+    def value(self, node: Value, number: int) -> Any:
+        """The plain value that a node stands for, if it stands for one."""
+        if node.kind not in _PLAIN_READERS:
+            return node
+        if number not in self.plain:
+            self.plain[number] = _PLAIN_READERS[node.kind](self.text(node.data))
+        return self.plain[number]
 
     def text(self, value: Any) -> str:
         _expect(isinstance(value, str), "a name", value)

@@ -2,9 +2,10 @@
 
 Each step returns its result, and the next one takes it:
 
+- `_process_strings`: which saved strings give way to this process's own: places and secrets (`OwnStrings`).
 - `_match`: which live object belongs to which saved node, and what does not fit (`Matches`).
 - `_order`: what is written, and in which order missing objects are made (`RestorePlan`). `_constructible` says which
-  objects may be made and why others may not, `_resource_limits` what a file may ask of the machine.
+  objects may be made and why others may not, `_keys` and `_resource_limits` what a file may ask of the machine.
 - `_read_arrays`: the bytes of all arrays, before anything else is changed (`Contents`).
 - `_apply`: writes the plan into the world (`Written`).
 - `_restore`: joins them; `prepare` is everything that changes nothing.

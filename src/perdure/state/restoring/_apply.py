@@ -34,6 +34,7 @@ from perdure.tree import (
     Path,
     RepeatRun,
     SequenceNode,
+    Slot,
     Source,
     State,
     Value,
@@ -107,7 +108,7 @@ class _Writer:
             if id(node) not in self._plan.bad:
                 self._resolve(node)
         written = {
-            name: self._resolve(node)
+            name: self._child(root, name, node)
             for name, node in root.fields.items()
             if self._plan.writes(root, name, node)
         }
@@ -145,6 +146,10 @@ class _Writer:
                 return self._handled(node, live)
         raise RestoreError(f"a {type(node).__name__} where a value was expected")
 
+    def _child(self, holder: Node, slot: Slot, child: Any) -> Any:
+        """The object for a node's place; it may not be filled yet."""
+        return self._resolve(self._plan.written(holder, slot, child))
+
     def _stands(self, node: Node, value: Any, task: int, todo: Callable[[], None]) -> Any:
         self._done[id(node)] = value
         self._tasks[task].append((node, todo))
@@ -172,7 +177,7 @@ class _Writer:
         for name, child in node.fields.items():
             if not self._plan.writes(node, name, child):
                 continue
-            value = self._resolve(child)
+            value = self._child(node, name, child)
             if value is not given.get(name, ABSENT) or name in adapter.made:
                 self._tasks[_ASSIGN].append((child, partial(adapter.assign, live, name, value)))
 
@@ -182,7 +187,7 @@ class _Writer:
         for name, child in fields.items():
             if not self._plan.writes(node, name, child):
                 continue
-            value = self._resolve(child)
+            value = self._child(node, name, child)
             if name in own:
                 own[name].__set__(live, value)
             else:
@@ -193,13 +198,13 @@ class _Writer:
             entry = known(type(live)).entry
             assert isinstance(entry, Handler)
             self._done[id(node)] = live
-            payload = self._resolve(node.payload)
+            payload = self._child(node, "payload", node.payload)
             self._tasks[_HANDLE].append((node, partial(entry.restore, live, payload)))
             return live
         entry = known(self._class(node)).entry
         assert isinstance(entry, Handler)
         assert entry.create is not None
-        payload = self._complete(lambda: self._resolve(node.payload))
+        payload = self._complete(lambda: self._child(node, "payload", node.payload))
         self._at = node
         self._done[id(node)] = created = entry.create(payload)
         return created
@@ -233,8 +238,9 @@ class _Writer:
         for position, (key, child) in enumerate(node.pairs):
             if not self._plan.writes(node, ("key", position), key):
                 continue
-            value = ABSENT if not self._plan.writes(node, position, child) else self._resolve(child)
-            pairs.append((self._resolve(key), value))
+            writes = self._plan.writes(node, position, child)
+            value = self._child(node, position, child) if writes else ABSENT
+            pairs.append((self._child(node, ("key", position), key), value))
         if node.fields:
             self._fill_fields(node, node.fields, live)
         self._tasks[_HASH].append((node, lambda: self._fill_pairs(pairs, live)))
@@ -331,7 +337,7 @@ class _Writer:
                     if len(found) < len(present):
                         found.append(present[len(found)])
                 case _:
-                    found.append(self._resolve(child))
+                    found.append(self._child(node, position, child))
         return found
 
     def _numbers(self, node: NumberRun) -> list[Any]:

@@ -19,7 +19,6 @@ from perdure.state._containers import ITEMS
 from perdure.state._describe import describe, short
 from perdure.state._registry import Handler, cannot_make, known, slots
 from perdure.state.restoring._plan import CONTAINERS, Matches
-from perdure.state.restoring._resource_limits import unwieldy
 from perdure.tree import (
     Array,
     Custom,
@@ -140,15 +139,15 @@ def why_not_hashable(matches: Matches, node: Node) -> str | None:
     """Why a node has a key or an element that Python cannot hash, or None if it has none."""
     kind = matches.class_of(node) if isinstance(node, SequenceNode) else None
     keys = hashed(node, kind)
-    if (reason := unwieldy(keys, matches.find)) is not None:
+    if (reason := matches.keys.unwieldy(keys, matches.find)) is not None:
         return reason
     hashable = True
-    seen: set[int] = set()
     while keys:
         key = keys.pop()
-        if id(key) in seen:
+        if id(key) in matches.keys.hashable:
             continue
-        seen.add(id(key))
+        if isinstance(key, Node):
+            matches.keys.hashable.add(id(key))
         match key:
             case SequenceNode() if issubclass(matches.class_of(key) or list, tuple):
                 keys.extend(key.items)
@@ -161,6 +160,7 @@ def why_not_hashable(matches: Matches, node: Node) -> str | None:
             case _:
                 hashable = not isinstance(key, tree.MappingNode | RepeatRun)
         if not hashable:
+            matches.keys.hashable.clear()
             return f"the checkpoint has {describe(key)} as a key, which cannot be one"
     return None
 

@@ -21,7 +21,7 @@ from perdure.state._attributes import attributes_of
 from perdure.state._capture import LEFT_OUT, LiveObjects
 from perdure.state._class_names import remedy_if_renamed, same_class
 from perdure.state._containers import ITEMS, factory_name
-from perdure.state._describe import describe, short
+from perdure.state._describe import describe, describe_at, short
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, Handler, Skip, is_part_of_program, known
 from perdure.state.restoring._constructible import (
@@ -33,10 +33,11 @@ from perdure.state.restoring._constructible import (
 )
 from perdure.state.restoring._order import order
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, Edge, Match, Matches, RestorePlan
-from perdure.state.restoring._resource_limits import unwieldy
+from perdure.state.restoring._process_strings import OwnStrings
 from perdure.tree import Array, Custom, Node, Object, Omitted, Path, SequenceNode, Value, write_path
 
 _MOST_FORBIDDEN = 1_000
+_MOST_ATTEMPTS = 20
 #: For each live object and saved node (by their ids): that object, and what its adapter said does not fit.
 _Checked = dict[tuple[int, int], tuple[Any, list[tuple[str, str]]]]
 
@@ -56,7 +57,9 @@ class _Verdict:
 _FITS, _REPLACE = _Verdict(True), _Verdict(False)
 
 
-def make_plan(root: Object, world: LiveObjects, grows: bool = False) -> RestorePlan:
+def make_plan(
+    root: Object, world: LiveObjects, own: OwnStrings | None = None, *, grows: bool = False
+) -> RestorePlan:
     """Match a saved state with live objects, and plan what to write.
 
     Usually paths decide which node belongs to which live object. Where a name has moved on since the script started
@@ -66,17 +69,20 @@ def make_plan(root: Object, world: LiveObjects, grows: bool = False) -> RestoreP
 
     :param root: of the saved state.
     :param world: the live side.
+    :param own: the strings that stay this process's own.
     :param grows: whether parts may have been added while running; those that can be made are made.
     """
+    own = own or OwnStrings()
     forbidden: frozenset[tuple[int, int]] = frozenset()
     checked: _Checked = {}
-    while True:
-        matcher = _Matcher(root, world, grows, forbidden, checked)
+    for _ in range(_MOST_ATTEMPTS):
+        matcher = _Matcher(root, world, own, grows, forbidden, checked)
         plan = order(matcher.matches())
         more = {pair for pair in matcher.contested if pair[0] in matcher.flexible} - forbidden
         if plan.report.exact or not more or len(forbidden) > _MOST_FORBIDDEN:
-            return plan
+            break
         forbidden |= more
+    return plan
 
 
 class _Matcher:
@@ -84,6 +90,7 @@ class _Matcher:
 
     :param root: of the saved state.
     :param world: the live side.
+    :param own: the strings that stay this process's own.
     :param grows: whether parts may have been added while running.
     :param forbidden: pairs of a node's id and a live object's id that are not to be made.
     :param checked: what adapters were asked already; answers are added.
@@ -93,11 +100,12 @@ class _Matcher:
         self,
         root: Object,
         world: LiveObjects,
+        own: OwnStrings,
         grows: bool,
         forbidden: frozenset[tuple[int, int]],
         checked: _Checked,
     ) -> None:
-        self._matches = Matches(root, world)
+        self._matches = Matches(root, world, own.report(), dict(own.left), own.used)
         self._world = world
         self._grows = grows
         self._forbidden = forbidden
@@ -153,6 +161,8 @@ class _Matcher:
 
     def _match(self, edge: Edge) -> None:
         node = edge.node
+        if edge.place in self._matches.left:
+            return
         if self._skips(edge.path):
             self._leave_out(edge, LEFT_OUT)
         elif isinstance(node, Value):
@@ -171,7 +181,7 @@ class _Matcher:
         if live is not ABSENT and live is not match.live:
             verdict = self._verdict(node, live, edge.must_fit)
             if verdict.expected:
-                self._mismatch(edge, verdict.expected, describe(live))
+                self._mismatch(edge, verdict.expected, describe_at(write_path(edge.path), live))
                 return
             if verdict.fits and match.live is ABSENT:
                 owner = self._owners.get(id(live))
@@ -317,7 +327,8 @@ class _Matcher:
 
     def _below_mapping(self, node: tree.MappingNode, live: dict[Any, Any], path: Path) -> None:
         matched = set()
-        hashable = unwieldy((key for key, _ in node.pairs), self._matches.find) is None
+        keys = (key for key, _ in node.pairs)
+        hashable = self._matches.keys.unwieldy(keys, self._matches.find) is None
         for position, (key, child) in enumerate(node.pairs):
             plain = not isinstance(key, Node) or isinstance(key, Value)
             if isinstance(key, Node):

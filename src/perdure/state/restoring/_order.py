@@ -12,7 +12,7 @@ from typing import Any
 
 from perdure import tree
 from perdure.state._capture import LEFT_OUT
-from perdure.state._describe import describe
+from perdure.state._describe import describe, describe_at
 from perdure.state._registry import known
 from perdure.state.restoring._constructible import NESTED_STATE, why_not_constructible, why_not_hashable
 from perdure.state.restoring._plan import ABSENT, Edge, Matches, RestorePlan
@@ -120,12 +120,14 @@ class _Ordering:
             yield Edge(child, None, (edge.path, kind, name), node, slot)
 
     def _refuse(self, edge: Edge, node: Node, reason: str) -> None:
-        found = self._matches.found(node)
+        found, path = self._matches.found(node), write_path(edge.path)
         if found is ABSENT or found is None:
-            self._report.unexpected.append((write_path(edge.path), reason))
+            self._report.unexpected.append((path, reason))
         else:
-            detail = f"the checkpoint has {describe(node)}, the script has {describe(found)} ({reason})"
-            self._report.mismatched.append((write_path(edge.path), detail))
+            detail = (
+                f"the checkpoint has {describe(node)}, the script has {describe_at(path, found)} ({reason})"
+            )
+            self._report.mismatched.append((path, detail))
         self._bad.add(id(node))
 
     def _omit(self, edge: Edge, node: Omitted) -> None:
@@ -164,15 +166,16 @@ class _Ordering:
         open_: set[int] = set()
         while stack:
             node = stack[-1]
+            if id(node) in depths:
+                stack.pop()
+                continue
             inner = [
                 child
                 for _, child, *_ in tree.edges(node)
                 if isinstance(child, Node) and self._is_made_from_contents(child)
             ]
             waiting = [child for child in inner if id(child) not in depths]
-            if id(node) in depths:
-                stack.pop()
-            elif not waiting:
+            if not waiting:
                 depths[id(node)] = 1 + max((depths[id(child)] for child in inner), default=0)
                 self._inside_out.append(node)
                 stack.pop()
@@ -197,15 +200,23 @@ class _Ordering:
             for node in self._reached
             if self._matches.live(node) is ABSENT or self._is_made_from_contents(node)
         ]
-        changed = bool(self._bad or self._left)
-        while changed:
-            changed = False
-            for node in reversed(made):
-                if id(node) not in self._bad and any(
-                    self._lacks(node, slot, child) for slot, child, *_ in tree.edges(node)
-                ):
+        if not (self._bad or self._left):
+            return
+        # Each place is looked at once, and again only if what it holds is dropped.
+        holders: dict[int, list[tuple[Node, Slot, Any]]] = collections.defaultdict(list)
+        dropped: list[Node] = []
+        for node in made:
+            for slot, child, *_ in tree.edges(node):
+                if id(node) not in self._bad and self._lacks(node, slot, child):
                     self._bad.add(id(node))
-                    changed = True
+                    dropped.append(node)
+                elif isinstance(child, Node):
+                    holders[id(child)].append((node, slot, child))
+        while dropped:
+            for node, slot, child in holders.pop(id(dropped.pop()), ()):
+                if id(node) not in self._bad and self._lacks(node, slot, child):
+                    self._bad.add(id(node))
+                    dropped.append(node)
 
     def _lacks(self, node: Node, slot: Slot, child: Any) -> bool:
         live = self._matches.live(node)

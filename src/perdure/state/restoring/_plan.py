@@ -14,6 +14,7 @@ from perdure.state._class_names import module_of, same_class
 from perdure.state._containers import BUILTIN
 from perdure.state._registry import find_class, is_environment
 from perdure.state._report import Report
+from perdure.state.restoring._keys import Keys
 from perdure.tree import Custom, MappingNode, Node, Object, Omitted, Path, SequenceNode, Slot, write_path
 
 
@@ -74,18 +75,22 @@ class Matches:
     :param world: the live side.
     :param report: what does not fit, or was skipped.
     :param left: places that are not written; the value says whether they were left out on purpose.
+    :param own: strings of this process that are written at some places instead of the saved ones.
     :param bad: the ids of nodes that can have no live object.
     :param unset: live objects with the names of attributes that were not set yet when the state was captured.
     :param new_objects: objects made for the comparison, kept alive because their ids are used.
+    :param keys: what was found out about the keys of dicts and the elements of sets.
     """
 
     root: Object
     world: LiveObjects
     report: Report = field(default_factory=Report)
     left: dict[tuple[int, Slot], bool] = field(default_factory=dict)
+    own: Mapping[tuple[int, Slot], Any] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)
     unset: list[tuple[Any, str]] = field(default_factory=list)
     new_objects: list[Any] = field(default_factory=list)
+    keys: Keys = field(default_factory=Keys)
     _by_node: dict[int, Match] = field(default_factory=dict)
     _classes: dict[str, type | None] = field(default_factory=dict)
 
@@ -181,3 +186,7 @@ class RestorePlan:
     def writes(self, holder: Node, slot: Slot, child: Any) -> bool:
         """Whether a node's place is written."""
         return not (isinstance(child, Omitted) or id(child) in self.bad or (id(holder), slot) in self.left)
+
+    def written(self, holder: Node, slot: Slot, child: Any) -> Any:
+        """What is written at a node's place: the saved child, or a string of this process."""
+        return self.matches.own.get((id(holder), slot), child)

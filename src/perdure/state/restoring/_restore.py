@@ -13,12 +13,13 @@ from typing import Any
 
 from perdure.errors import PerdureError, RestoreError
 from perdure.state import rng
-from perdure.state._capture import LiveObjects, walk_live
+from perdure.state._capture import LiveObjects, LiveWorld, walk_live
 from perdure.state._class_names import class_name
 from perdure.state._report import Report
 from perdure.state.restoring._apply import FilledArray, Written, filled_arrays, write
 from perdure.state.restoring._match import make_plan
 from perdure.state.restoring._plan import ABSENT, RestorePlan
+from perdure.state.restoring._process_strings import own_strings
 from perdure.state.restoring._read_arrays import read_arrays
 from perdure.tree import Node, Object, Omitted, State
 
@@ -128,7 +129,7 @@ class Restoration:
                 setattr(self._world, name, value)
 
 
-def prepare(state: State, world: Any, live: LiveObjects) -> Restoration:
+def prepare(state: State, world: Any, live: LiveWorld) -> Restoration:
     """Match a state with a world that was walked; nothing is changed.
 
     :param state: what `capture` returned, or a store read.
@@ -158,13 +159,14 @@ def _comparing() -> Iterator[None]:
         ) from error
 
 
-def _match(state: State, world: Any, live: LiveObjects) -> Restoration:
+def _match(state: State, world: Any, live: LiveWorld) -> Restoration:
     fields = dict(state.root.fields)
     process = next((name for name, node in fields.items() if rng.is_process(node)), None)
     generators = None if process is None else fields.pop(process)
     # A world of named parts may be given more of them while it runs.
     grows = callable(getattr(type(world), "parts", None))
-    plan = make_plan(Object(state.root.type, fields), live, grows)
+    root = Object(state.root.type, fields)
+    plan = make_plan(root, live, own_strings(root, live), grows=grows)
     if not (grows or isinstance(world, dict)):
         plan = _without_unplaceable(plan, live.parts)
     if process is None:
@@ -218,4 +220,5 @@ def _joined(a: Report, b: Report) -> Report:
         a.missing + b.missing,
         a.unexpected + b.unexpected,
         a.mismatched + b.mismatched,
+        a.places + b.places,
     )

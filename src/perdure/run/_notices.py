@@ -1,0 +1,46 @@
+"""What a run says once: which secrets its checkpoints leave out, and which places stay this process's own. Knows no
+files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from perdure.state import ENVIRONMENT, SECRET, Report
+from perdure.tree import Omitted, State
+
+_MOST = 3
+_LONGEST = 80
+
+
+def secrets(state: State) -> str | None:
+    """Which secrets a state leaves out: their paths, never their values; None if it leaves out none."""
+    reasons = (SECRET, ENVIRONMENT)
+    paths = [path for path, node in state.leaves() if isinstance(node, Omitted) and node.reason in reasons]
+    if not paths:
+        return None
+    return (
+        f"left out of the checkpoints as secrets: {_some(paths)}. They stay as the script sets them; "
+        "perdure.secrets(allow=[name]) keeps what is none"
+    )
+
+
+def places(report: Report) -> str | None:
+    """Which places stay this process's own; None if all are those of the checkpoint."""
+    paths: dict[str, list[str]] = {}
+    for path, saved, used in report.places:
+        paths.setdefault(f"{_short(used)} instead of {_short(saved)}", []).append(path)
+    if not paths:
+        return None
+    return "places are those of this process: " + _some(
+        (f"{what} ({_some(where)})" for what, where in paths.items()), "; "
+    )
+
+
+def _some(found: Iterable[str], between: str = ", ") -> str:
+    listed = list(found)
+    more = f" and {len(listed) - _MOST} more" if len(listed) > _MOST else ""
+    return between.join(listed[:_MOST]) + more
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= _LONGEST else f"\N{HORIZONTAL ELLIPSIS}{text[-_LONGEST:]}")

@@ -1,0 +1,83 @@
+"""Which strings are secrets, and are left out of every checkpoint: passwords and keys, by their names, and
+copies of the process's environment. Knows no walks and no files."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from perdure.state._registry import on_change
+
+SECRET = "a secret, by its name (perdure.secrets(allow=[...]) keeps it)"
+ENVIRONMENT = "a copy of the process's environment"
+
+#: How the names of secrets end, once they are written in lower case with underscores.
+_ENDINGS = re.compile(
+    r"(^|_)(((api|access|secret|private|encryption|signing)_?keys?)|((access|auth|api|bearer|refresh|session)_?tokens?)"
+    r"|passwords?|passwd|passphrases?|secrets?|credentials?|authorization)$"
+)
+_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+#: A dict with fewer items is no copy of an environment.
+_FEWEST = 4
+_LONGEST_NAME = 200
+
+_added: set[str] = set()
+_allowed: set[str] = set()
+_known: dict[str, bool] = {}
+
+
+def secrets(*names: str, allow: Iterable[str] = ()) -> None:
+    """Say which strings are secrets: they are left out of every checkpoint, and on resuming the script's own stay.
+
+    By default these are the strings under names such as `api_key`, `access_token`, `password` or `secret`, as
+    attributes or as keys of dicts. Only strings and bytes are left out: a tensor named `token_embedding` is weights.
+
+    :param names: further names of attributes or keys, for the whole process (`perdure.secrets("licence")`).
+    :param allow: names under which strings are state all the same (`perdure.secrets(allow=["secret"])` for a game of
+        guessing words).
+    """
+    _added.update(map(_plain, names))
+    _allowed.update(map(_plain, [allow] if isinstance(allow, str) else allow))
+    _known.clear()
+    for forget in on_change:
+        forget()
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a string or bytes under this name are a secret."""
+    found = _known.get(name)
+    if found is None:
+        found = _is_secret(name)
+        if len(_known) < 100_000:
+            _known[name] = found
+    return found
+
+
+def _is_secret(name: str) -> bool:
+    if len(name) > _LONGEST_NAME:
+        return False
+    plain = _plain(name)
+    return plain in _added or (plain not in _allowed and _ENDINGS.search(plain) is not None)
+
+
+def _plain(name: str) -> str:
+    return _HUMP.sub("_", name).replace("-", "_").replace(" ", "_").lower()
+
+
+_LAST_NAME = re.compile(r"""(?:^|\.)([^.\[\]]+)$|\[(?:b?['"])(.*)['"]\]$""", re.DOTALL)
+
+
+def is_secret_path(path: str) -> bool:
+    """Whether a string at this path, as people write it, is a secret."""
+    found = _LAST_NAME.search(path[-_LONGEST_NAME - 10 :])
+    return found is not None and is_secret_name(found[1] or found[2])
+
+
+def is_environment_copy(value: dict[Any, Any]) -> bool:
+    """Whether most of a dict is what the process's environment has."""
+    if len(value) < _FEWEST or not (dict.__contains__(value, "PATH") or dict.__contains__(value, "HOME")):
+        return False
+    alike = sum(1 for name, text in os.environ.items() if dict.get(value, name) == text)
+    return 2 * alike > len(value)

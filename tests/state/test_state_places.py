@@ -1,0 +1,249 @@
+"""Places belong to the process: a saved one is used only below a directory that the script names."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from state_support import transported
+
+from perdure.errors import RestoreError
+from perdure.state import capture, restore
+from perdure.state._places import Places, names_place
+
+
+class Thing:
+    def __init__(self, **fields):
+        vars(self).update(fields)
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """A working directory with the outputs of two jobs, and no arguments."""
+    (tmp_path / "out" / "job1").mkdir(parents=True)
+    (tmp_path / "out" / "job2").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    return tmp_path
+
+
+def resumed(saved, live, **options):
+    """What becomes of an object of the script's, and the report."""
+    thing = Thing(**live)
+    report = restore(transported(capture({"x": Thing(**saved)})), {"x": thing}, **options)
+    return vars(thing), report
+
+
+def refused(saved, live):
+    thing = Thing(**live)
+    with pytest.raises(RestoreError, match="below no directory that this script names") as raised:
+        restore(transported(capture({"x": Thing(**saved)})), {"x": thing})
+    assert vars(thing) == live
+    return str(raised.value)
+
+
+def test_an_output_directory_that_differs_from_job_to_job(tmp_path):
+    old, new = tmp_path / "out" / "job1", tmp_path / "out" / "job2"
+    found, report = resumed(
+        {
+            "out": str(old),
+            "log": old / "log",
+            "best": f"{old}/best_100.zip",
+            "written": [f"{old}/a.zip", f"{old}/b.zip"],
+            "scores": {f"{old}/a.zip": 0.5},
+            "deep": {"more": (str(old / "c"), 1)},
+            "text": np.str_(f"{old}/d"),
+            "raw": os.fsencode(old / "e"),
+            "steps": 100,
+        },
+        {
+            "out": str(new),
+            "log": new / "log",
+            "best": f"{new}/best_0.zip",
+            "written": [],
+            "scores": {},
+            "deep": {},
+            "text": None,
+            "raw": None,
+            "steps": 0,
+        },
+    )
+    assert found == {
+        "out": str(new),
+        "log": new / "log",
+        "best": f"{new}/best_100.zip",
+        "written": [f"{new}/a.zip", f"{new}/b.zip"],
+        "scores": {f"{new}/a.zip": 0.5},
+        "deep": {"more": (str(new / "c"), 1)},
+        "text": f"{new}/d",
+        "raw": os.fsencode(new / "e"),
+        "steps": 100,
+    }
+    assert type(found["text"]) is np.str_
+    assert ("x.out", str(old), str(new)) in report.places
+    assert len(report.places) == 9
+
+
+def test_an_unchanged_script_gets_all_that_it_had(tmp_path):
+    out = str(tmp_path / "out")
+    saved = {
+        "out": out,
+        "best": f"{out}/best_100.zip",
+        "phase": f"{out}/job1",
+        "written": [f"{out}/a.zip"],
+        "relative": ["levels/3.txt", "a b", "image/png"],
+        "task": "maze/level_3",
+        "mode": "eval",
+        "url": "https://example.org/b",
+        "slash": "/",
+        "command": ["/help", "/s"],
+        "python": sys.executable,
+    }
+    live = {
+        **saved,
+        "best": f"{out}/best_50.zip",
+        "phase": out,
+        "written": [],
+        "relative": [],
+        "task": "maze/level_1",
+        "mode": "train",
+        "url": "https://example.org/a",
+        "command": [],
+    }
+    found, report = resumed(saved, live)
+    assert found == saved
+    assert report.places == []
+
+
+OUTSIDE = [
+    "/etc/cron.d/evil",
+    "../../evil",
+    "a/../../evil",
+    "~/.ssh/authorized_keys",
+    "~root/.profile",
+    "~",
+    "file:///etc/passwd",
+    "sqlite:////etc/evil",
+    "/etc/passwd",
+    "/etc//passwd",
+    "/etc/../etc/passwd",
+    "/etc/a\nb",
+    b"/etc/passwd",
+    Path("/etc/passwd"),
+    np.str_("/etc/passwd"),
+]
+
+
+@pytest.mark.parametrize("place", OUTSIDE, ids=repr)
+def test_places_of_strangers(tmp_path, place):
+    out = str(tmp_path / "out" / "job2")
+    # Where the script has a place of its own, that stays.
+    for own in (out, Path(out), f"{out}/best.zip", "results/best.zip", "~/mine/out"):
+        found, report = resumed({"place": place}, {"place": own})
+        assert found == {"place": own}
+        assert report.places[0][0] == "x.place"
+    # Where it has none, it is an error.
+    for saved, live in (
+        ({"place": place}, {"place": None}),
+        ({"place": place}, {"place": ""}),
+        ({"places": [place]}, {"places": []}),
+        ({"places": {place: 1}}, {"places": {}}),
+        ({"places": {"a": (place,)}}, {"places": {}}),
+        ({"places": {(1, place): 1}}, {"places": {}}),
+        ({"places": Thing(at=place)}, {"places": None}),
+        ({"places": {place}}, {"places": set()}),
+    ):
+        refused({**saved, "out": out}, {**live, "out": out})
+
+
+@pytest.mark.parametrize("value", [5, 1, b"etc", True, ""])
+def test_a_file_can_be_opened_by_other_things_than_names(tmp_path, value):
+    found, _ = resumed({"place": value}, {"place": str(tmp_path / "out")})
+    assert found == {"place": str(tmp_path / "out")}
+
+
+def test_none_may_switch_a_place_off(tmp_path):
+    assert resumed({"place": None}, {"place": str(tmp_path / "out")})[0] == {"place": None}
+
+
+def test_what_is_not_strict_leaves_places_of_strangers_out():
+    found, report = resumed(
+        {"places": ["/etc/passwd", "a"], "at": "/etc/passwd"}, {"places": [], "at": None}, strict=False
+    )
+    assert "/etc/passwd" not in str(found)
+    assert [path for path, _ in report.unexpected] == ["x.at", "x.places[0]"]
+
+
+def test_the_arguments_name_directories(tmp_path, monkeypatch):
+    out = str(tmp_path / "out")
+    refused({"at": f"{out}/a"}, {"at": None})
+    for arguments in ([out], [f"--out={out}"], ["--out", f"{out}/"]):
+        monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
+        assert resumed({"at": f"{out}/a"}, {"at": None})[0] == {"at": f"{out}/a"}
+
+
+def test_relative_directories(tmp_path, monkeypatch):
+    """As EvalCallback has them: it makes its directory before a run is resumed."""
+    Path("own").mkdir()
+    live = {"best": "own", "log": "own/evaluations"}
+    assert resumed({"best": "other", "log": "other/evaluations"}, live)[0] == live
+    # One that is not there yet is known by the argument that it comes from.
+    monkeypatch.setattr(sys, "argv", ["train.py", "later"])
+    assert resumed({"log": "other/evaluations"}, {"log": "later/evaluations"})[0] == {
+        "log": "later/evaluations"
+    }
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    monkeypatch.setenv("SLURM_JOB_ID", "48213")
+    assert resumed({"log": "results-7777"}, {"log": "results-48213"})[0] == {"log": "results-48213"}
+
+
+def test_a_file_of_the_script_is_not_overwritten():
+    Path("train.py").touch()
+    for live in ("evaluations", "train.log", "logs/x.csv"):
+        assert resumed({"log": "train.py"}, {"log": live})[0] == {"log": live}
+
+
+def test_links_lead_nowhere_else(tmp_path):
+    """Who can write into a run's directory can put a link there."""
+    out = tmp_path / "out"
+    (out / "link").symlink_to("/etc")
+    Path("here").symlink_to("/etc")
+    refused({"at": f"{out}/link/passwd", "out": str(out)}, {"at": None, "out": str(out)})
+    refused({"at": "here/passwd"}, {"at": None})
+    assert resumed({"at": f"{out}/link/x.txt"}, {"at": f"{out}/x.txt"})[0] == {"at": f"{out}/x.txt"}
+
+
+def test_wide_directories_name_nothing(tmp_path):
+    """That a script has a file in its home directory does not give that away."""
+    home = os.path.expanduser("~")
+    for own in ("/", os.path.dirname(os.getcwd()), f"{home}/train.log", "train.log"):
+        refused({"at": f"{home}/.bashrc", "own": own}, {"at": None, "own": own})
+
+
+def test_forged_pairs_lead_nowhere_else(tmp_path):
+    """Where places have moved to is said by the script, whatever a file says that they were called."""
+    out = str(tmp_path / "out" / "job2")
+    for saved in ("/", "/log", "/etc/log", "log"):
+        message = refused({"own": saved, "at": "/root/.bashrc"}, {"own": f"{out}/log", "at": None})
+        assert "x.at" in message
+
+
+def test_what_names_a_place(monkeypatch):
+    for text in ("/a/b", "~/a", "../a", "a/../b", "/tmp", "file:/a", "a/b.zip"):
+        assert names_place(text), text
+    for text in (
+        "",
+        "/",
+        "/no-such-thing",
+        "train",
+        "1/2",
+        "ALE/Pong-v5",
+        "a..b",
+        "https://a/b",
+        "/a/\0",
+        "/a/" + "x" * 300,
+    ):
+        assert not names_place(text) or text == "/", text
+    assert not Places(()).names("x" * 10_000)

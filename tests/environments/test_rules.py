@@ -28,7 +28,10 @@ ANY = {"get_set_state", "native_handles"}
     [
         ('env = gym.make("CartPole-v1"); env.reset(seed=1)', {*ANY, "gymnasium", "_toy_text"}),
         ("env = [1, 2.0]", set()),
-        ('env = gym.make("Hopper-v5")', {*ANY, "gymnasium", "_toy_text", "mujoco", "_camera", "_mujoco_model"}),
+        (
+            'env = gym.make("Hopper-v5")',
+            {*ANY, "gymnasium", "_toy_text", "mujoco", "_camera", "_mujoco_model"},
+        ),
     ],
     ids=["CartPole", "no environment", "MuJoCo"],
 )

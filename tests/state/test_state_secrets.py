@@ -120,8 +120,8 @@ def test_names_are_added_and_allowed():
 def older(world):
     """The state of a world as it was captured before secrets were left out."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("perdure.state._capture.is_secret_name", lambda *_: False)
-        patch.setattr("perdure.state._capture.is_environment_copy", lambda *_: False)
+        patch.setattr("perdure.state._walker.is_secret_name", lambda *_: False)
+        patch.setattr("perdure.state._walker.is_environment_copy", lambda *_: False)
         return transported(capture(world))
 
 

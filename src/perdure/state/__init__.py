@@ -23,7 +23,6 @@ from perdure.state._aliasing import content as content
 from perdure.state._aliasing import with_own_axes as with_own_axes
 from perdure.state._attributes import attributes_of
 from perdure.state._capture import LiveWorld as LiveWorld
-from perdure.state._capture import Walker as Walker
 from perdure.state._capture import capture
 from perdure.state._capture import parts_of as parts_of
 from perdure.state._capture import paused_collection as paused_collection
@@ -61,6 +60,7 @@ from perdure.state._secrets import ENVIRONMENT as ENVIRONMENT
 from perdure.state._secrets import SECRET as SECRET
 from perdure.state._secrets import is_secret_path as is_secret_path
 from perdure.state._secrets import secrets
+from perdure.state._walker import Walker as Walker
 from perdure.state.buffers import Cursor, Ring, RowWriter, register_rows
 from perdure.state.restoring import FilledArray as FilledArray
 from perdure.state.restoring import Restoration as Restoration

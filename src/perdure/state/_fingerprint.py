@@ -8,7 +8,7 @@ from typing import Any
 import xxhash
 
 from perdure import tree
-from perdure.state._capture import Walker
+from perdure.state._walker import Walker
 from perdure.tree import Omitted, State
 
 

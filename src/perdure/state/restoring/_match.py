@@ -9,24 +9,22 @@ from __future__ import annotations
 import collections
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from perdure import tree
 from perdure.state import _aliasing, _values
 from perdure.state._attributes import attributes_of
-from perdure.state._capture import LEFT_OUT, LiveObjects
+from perdure.state._capture import LiveObjects
 from perdure.state._class_names import remedy_if_renamed, same_class
 from perdure.state._containers import ITEMS, factory_name
-from perdure.state._describe import describe, describe_at, short
+from perdure.state._describe import describe, describe_at
 from perdure.state._patterns import matches
-from perdure.state._registry import Adapter, Handler, Skip, is_part_of_program, known
+from perdure.state._registry import Adapter, Skip, is_part_of_program, known
+from perdure.state._walker import LEFT_OUT
 from perdure.state.restoring._constructible import (
     NESTED_STATE,
-    NOT_BY_ATTRIBUTES,
     definition,
     unassignable,
     unreadable,
@@ -34,27 +32,13 @@ from perdure.state.restoring._constructible import (
 from perdure.state.restoring._order import order
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, Edge, Match, Matches, RestorePlan
 from perdure.state.restoring._process_strings import OwnStrings
+from perdure.state.restoring._verdict import FITS, REPLACE, Verdict, container_fits, object_verdict
 from perdure.tree import Array, Custom, Node, Object, Omitted, Path, SequenceNode, Value, write_path
 
 _MOST_FORBIDDEN = 1_000
 _MOST_ATTEMPTS = 20
 #: For each live object and saved node (by their ids): that object, and what its adapter said does not fit.
 _Checked = dict[tuple[int, int], tuple[Any, list[tuple[str, str]]]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """Whether a saved node can be written into a live value.
-
-    :param fits: it can.
-    :param expected: where it cannot and the live value must not be replaced either: what was expected instead.
-    """
-
-    fits: bool
-    expected: str = ""
-
-
-_FITS, _REPLACE = _Verdict(True), _Verdict(False)
 
 
 def make_plan(
@@ -224,21 +208,21 @@ class _Matcher:
                 found = f"what it has at {write_path(self._matches.path(owner))}"
                 self._mismatch(edge, f"{describe(edge.node)} of its own", found)
 
-    def _verdict(self, node: Any, live: Any, must_fit: bool) -> _Verdict:
+    def _verdict(self, node: Any, live: Any, must_fit: bool) -> Verdict:
         match node:
             case Object() if node.type == NESTED_STATE:
-                return _REPLACE
+                return REPLACE
             case Object() | Custom():
-                return _object_verdict(node, live)
+                return object_verdict(node, live)
             case Array():
                 if _aliasing.fits(node, live):
-                    return _FITS
+                    return FITS
                 parameter = "parameter" in node.extra and isinstance(live, torch.Tensor)
                 fixed = must_fit or parameter or isinstance(live, torch.nn.Parameter)
-                return _Verdict(False, describe(node)) if fixed else _REPLACE
+                return Verdict(False, describe(node)) if fixed else REPLACE
             case SequenceNode() | tree.MappingNode():
-                return _FITS if _container_fits(node, live) else _REPLACE
-        return _REPLACE
+                return FITS if container_fits(node, live) else REPLACE
+        return REPLACE
 
     # -- below a node ----------------------------------------------------------------------------------------
 
@@ -447,41 +431,6 @@ class _Matcher:
                     self._matches.bad.add(id(node))
 
 
-def _object_verdict(node: Object | Custom, live: Any) -> _Verdict:
-    cls = type(live)
-    entry = known(cls).entry
-    if not same_class(node.type, cls):
-        return _REPLACE
-    if not isinstance(entry, Handler):
-        by_attributes = entry is None or isinstance(entry, Adapter)
-        alike = isinstance(node, Object) and by_attributes and not isinstance(live, NOT_BY_ATTRIBUTES)
-    elif not isinstance(node, Custom):
-        alike = False
-    elif entry.form is not None and _form(node) != (form := entry.form(live)):
-        expected = f"a {short(node.type)} of another form ({_form(node):.100}; expected {form:.100})"
-        return _Verdict(False, expected) if entry.create is None else _REPLACE
-    else:
-        alike = True
-    return _FITS if alike else _Verdict(False, f"a {short(node.type)} captured in another way than now")
-
-
-def _container_fits(node: SequenceNode | tree.MappingNode, live: Any) -> bool:
-    cls = type(live)
-    if node.type == "ndarray":
-        return (
-            cls is np.ndarray
-            and live.dtype == object
-            and list(live.shape) == node.extra.data
-            and bool(live.flags.writeable)
-        )
-    expected = CONTAINERS.get(node.type)
-    if expected is not None:
-        return cls is expected
-    kinds = (dict,) if isinstance(node, tree.MappingNode) else ITEMS
-    by_content = not isinstance(known(cls).entry, Handler | Skip | Adapter)
-    return same_class(node.type, cls) and issubclass(cls, kinds) and by_content
-
-
 def _if_renamed(node: Any, live: Any) -> str:
     """What to do if the live object's class is that of the saved one under another name; "" if it cannot be."""
     kinds = Object | Custom | SequenceNode | tree.MappingNode
@@ -493,11 +442,6 @@ def _if_renamed(node: Any, live: Any) -> str:
     ):
         return ""
     return f". {remedy_if_renamed(node.type, type(live).__qualname__)}"
-
-
-def _form(node: Any) -> str:
-    pairs = node.payload.pairs if isinstance(node.payload, tree.MappingNode) else ()
-    return next((str(child) for key, child in pairs if key == "form"), "none")
 
 
 def _is_plain(key: Any) -> bool:

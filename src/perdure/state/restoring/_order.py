@@ -11,9 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from perdure import tree
-from perdure.state._capture import LEFT_OUT
 from perdure.state._describe import describe, describe_at
 from perdure.state._registry import known
+from perdure.state._walker import LEFT_OUT
 from perdure.state.restoring._constructible import NESTED_STATE, why_not_constructible, why_not_hashable
 from perdure.state.restoring._plan import ABSENT, Edge, Matches, RestorePlan
 from perdure.state.restoring._resource_limits import check_memory

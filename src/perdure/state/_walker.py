@@ -1,0 +1,466 @@
+"""The walk over live objects, through attributes and containers, that makes a tree of nodes. It only reads, and it
+knows no files."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from perdure import tree
+from perdure.errors import CaptureError, DamagedError
+from perdure.state import _aliasing, _array_leaves, _values
+from perdure.state._attributes import attributes_of
+from perdure.state._class_names import class_name
+from perdure.state._containers import BUILTIN, ITEMS, factory_name
+from perdure.state._patterns import matches
+from perdure.state._registry import Adapter, Handler, Refuse, Skip, known, on_change
+from perdure.state._secrets import ENVIRONMENT, SECRET, is_environment_copy, is_secret_name
+from perdure.state.buffers import Rows, writer_of
+from perdure.tree import (
+    Array,
+    Custom,
+    Node,
+    NumberRun,
+    Object,
+    Omitted,
+    Path,
+    RepeatRun,
+    SequenceNode,
+    State,
+    Value,
+    write_path,
+)
+
+Taker: TypeAlias = "Callable[[Walker, Any, Path], Any]"
+#: Fills the node of a value, which is at a path.
+Fill: TypeAlias = "Callable[[Walker, Any, Any, Path], None]"
+
+_PACK_FROM = 16
+#: Larger integers do not fit an int64 array.
+_LARGEST = 1 << 62
+
+
+class Walker:
+    """One walk over live objects. On the way it learns their classes.
+
+    It does not recurse: a node is made where its object is met first and is filled later, so a chain of a million
+    objects is walked like any other world.
+    """
+
+    def __init__(self, skip: Sequence[str] = ()) -> None:
+        self.skip = tuple(skip)
+        self.memo: dict[int, Node] = {}
+        #: Every object of the walk is kept alive: an id is only valid as long as its object lives.
+        self._alive: list[Any] = []
+        self._unfilled: collections.deque[tuple[Fill, Any, Any, Path]] = collections.deque()
+        #: What adapters gave for objects (by their ids).
+        self.given: dict[int, Mapping[str, Any]] = {}
+        self._refused: list[tuple[str, str]] = []
+        #: Paths (by their ids) below which the adapter's own field replaces whatever cannot be captured.
+        self._covered: dict[int, Path] = {}
+        self._arrays: list[Array] = []
+        self._buffers: list[Rows] = []
+        self.classes: dict[str, type] = {}
+        #: Whether functions ran that are not Perdure's own.
+        self.foreign = False
+        #: The arrays of states that were captured before, which objects hold.
+        self._nested: dict[int, Array] = {}
+
+    def parts(self, parts: Mapping[str, Any]) -> Object:
+        """The tree of a world's parts."""
+        root = Object("perdure:World", {})
+        for name, part in parts.items():
+            secret = type(part) in _TEXT and is_secret_name(name)
+            root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
+        while self._unfilled:
+            fill, value, node, path = self._unfilled.popleft()
+            fill(self, value, node, path)
+        return root
+
+    def finish(self) -> None:
+        """Find the arrays that are views of others, and raise what was refused.
+
+        :raises CaptureError: if something could not be captured.
+        """
+        self.raise_refusals()
+        self.find_views()
+
+    def raise_refusals(self) -> None:
+        """Raise an error that lists everything that could not be captured, if there was anything."""
+        if self._refused:
+            listed = "\n".join(f"  {path}: {reason}" for path, reason in self._refused[:20])
+            more = f"\n  and {len(self._refused) - 20} more" if len(self._refused) > 20 else ""
+            raise CaptureError(
+                f"{len(self._refused)} part(s) of the world cannot be captured:\n{listed}{more}"
+            )
+
+    def find_views(self) -> None:
+        """Find the arrays that are views of others, and those that are rows of a replay buffer."""
+        self._arrays += _aliasing.find_views(self._arrays)
+        for rows in self._buffers:
+            for array in rows.writer.arrays(rows.buffer):
+                node = self.memo.get(id(array))
+                if isinstance(node, Array):
+                    node.rows = rows
+
+    def own_arrays(self) -> list[Array]:
+        """The arrays that have bytes of their own, also those of states that objects hold."""
+        return [*(node for node in self._arrays if node.base is None), *self._nested.values()]
+
+    def node(self, value: Any, path: Path) -> Any:
+        """The node of a value; its contents are filled in later."""
+        cls = type(value)
+        if self.skip and matches(write_path(path), self.skip):
+            return Omitted(LEFT_OUT)
+        if cls in tree.PLAIN_TYPES:
+            return value
+        found = self.memo.get(id(value))
+        if found is not None:
+            return found
+        take = _TAKERS.get(cls)
+        if take is None:
+            take = _TAKERS[cls] = _taker(cls)
+        return take(self, value, path)
+
+    def _remember(self, value: Any, node: Node) -> None:
+        self.memo[id(value)] = node
+        self._alive.append(value)
+
+    def _later(self, fill: Fill, value: Any, node: Node, path: Path) -> Node:
+        # The same as `_remember`, inlined: this runs for every object of every checkpoint.
+        self.memo[id(value)] = node
+        self._alive.append(value)
+        self._unfilled.append((fill, value, node, path))
+        return node
+
+    def _refuse(self, value: Any, path: Path, reason: str) -> Node:
+        above = path if self._covered else None
+        while above is not None:
+            if id(above) in self._covered:
+                return Omitted("held by the state that the environment gives of itself")
+            above = above[0]
+        self._refused.append((write_path(path), f"{type(value).__qualname__}: {reason}"))
+        return Omitted(reason)
+
+    def _class_name(self, cls: type) -> str:
+        name = class_name(cls)
+        self.classes[name] = cls
+        return name
+
+    # -- objects ---------------------------------------------------------------------------------------------
+
+    def _object(self, value: Any, path: Path) -> Node:
+        return self._later(Walker._fill_object, value, Object(self._class_name(type(value)), {}), path)
+
+    def _fill_object(self, value: Any, node: Object, path: Path) -> None:
+        self._note_rows(value)
+        self._fields(attributes_of(value), known(type(value)).left_out, node.fields, path)
+
+    def _note_rows(self, value: Any) -> None:
+        writer = writer_of(type(value))
+        if writer is not None:
+            self._buffers.append(Rows(value, writer))
+
+    def _adapted(self, value: Any, path: Path) -> Node:
+        return self._later(Walker._fill_adapted, value, Object(self._class_name(type(value)), {}), path)
+
+    def _fill_adapted(self, value: Any, node: Object, path: Path) -> None:
+        about = known(type(value))
+        adapter: Any = about.entry
+        self._note_rows(value)
+        if adapter.fields.__module__ not in _CALM:
+            self.foreign = True
+        try:
+            given = adapter.fields(value)
+        except CaptureError as error:
+            self._refuse(value, path, str(error))
+            return
+        self.given[id(value)] = given  # it may hold containers made for this walk only
+        if adapter.covers is not None and given[adapter.covers] is not None:
+            self._covered[id(path)] = path
+        self._fields(given, about.left_out, node.fields, path)
+
+    def _fields(
+        self, attributes: Mapping[str, Any], left_out: Mapping[str, str], fields: dict[str, Any], path: Path
+    ) -> None:
+        plain = _NONE if self.skip else tree.PLAIN_TYPES
+        for name, child in attributes.items():
+            kind = type(child)
+            if type(name) is not str:
+                self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
+            elif name in left_out:
+                fields[name] = Omitted(left_out[name])
+            elif kind in _TEXT and is_secret_name(name):
+                fields[name] = _SECRET
+            elif kind in plain:
+                # What `node` would return: most attributes are plain.
+                fields[name] = child
+            else:
+                fields[name] = self.node(child, (path, ".", name))
+
+    def _handled(self, value: Any, path: Path) -> Node:
+        return self._later(Walker._fill_handled, value, Custom(self._class_name(type(value)), None), path)
+
+    def _fill_handled(self, value: Any, node: Custom, path: Path) -> None:
+        handler: Any = known(type(value)).entry
+        if getattr(handler.capture, "__module__", None) not in _CALM:
+            self.foreign = True
+        try:
+            payload = handler.capture(value)
+        except Exception as error:
+            reason = f"the handler registered for it failed to capture it: {type(error).__name__}: {error}"
+            self._refuse(value, path, reason)
+            return
+        if payload is value:
+            self._refuse(
+                value, path, "the handler registered for it returned the object itself, not its state"
+            )
+            return
+        self._alive.append(payload)
+        node.payload = self.node(payload, path)
+
+    def _nested_state(self, value: State, path: Path) -> Node:
+        # A handler captured it earlier: it is taken as it is, and the handler gets the same back.
+        self._nested.update((id(array), array) for array in value.arrays)
+        node = Object(self._class_name(State), value.root.fields)
+        self._remember(value, node)
+        return node
+
+    # -- containers ------------------------------------------------------------------------------------------
+
+    def _mapping(self, value: dict[Any, Any], path: Path) -> Node:
+        cls = type(value)
+        if cls is dict:
+            if is_environment_copy(value):
+                return Omitted(ENVIRONMENT)
+            node = tree.MappingNode("dict", [])
+            if value:
+                return self._later(Walker._fill_dict, value, node, path)
+            self._remember(value, node)
+            return node
+        node = tree.MappingNode(BUILTIN.get(cls) or self._class_name(cls), [])
+        return self._later(Walker._fill_mapping, value, node, path)
+
+    def _fill_dict(self, value: dict[Any, Any], node: tree.MappingNode, path: Path) -> None:
+        as_it_is = _NONE if self.skip else tree.PLAIN_TYPES
+        for position, (key, child) in enumerate(dict.items(value)):
+            if type(key) is str:
+                kind = type(child)
+                taken: Any
+                if kind in _TEXT and is_secret_name(key):
+                    taken = _SECRET
+                else:
+                    taken = child if kind in as_it_is else self.node(child, (path, "[", key))
+                node.pairs.append((key, taken))
+                continue
+            key_node = self.node(key, (path, "key", position))
+            plain = not isinstance(key_node, Node) or isinstance(key_node, Value)
+            step = key_node if plain else position
+            if isinstance(key_node, Omitted):
+                node.pairs.append((key_node, Omitted(f"its key is {key_node.reason}")))
+            else:
+                node.pairs.append((key_node, self.node(child, (path, "[", step))))
+
+    def _fill_mapping(self, value: dict[Any, Any], node: tree.MappingNode, path: Path) -> None:
+        # Asked of the built-in class: a subclass may answer differently about its content and order.
+        kind = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+        self._fill_dict(dict(kind.items(value)), node, path)
+        if isinstance(value, collections.defaultdict):
+            factory = value.default_factory
+            node.extra = None if factory is None else factory_name(factory)
+            if isinstance(factory, type):
+                self._class_name(factory)
+        if type(value) not in BUILTIN:
+            self._fill_subclass(value, node, path)
+
+    def _items(self, value: Any, path: Path) -> Node:
+        cls = type(value)
+        node = SequenceNode(BUILTIN.get(cls) or self._class_name(cls), [])
+        if value or cls not in _FIXED:
+            return self._later(Walker._fill_items, value, node, path)
+        self._remember(value, node)
+        return node
+
+    def _fill_items(self, value: Any, node: SequenceNode, path: Path) -> None:
+        cls = type(value)
+        if cls in BUILTIN:
+            if value:
+                node.items = self._elements(value, path, 1)
+            if cls is collections.deque:
+                node.extra = value.maxlen
+            return
+        base = next(base for base in ITEMS if issubclass(cls, base))
+        node.items = self._elements(list(base.__iter__(value)), path, 2)  # type: ignore[attr-defined]
+        if base is collections.deque:
+            node.extra = value.maxlen
+        self._fill_subclass(value, node, path)
+
+    def _fill_subclass(self, value: Any, node: SequenceNode | tree.MappingNode, path: Path) -> None:
+        fields: dict[str, Any] = {}
+        self._fields(attributes_of(value), known(type(value)).left_out, fields, path)
+        node.fields = fields or None
+
+    def _object_array(self, value: np.ndarray[Any, Any], node: SequenceNode, path: Path) -> None:
+        node.items = self._elements(value.ravel().tolist(), path, 2)
+
+    def _elements(self, value: Any, path: Path, holders: int) -> list[Any]:
+        """The nodes of a container's elements. `holders`: how many containers hold each of them during the
+        walk."""
+        if len(value) < _PACK_FROM:
+            plain = _NONE if self.skip else tree.PLAIN_TYPES
+            return [
+                child if type(child) in plain else self.node(child, (path, "[", index))
+                for index, child in enumerate(value)
+            ]
+        kinds = set(map(type, value))
+        packed = self._packed(value, kinds, path)
+        if packed is not None:
+            return [packed]
+        if kinds.isdisjoint(_EMPTY):
+            return [self.node(child, (path, "[", index)) for index, child in enumerate(value)]
+        return list(self._runs(value, path, holders))
+
+    def _packed(self, value: Iterable[Any], kinds: set[type], path: Path) -> NumberRun | None:
+        """One leaf for many numbers of one type; every test is a call into C."""
+        if len(kinds) != 1:
+            return None
+        (kind,) = kinds
+        dtype = {float: np.float64, bool: np.bool_, int: np.int64}.get(kind)
+        if dtype is None and kind in _NUMBERS:
+            dtype = kind
+        if dtype is None:
+            return None
+        try:
+            array: np.ndarray[Any, Any] = np.array(
+                value if isinstance(value, list | tuple) else list(value), dtype=dtype
+            )
+        except OverflowError:
+            return None
+        if kind is int and not (array.min() > -_LARGEST and array.max() < _LARGEST):
+            return None
+        return NumberRun(kind.__name__ if kind in (float, bool, int) else "numpy", self._array(array, path))
+
+    def _runs(self, value: Any, path: Path, holders: int) -> Iterator[Any]:
+        """One leaf for each run of empty elements that nothing else refers to."""
+        alone = _ALONE + holders - 1
+        counts = list(map(sys.getrefcount, value))
+
+        def kind(indexed: tuple[int, Any]) -> type | None:
+            index, child = indexed
+            cls = type(child)
+            if cls not in _EMPTY or (child is not None and (child or counts[index] > alone)):
+                return None
+            return cls
+
+        for cls, run in itertools.groupby(enumerate(value), kind):
+            members = list(run)
+            if cls is None or len(members) < _PACK_FROM:
+                for index, child in members:
+                    yield self.node(child, (path, "[", index))
+            else:
+                made = {dict: tree.MappingNode("dict", []), list: SequenceNode("list", []), type(None): None}
+                yield RepeatRun(made[cls], len(members))
+
+    # -- arrays ----------------------------------------------------------------------------------------------
+
+    def _array(self, value: np.ndarray[Any, Any], path: Path) -> Array:
+        return self._leaf(value, _array_leaves.of_numpy(value, path))
+
+    def _leaf(self, value: Any, node: Array) -> Array:
+        self._remember(value, node)
+        self._arrays.append(node)
+        return node
+
+    def _numpy_array(self, value: np.ndarray[Any, Any], path: Path) -> Node:
+        if value.dtype == object:
+            items = SequenceNode("ndarray", [], Value("shape", list(value.shape)))
+            return self._later(Walker._object_array, value, items, path)
+        try:
+            return self._array(value, path)
+        except (_values.Unsupported, ValueError, DamagedError) as error:
+            return self._refuse(value, path, str(error))
+
+    def _tensor(self, value: torch.Tensor, path: Path) -> Node:
+        try:
+            node = self._leaf(value, _array_leaves.of_tensor(value, path))
+        except _values.Unsupported as error:
+            return self._refuse(value, path, str(error))
+        if value.is_leaf and value.grad is not None:
+            grad = self.node(value.grad, (path, ".", "grad"))
+            node.grad = grad if isinstance(grad, Array) else None
+        return node
+
+    def _value(self, value: Any, path: Path, kind: str, write: Callable[[Any], Any]) -> Node:
+        try:
+            data = write(value)
+        except _values.Unsupported as error:
+            return self._refuse(value, path, str(error))
+        if kind == "enum":
+            self._class_name(type(value))
+        return Value(kind, data)
+
+
+# -- which method captures which class ------------------------------------------------------------------------
+
+LEFT_OUT = "left out by the user"
+_NONE: frozenset[type] = frozenset()
+_TEXT = frozenset({str, bytes})
+_SECRET = Omitted(SECRET)
+#: Modules whose capturing functions draw from no random generator.
+_CALM = frozenset({"random", "perdure.state.rng", "perdure.state._torch_rules"})
+_EMPTY = frozenset({dict, list, type(None)})
+#: Containers of these classes have no further state when they are empty.
+_FIXED = frozenset({list, tuple, set, frozenset})
+#: Not the long doubles: they have padding bytes.
+_NUMBERS = frozenset(np.dtype(code).type for code in "?bBhHiIlLqQefdFD")
+#: How many references CPython counts, during a `map`, to an element that only its container refers to.
+_ALONE = max(map(sys.getrefcount, [{}, {}]))
+
+
+_TAKERS: dict[type, Taker] = {}
+
+
+def _taker(cls: type) -> Taker:
+    """The function that captures objects of a class; looked up once for each class."""
+    entry = known(cls).entry
+    match entry:
+        case Skip():
+            skipped = Omitted(entry.reason)
+            return lambda walker, value, path: skipped
+        case Handler():
+            return Walker._handled
+        case Adapter():
+            return Walker._adapted
+    if cls is State:
+        return Walker._nested_state
+    if (written := _values.writer(cls)) is not None:
+        kind, write = written
+        return lambda walker, value, path: walker._value(value, path, kind, write)
+    if issubclass(cls, torch.Tensor):
+        return Walker._tensor
+    if cls in (np.ndarray, np.memmap):
+        return Walker._numpy_array
+    # The built-in base decides, wherever it is in the MRO: it holds the content.
+    if issubclass(cls, dict):
+        return Walker._mapping
+    if issubclass(cls, ITEMS):
+        return Walker._items
+    if issubclass(cls, int | float | complex | str | bytes | bytearray):
+        reason = (
+            "a subclass of a number or string that is not an Enum is not supported. Keep the plain value, or "
+        )
+        reason += f"leave it out: perdure.skip({cls.__qualname__}, 'reason')"
+        return lambda walker, value, path: walker._refuse(value, path, reason)
+    if isinstance(entry, Refuse):
+        refusal = entry.reason
+        return lambda walker, value, path: walker._refuse(value, path, refusal)
+    return Walker._object
+
+
+on_change.append(_TAKERS.clear)

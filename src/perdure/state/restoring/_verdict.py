@@ -1,0 +1,74 @@
+"""Whether a saved node can be written into a live value. Nothing is changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from perdure import tree
+from perdure.state._class_names import same_class
+from perdure.state._containers import ITEMS
+from perdure.state._describe import short
+from perdure.state._registry import Adapter, Handler, Skip, known
+from perdure.state.restoring._constructible import (
+    NOT_BY_ATTRIBUTES,
+)
+from perdure.state.restoring._plan import CONTAINERS
+from perdure.tree import Custom, Object, SequenceNode
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a saved node can be written into a live value.
+
+    :param fits: it can.
+    :param expected: where it cannot and the live value must not be replaced either: what was expected instead.
+    """
+
+    fits: bool
+    expected: str = ""
+
+
+FITS, REPLACE = Verdict(True), Verdict(False)
+
+
+def object_verdict(node: Object | Custom, live: Any) -> Verdict:
+    cls = type(live)
+    entry = known(cls).entry
+    if not same_class(node.type, cls):
+        return REPLACE
+    if not isinstance(entry, Handler):
+        by_attributes = entry is None or isinstance(entry, Adapter)
+        alike = isinstance(node, Object) and by_attributes and not isinstance(live, NOT_BY_ATTRIBUTES)
+    elif not isinstance(node, Custom):
+        alike = False
+    elif entry.form is not None and _form(node) != (form := entry.form(live)):
+        expected = f"a {short(node.type)} of another form ({_form(node):.100}; expected {form:.100})"
+        return Verdict(False, expected) if entry.create is None else REPLACE
+    else:
+        alike = True
+    return FITS if alike else Verdict(False, f"a {short(node.type)} captured in another way than now")
+
+
+def container_fits(node: SequenceNode | tree.MappingNode, live: Any) -> bool:
+    cls = type(live)
+    if node.type == "ndarray":
+        return (
+            cls is np.ndarray
+            and live.dtype == object
+            and list(live.shape) == node.extra.data
+            and bool(live.flags.writeable)
+        )
+    expected = CONTAINERS.get(node.type)
+    if expected is not None:
+        return cls is expected
+    kinds = (dict,) if isinstance(node, tree.MappingNode) else ITEMS
+    by_content = not isinstance(known(cls).entry, Handler | Skip | Adapter)
+    return same_class(node.type, cls) and issubclass(cls, kinds) and by_content
+
+
+def _form(node: Any) -> str:
+    pairs = node.payload.pairs if isinstance(node.payload, tree.MappingNode) else ()
+    return next((str(child) for key, child in pairs if key == "form"), "none")

@@ -5,16 +5,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from benchmarks.measured import Measured, Measurement
 from benchmarks.peers import OURS
 from benchmarks.peers.limits import Memcpy, RawWrite, ReadFresh
 from benchmarks.peers.ours import Uncompressed
 from benchmarks.report import Figure, Section, Table, megabytes, milliseconds, times
 from benchmarks.timing import spread
-
-if TYPE_CHECKING:
-    from benchmarks.storage import Measured, Measurement
 
 _STAGE, _STAGE_EXTRA = 2.0, 0.002
 _LESS_THAN_WHOLE, _LESS_THAN_BACKGROUND = 100.0, 20.0

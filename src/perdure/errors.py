@@ -31,10 +31,15 @@ Each message says what was expected, what was found, where, and what to do. This
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from perdure.state import Report
+
+class RestoreReport(Protocol):
+    """What became of each path; `perdure.state.Report` is one."""
+
+    missing: list[str]
+    unexpected: list[tuple[str, str]]
+    mismatched: list[tuple[str, str]]
 
 
 class PerdureError(Exception):
@@ -58,7 +63,7 @@ class RestoreError(PerdureError):
     :param report: what became of each path, if that is known.
     """
 
-    def __init__(self, message: str, report: Report | None = None) -> None:
+    def __init__(self, message: str, report: RestoreReport | None = None) -> None:
         super().__init__(message)
         self.report = report
 

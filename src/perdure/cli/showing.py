@@ -31,6 +31,7 @@ from perdure.state import matches
 from perdure.store import Catalog, CheckpointStatus, LocalBackend, RunInfo, library_versions
 
 _LONGEST_PATH = 300
+_MOST_ROWS = 2_000
 
 
 @dataclass
@@ -212,6 +213,11 @@ def _clipped(path: str) -> str:
 
 
 def _print_tree(out: Console, listed: list[Leaf]) -> None:
+    if len(listed) > _MOST_ROWS:
+        # To lay out a table takes a hundred times as long as to print its lines.
+        for leaf in listed:
+            out.file.write(f"{clean(_clipped(leaf.path))}  {clean(_what(leaf))}\n")
+        return
     made = table("path", "what is there", elastic=("path", "what is there"))
     for leaf in listed:
         made.add_row(text(_clipped(leaf.path)), text(_what(leaf)), style="dim" if leaf.left_out else "")

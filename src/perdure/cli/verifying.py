@@ -43,6 +43,10 @@ class _Counting(LocalBackend):
         self._bar.update(self._done, self._total)
 
 
+#: What a person reads; a forged manifest may name any number of packs.
+_MOST_PRINTED = 200
+
+
 @dataclass
 class _Outcome:
     """What was found in one run."""
@@ -130,7 +134,8 @@ def _print(out: Console, outcome: _Outcome) -> None:
     out.print(text(outcome.path, "bold") + Text("  ") + verdict, overflow="fold")
     if outcome.reason:
         out.print(pairs([("reason", clean(outcome.reason))]))
-    for each in outcome.problems + outcome.notes:
+    found = outcome.problems + outcome.notes
+    for each in found[:_MOST_PRINTED]:
         kind, style = ("problem", "red") if each.kind == "damage" else ("note", "")
         problem = text(without_directory(each.problem, outcome.path))
         out.print()
@@ -139,6 +144,10 @@ def _print(out: Console, outcome: _Outcome) -> None:
                 [("file", text(each.file, "bold")), (kind, problem), ("meaning", text(each.meaning, style))]
             )
         )
+
+    if len(found) > _MOST_PRINTED:
+        out.print()
+        out.print(f"and {len(found) - _MOST_PRINTED:,} more, which --json lists")
 
 
 def _document(outcome: _Outcome) -> dict[str, Any]:

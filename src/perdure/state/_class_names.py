@@ -111,7 +111,9 @@ def renamed(old: str, new: type | ModuleType) -> None:
 
 def remedy_if_renamed(name: str, now: str = "TheClassNow") -> str:
     """The line that a user needs if the class recorded as `name` has another name now."""
-    return f"If that class was moved or renamed, say so before resuming: perdure.renamed({name!r}, {now})"
+    return (
+        f"If that class was moved or renamed, say so before resuming: perdure.renamed({name!r:.200}, {now})"
+    )
 
 
 def renamed_class(name: str) -> type | None:

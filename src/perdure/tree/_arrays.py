@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ def numpy_dtype(notation: Any) -> np.dtype[Any]:
     """
     try:
         if isinstance(notation, str):
-            dtype = np.dtype(notation)
+            dtype = np.dtype(_one(notation))
         else:
             dtype = np.lib.format.descr_to_dtype(_fields(notation))
     except (TypeError, ValueError, SyntaxError, OverflowError, MemoryError) as error:
@@ -87,10 +88,20 @@ def numpy_dtype(notation: Any) -> np.dtype[Any]:
     return dtype
 
 
+#: One type, as NumPy writes it: nothing that NumPy would compile.
+_ONE = re.compile(r"[<>=|]?[A-Za-z][A-Za-z0-9_]*(\[[A-Za-z0-9]+\])?")
+
+
+def _one(notation: str) -> str:
+    if not _ONE.fullmatch(notation):
+        raise ValueError("expected the notation of one type")
+    return notation
+
+
 def _fields(notation: Any, depth: int = 0) -> Any:
     # JSON has no tuples, and NumPy's notation of structured dtypes needs them.
     if isinstance(notation, str):
-        return notation
+        return _one(notation)
     if not isinstance(notation, list) or depth > 16:
         raise ValueError("expected a list of fields")
     fields = []

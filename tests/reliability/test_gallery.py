@@ -1,0 +1,246 @@
+"""Every attack of the gallery, listed, shown, verified and resumed: refused clearly, or harmless; bounded; and nothing
+is imported, run or written outside the run and the script's own directory."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import gc
+import json
+import os
+import shutil
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gallery
+import pytest
+from click.testing import CliRunner
+from gallery import script
+from hostile_support import bounded, snapshot
+from rich.cells import cell_len
+
+import perdure
+from perdure.cli import main
+from perdure.errors import PerdureError
+
+ATTACKS = gallery.load()
+
+#: Steps of Python (calls) per byte of a run, and those that everything takes whatever the file says.
+MOST_STEPS = 40
+SECONDS, MEMORY = 100, 3 << 30
+
+#: What no file may make this process do.
+_FORBIDDEN = (
+    "import", "compile", "exec", "os.system", "os.exec", "os.fork", "os.posix_spawn", "os.spawn", "subprocess.Popen",
+    "socket.connect", "socket.bind", "socket.__new__", "socket.getaddrinfo", "ctypes.", "pickle.find_class", "marshal.",
+    "code.__new__", "os.putenv", "os.kill", "urllib.", "webbrowser.",
+)  # fmt: skip
+_WRITING = (
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.mkdir",
+    "os.link",
+    "os.symlink",
+    "os.truncate",
+    "os.chmod",
+    "shutil.",
+)
+
+
+class Guard:
+    """An audit hook that notes what is forbidden, and counts steps."""
+
+    def __init__(self, *allowed: Path) -> None:
+        self.allowed = tuple(os.path.realpath(path) for path in allowed)
+        self.found: list[str] = []
+        self.active = False
+        self.steps = 0
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.active:
+            return
+        if event.startswith(_FORBIDDEN):
+            self.found.append(f"{event} {arguments[:1]!r:.200}")
+        elif event.startswith(_WRITING) or (event == "open" and _is_for_writing(arguments)):
+            for path in arguments[:2] if event in ("os.rename", "os.link", "os.symlink") else arguments[:1]:
+                # Without a directory's name it is below one that was opened before.
+                if isinstance(path, str) and path.startswith("/") and not self._is_allowed(path):
+                    self.found.append(f"{event} {path}")
+
+    def _is_allowed(self, path: str) -> bool:
+        name = os.path.realpath(os.path.dirname(path)) + os.sep + os.path.basename(path)
+        return path == os.devnull or any(
+            name == each or name.startswith(each + os.sep) for each in self.allowed
+        )
+
+    @contextlib.contextmanager
+    def watching(self) -> Any:
+        def count(*_: Any) -> None:
+            self.steps += 1
+
+        self.steps, self.active = 0, True
+        sys.setprofile(count)
+        try:
+            yield
+        finally:
+            sys.setprofile(None)
+            self.active = False
+
+
+def _is_for_writing(arguments: tuple[Any, ...]) -> bool:
+    mode, flags = (*arguments, None, None)[1:3]
+    if isinstance(mode, str):
+        return not set(mode).isdisjoint("wax+")
+    return isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) != 0
+
+
+def command(*arguments: object) -> str:
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code in (0, 1, 2), result.output
+    assert not set(result.output) & set(map(chr, (*range(10), *range(11, 32), 127, 155))), result.output[:500]
+    return f"exit {result.exit_code}: {result.output[:2000]}"
+
+
+def resume(root: Path, out: Path, world: str) -> str:
+    """What the script says when it is started again."""
+    built = perdure.World(**script.WORLDS[world](out))
+    key = built.thing.api_key
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        try:
+            with perdure.Run(root, lock_timeout=0.1) as run:
+                info = run.resume(built)
+                said = "nothing to go on from" if info is None else f"went on at step {info.step}"
+                with contextlib.suppress(Exception):
+                    script.use(built)  # a state that is a state, and one that this script cannot use
+                assert built.thing.out == str(out)
+                assert built.thing.log == f"{out}/log.csv"
+        except PerdureError as error:
+            said = f"refused: {error}"
+    assert built.thing.api_key == key
+    assert built.thing.method() == "mine"
+    return " | ".join([said, *(str(each.message) for each in given)])
+
+
+def doings(root: Path, out: Path, world: str) -> dict[str, Callable[[], str]]:
+    return {
+        "ls": lambda: command("ls", root),
+        "show": lambda: command("show", root),
+        "show --tree": lambda: command("show", root, "--tree", "thing"),
+        "show --json": lambda: command("show", root, "--json"),
+        "verify": lambda: command("verify", root),
+        "resume": lambda: resume(root, out, world),
+    }
+
+
+@pytest.fixture(scope="module")
+def intact(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A run of each script, with two checkpoints and a best policy, whose directory was worked with once: what is
+    imported lazily is imported then."""
+    made: dict[str, Path] = {}
+
+    def make(world: str) -> Path:
+        if world not in made:
+            top = tmp_path_factory.mktemp(world)
+            (top / "out").mkdir()
+            try:
+                built = perdure.World(**script.WORLDS[world](top / "out"))
+            except ImportError as error:
+                pytest.skip(str(error))
+            with perdure.Run(top / "run") as run:
+                run.resume(built)
+                run.checkpoint(built, 1)
+                if world == "plain":
+                    run.report_score(1.5, built, built.net)
+                run.checkpoint(built, 2)
+            broken = Path(shutil.copytree(top / "run", top / "broken", symlinks=True))
+            for path in broken.glob("checkpoints/*.json"):
+                path.write_bytes(b"x")
+            for root in (top / "run", broken):
+                for do in doings(root, top / "out", world).values():
+                    do()
+            # Python and rich look at what is printed with modules that are imported when they are needed.
+            codecs.lookup("unicode_escape")
+            cell_len("\N{HORIZONTAL ELLIPSIS}\N{SNOWMAN}")
+            made[world] = top
+        return made[world]
+
+    return make
+
+
+def work(root: Path, out: Path, world: str) -> str:
+    """All that can be done to a run, as JSON: what is said, how many steps it takes, what was forbidden."""
+    guard = Guard(root, out)
+    gc.freeze()
+    said, steps = {}, {}
+    for name, do in doings(root, out, world).items():
+        with guard.watching():
+            said[name] = do()
+        steps[name] = guard.steps
+    return json.dumps({"said": said, "steps": steps, "found": guard.found})
+
+
+@pytest.fixture(scope="module")
+def steps(intact: Callable[[str], Path]) -> Callable[[str], dict[str, int]]:
+    """How many steps everything takes with a run that is whole."""
+    known: dict[str, dict[str, int]] = {}
+
+    def count(world: str) -> dict[str, int]:
+        if world not in known:
+            top = intact(world)
+            result = bounded(lambda: work(top / "run", top / "out", world), SECONDS)
+            assert result.startswith("{"), result
+            assert json.loads(result)["found"] == []
+            known[world] = json.loads(result)["steps"]
+        return known[world]
+
+    return count
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack(
+    name: str,
+    intact: Callable[[str], Path],
+    steps: Callable[[str], dict[str, int]],
+    tmp_path: Path,
+    monkeypatch: Any,
+) -> None:
+    attack = ATTACKS[name]
+    usual = steps(attack.world)
+    top = Path(shutil.copytree(intact(attack.world), tmp_path / "top", symlinks=True))
+    root, out = top / "run", top / "out"
+    (top / "work").mkdir()
+    (top / "work" / "link").symlink_to(top)
+    (tmp_path / "gallery_canary.py").write_text(f"open({str(tmp_path / 'it-ran')!r}, 'w')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(top / "work")
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    forged = gallery.Forged(root)
+    attack.change(forged)
+    forged.save()
+    size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    before = snapshot(tmp_path)
+    result = bounded(lambda: work(root, out, attack.world), SECONDS, MEMORY)
+    assert result.startswith("{"), f"{attack.reason}: {result}"
+    done = json.loads(result)
+    assert done["found"] == [], f"{attack.reason}: {done['found']}"
+    assert attack.refused in done["said"]["resume"] if attack.refused else True, done["said"]["resume"]
+    assert "refused" in done["said"]["resume"] or "damaged" in done["said"]["resume"] or not attack.refused
+    for doing, count in done["steps"].items():
+        assert count <= MOST_STEPS * size + 3 * usual[doing], (doing, count, size)
+    inside = ("top/run/", "top/out/")
+    changed = dict(before.items() ^ snapshot(tmp_path).items())
+    assert [path for path in changed if not path.startswith(inside)] == []
+    assert not os.path.exists(os.path.expanduser("~/evil-of-perdure"))
+
+
+def test_the_gallery_is_large_and_gives_reasons() -> None:
+    assert len(ATTACKS) > 200
+    assert all(attack.reason for attack in ATTACKS.values())

@@ -220,7 +220,7 @@ def _content(path: str, a: Any, b: Any, stack: list[tuple[str, Any, Any]]) -> st
 
 def compare(path: str) -> str | None:
     """How what is read as data differs from what an unpickler gives, or None."""
-    from gallery.watch import watched
+    from policy_gallery.watch import watched
 
     from perdure.errors import UntrustedError
     from perdure.persistence._allowlist import Names, Trust

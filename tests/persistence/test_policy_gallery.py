@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from gallery import victims
-from gallery.assembler import ATTACKS, Attack, honest
-from gallery.watch import Watched, watched
+from policy_gallery import victims
+from policy_gallery.assembler import ATTACKS, Attack, honest
+from policy_gallery.watch import Watched, watched
 
 import perdure.environments.handlers  # noqa: F401  # what Perdure itself would import when it meets a class
 from perdure.errors import DamagedError, UntrustedError
 from perdure.persistence import PolicyPersistence, load_policy
 from perdure.persistence._persistence import World
 
-for module in sorted(Path(__file__).with_name("gallery").glob("*.py")):
-    importlib.import_module(f"gallery.{module.stem}".removesuffix(".__init__"))
+for module in sorted(Path(__file__).with_name("policy_gallery").glob("*.py")):
+    importlib.import_module(f"policy_gallery.{module.stem}".removesuffix(".__init__"))
 
 CLASSES = [
     value

@@ -320,8 +320,8 @@ class Policies:
         """Load a policy and restore it; it must take little, and do nothing but that."""
         import persistence_nets
         import torch
-        from gallery.assembler import archive
-        from gallery.watch import watched
+        from checkpoint_gallery.assembler import archive
+        from checkpoint_gallery.watch import watched
 
         from perdure.errors import PerdureError
         from perdure.persistence import PolicyPersistence, load_policy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gallery.assembler import (
+from policy_gallery.assembler import (
     DICT,
     GETATTR,
     NONE,
@@ -247,7 +247,7 @@ def a_wrapper_in_the_place_of_a_table() -> bytes:
 
 @attack("An attribute of the tensor's class, which torch keeps beside the data.")
 def an_attribute_of_a_tensor() -> bytes:
-    from gallery.assembler import FALSE, storage
+    from policy_gallery.assembler import FALSE, storage
 
     parts = t(storage("0", 4), i(0), t(i(4)), t(i(1)), FALSE, call(DICT))
     function = g("torch._utils", "_rebuild_tensor_v2")
@@ -263,7 +263,7 @@ def an_attribute_of_a_tensor() -> bytes:
 
 @attack("A hook of a tensor runs at its next gradient.")
 def hooks_of_a_tensor() -> bytes:
-    from gallery.assembler import FALSE, storage
+    from policy_gallery.assembler import FALSE, storage
 
     hooks = call(DICT) + b"(" + i(1) + v("ran") + b"u"
     return in_policy(

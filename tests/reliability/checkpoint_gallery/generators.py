@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gallery import Forged, attack
+from checkpoint_gallery import Forged, attack
 
 GENERATORS = ("python", "numpy", "legacy", "mt", "philox", "sfc", "torch")
 VALUES: dict[str, Any] = {"below zero": -1, "beyond all": 1 << 61, "text": "os.system", "nothing": None}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gallery.assembler import NONE, archive, attack, d, g, i, in_policy, l, policy, put, s, v, whole
+from policy_gallery.assembler import NONE, archive, attack, d, g, i, in_policy, l, policy, put, s, v, whole
 
 OPCODES = {
     b"(" + s("x") + b"ios\nsystem\n": "An instance of a class, called with arguments.",
@@ -95,13 +95,13 @@ def a_reference_that_is_a_number() -> bytes:
 @attack("An object that is used before it is complete: its own state.")
 def an_object_in_its_own_state() -> bytes:
     generator = g("random", "Random") + b")R" + put(1)
-    from gallery.assembler import get, t
+    from policy_gallery.assembler import get, t
 
     return in_policy(generator + t(i(3), get(1), NONE) + b"b")
 
 
 @attack("A tuple that holds itself by way of a list is how picklers write one.", harmless=True)
 def a_tuple_in_itself() -> bytes:
-    from gallery.assembler import get
+    from policy_gallery.assembler import get
 
     return in_policy(b"]" + put(1) + get(1) + b"\x85" + put(2) + b"a")

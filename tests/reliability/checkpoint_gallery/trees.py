@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from gallery import Forged, attack, nested
+from checkpoint_gallery import Forged, attack, nested
 
 MANY = 2_000
 
@@ -35,7 +35,7 @@ TREES: dict[str, tuple[str, str, Callable[[int], list[Any]]]] = {
     ),
     "tuples in each other": (
         "what is made from the inside out is not made by recursion",
-        "in each other",
+        "contains itself, or is nested",
         _chain(MANY, lambda k: ["i", "tuple", [[k]]], TUPLE),
     ),
     "lists shared without end": (
@@ -178,7 +178,7 @@ TREES: dict[str, tuple[str, str, Callable[[int], list[Any]]]] = {
         "",
         lambda k: [["v", "torch.Size", [[[[1]]]]]],
     ),
-    "a tuple in itself": ("it could never be made", "holds itself", lambda k: [["i", "tuple", [[k]]]]),
+    "a tuple in itself": ("it could never be made", "contains itself", lambda k: [["i", "tuple", [[k]]]]),
     "a list in itself": ("worlds may hold themselves", "", lambda k: [["i", "list", [[k]]]]),
     "an object array of another shape": (
         "a shape that says more than there is",

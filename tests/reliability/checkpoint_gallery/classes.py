@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gallery import Forged, attack
+from checkpoint_gallery import Forged, attack
 
 CLASSES = [
     "os:system", "posix:system", "subprocess:Popen", "builtins:eval", "builtins:exec", "builtins:open", "builtins:type",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gallery import Forged, attack, nested
+from checkpoint_gallery import Forged, attack, nested
 
 for key in (
     "metrics",
@@ -93,7 +93,7 @@ for name, text in TEXTS.items():
 @attack(
     "a manifest in the place of another",
     "a number belongs to its name",
-    refused="renamed or put in another's place",
+    refused="it was renamed, or copied over another one",
 )
 def _(forged: Forged) -> None:
     forged.manifest.write_bytes(min(forged.root.glob("checkpoints/*.json")).read_bytes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from gallery.assembler import (
+from policy_gallery.assembler import (
     DATA,
     DICT,
     FALSE,

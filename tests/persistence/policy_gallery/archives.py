@@ -7,7 +7,7 @@ import struct
 import warnings
 import zipfile
 
-from gallery.assembler import NONE, archive, attack, honest, l, pickle, policy, storage, tensor
+from policy_gallery.assembler import NONE, archive, attack, honest, l, pickle, policy, storage, tensor
 
 
 def _records(content: bytes) -> dict[str, bytes]:

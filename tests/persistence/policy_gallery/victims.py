@@ -187,4 +187,4 @@ class Lazy(type(sys)):  # type: ignore[misc]
         raise AttributeError(name)
 
 
-sys.modules["gallery.victims_lazy"] = Lazy("gallery.victims_lazy")
+sys.modules["policy_gallery.victims_lazy"] = Lazy("policy_gallery.victims_lazy")

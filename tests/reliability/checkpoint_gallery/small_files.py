@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from gallery import Forged, attack, nested
-from perdure.store import unseal
-from perdure.store._checksummed_json import _END, _SEAL, digest, seal
+from checkpoint_gallery import Forged, attack, nested
+from perdure.store import load_checksummed
+from perdure.store._checksummed_json import _END, _START, digest, dump_checksummed
 
 
 def _run(forged: Forged) -> dict[str, Any]:
-    return unseal("run", (forged.root / "run.json").read_bytes(), "")
+    return load_checksummed("run", (forged.root / "run.json").read_bytes(), "")
 
 
 RUNS: dict[str, Any] = {
@@ -28,13 +28,13 @@ for name, change in RUNS.items():
 
     @attack(f"run.json: {name}", "it is read without trust")
     def _(forged: Forged, change: dict[str, Any] = change) -> None:
-        (forged.root / "run.json").write_bytes(seal("run", {**_run(forged), **change}))
+        (forged.root / "run.json").write_bytes(dump_checksummed("run", {**_run(forged), **change}))
 
 
 @attack("run.json: lists without end", "it is read without trust")
 def _(forged: Forged) -> None:
     text = b"[" * 500_000
-    (forged.root / "run.json").write_bytes(_SEAL.format(digest(text), "run").encode() + text + _END)
+    (forged.root / "run.json").write_bytes(_START.format(digest(text), "run").encode() + text + _END)
 
 
 SCORES: dict[str, bytes] = {

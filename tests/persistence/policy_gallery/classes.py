@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gallery.assembler import GETATTR, attack, call, d, g, i, in_policy, l, new, s, t, v, whole
+from policy_gallery.assembler import GETATTR, attack, call, d, g, i, in_policy, l, new, s, t, v, whole
 
 
 @attack("A finalizer acts on the attributes that the file gave, when the object goes away.")
@@ -97,7 +97,7 @@ def an_object_of_a_class_that_nobody_allowed() -> bytes:
 
 @attack("A class by the name under which another module imported it.")
 def a_class_by_another_name() -> bytes:
-    return in_policy(new(g("gallery.victims", "torch.nn.Linear")))
+    return in_policy(new(g("policy_gallery.victims", "torch.nn.Linear")))
 
 
 @attack("A module that was not imported would run.")
@@ -117,7 +117,7 @@ def a_module_of_an_allowed_package() -> bytes:
 
 @attack("A module with a hook for missing names runs it.")
 def a_module_with_a_hook() -> bytes:
-    return in_policy(new(g("gallery.victims_lazy", "Thing")))
+    return in_policy(new(g("policy_gallery.victims_lazy", "Thing")))
 
 
 @attack("torch loads some of its parts when they are asked for.")
@@ -132,27 +132,27 @@ def a_way_through_modules() -> bytes:
 
 @attack("The dictionary of a module.")
 def a_dictionary_of_a_module() -> bytes:
-    return in_policy(g("gallery.victims", "__dict__"))
+    return in_policy(g("policy_gallery.victims", "__dict__"))
 
 
 @attack("A module as a value.")
 def a_module_as_a_value() -> bytes:
-    return in_policy(g("gallery", "victims"))
+    return in_policy(g("policy_gallery", "victims"))
 
 
 @attack("The list of what ran is a value of a module, not a class.")
 def a_value_of_a_module() -> bytes:
-    return in_policy(g("gallery.victims", "RAN") + i(1) + b"a")
+    return in_policy(g("policy_gallery.victims", "RAN") + i(1) + b"a")
 
 
 @attack("A name that is none of Python's.")
 def a_name_with_spaces() -> bytes:
-    return in_policy(g("gallery.victims", "Plain x"))
+    return in_policy(g("policy_gallery.victims", "Plain x"))
 
 
 @attack("A name of a megabyte, to be looked up part by part.")
 def a_long_name() -> bytes:
-    return in_policy(g("gallery.victims", ".".join(["a"] * 500_000)))
+    return in_policy(g("policy_gallery.victims", ".".join(["a"] * 500_000)))
 
 
 @attack("A name that grows with each step: together they take the square of the file.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gallery import Forged, attack
+from checkpoint_gallery import Forged, attack
 
 
 def _options(forged: Forged) -> dict[str, Any]:

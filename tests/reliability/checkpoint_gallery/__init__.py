@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perdure.store import unseal
-from perdure.store._checksummed_json import seal
+from perdure.store import load_checksummed
+from perdure.store._checksummed_json import dump_checksummed
 
 FAMILIES = (
     "manifests",
@@ -74,7 +74,7 @@ class Forged:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.manifest = max(root.glob("checkpoints/*.json"))
-        self.body: dict[str, Any] = unseal("manifest", self.manifest.read_bytes(), "")
+        self.body: dict[str, Any] = load_checksummed("manifest", self.manifest.read_bytes(), "")
         self._before = json.dumps(self.body)
 
     @property
@@ -110,14 +110,14 @@ class Forged:
 
     def write(self, text: bytes) -> None:
         """Other content for the manifest, under the right checksum."""
-        from perdure.store._checksummed_json import _END, _SEAL, digest
+        from perdure.store._checksummed_json import _END, _START, digest
 
-        self.manifest.write_bytes(_SEAL.format(digest(text), "manifest").encode() + text + _END)
+        self.manifest.write_bytes(_START.format(digest(text), "manifest").encode() + text + _END)
 
     def save(self) -> None:
         """Seal what was changed in the manifest."""
         if json.dumps(self.body) != self._before:
-            self.manifest.write_bytes(seal("manifest", self.body))
+            self.manifest.write_bytes(dump_checksummed("manifest", self.body))
 
 
 def _references(node: Any) -> list[int]:
@@ -149,5 +149,5 @@ def nested(depth: int, value: Any = 1) -> Any:
 def load() -> dict[str, Attack]:
     """All attacks."""
     for family in FAMILIES:
-        importlib.import_module(f"gallery.{family}")
+        importlib.import_module(f"checkpoint_gallery.{family}")
     return ATTACKS

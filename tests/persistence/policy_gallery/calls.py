@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gallery.assembler import (
+from policy_gallery.assembler import (
     GETATTR,
     NONE,
     attack,
@@ -54,9 +54,12 @@ FUNCTIONS = {
     ("weakref", "finalize"): "Calls a function when an object goes away.",
     ("numpy.core.multiarray", "fromfile"): "Reads any file.",
     ("numpy", "load"): "Reads a file with a pickle in it.",
-    ("gallery.victims", "ran"): "A function that the live policy refers to.",
-    ("gallery.victims", "Loud"): "The constructor of an allowed class could download and run anything.",
-    ("gallery.victims", "WithMeta"): "A metaclass decides what a call of its class does.",
+    ("policy_gallery.victims", "ran"): "A function that the live policy refers to.",
+    (
+        "policy_gallery.victims",
+        "Loud",
+    ): "The constructor of an allowed class could download and run anything.",
+    ("policy_gallery.victims", "WithMeta"): "A metaclass decides what a call of its class does.",
     ("torch.nn.modules.linear", "Linear"): "The constructor of a layer takes memory as the file says.",
 }
 

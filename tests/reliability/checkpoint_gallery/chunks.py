@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gallery import Forged, attack
+from checkpoint_gallery import Forged, attack
 from perdure.store._checksummed_json import digest
 
 
@@ -88,7 +88,7 @@ def _(forged: Forged) -> None:
     forged.part("small")[1]["blob"] = forged.part("buffer")[1]["blob"]
 
 
-@attack("a window beyond its array", "a window stays inside", refused="a window within")
+@attack("a window beyond its array", "a window stays inside", refused="a view within")
 def _(forged: Forged) -> None:
     base = forged.nodes[0][2]["buffer"]
     window = {"lib": "numpy", "dtype": "<f4", "shape": [4], "base": base, "offset": 199_992, "strides": [4]}

@@ -6,7 +6,7 @@ import pickle as pickles
 import struct
 import sys
 
-from gallery.assembler import (
+from policy_gallery.assembler import (
     DICT,
     NONE,
     attack,

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gallery
+import checkpoint_gallery
 import pytest
+from checkpoint_gallery import script
 from click.testing import CliRunner
-from gallery import script
 from hostile_support import bounded, snapshot
 from rich.cells import cell_len
 
@@ -26,7 +26,7 @@ import perdure
 from perdure.cli import main
 from perdure.errors import PerdureError
 
-ATTACKS = gallery.load()
+ATTACKS = checkpoint_gallery.load()
 
 #: Steps of Python (calls) per byte of a run, and those that everything takes whatever the file says.
 MOST_STEPS = 40
@@ -222,7 +222,7 @@ def test_attack(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(top / "work")
     monkeypatch.setattr(sys, "argv", ["train.py"])
-    forged = gallery.Forged(root)
+    forged = checkpoint_gallery.Forged(root)
     attack.change(forged)
     forged.save()
     size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file() and not path.is_symlink())

@@ -84,7 +84,7 @@ def get(key: int) -> bytes:
 
 
 def v(name: str) -> bytes:
-    return g("gallery.victims", name)
+    return g("policy_gallery.victims", name)
 
 
 TRUE, FALSE, NONE = b"\x88", b"\x89", b"N"
@@ -149,7 +149,7 @@ def in_policy(value: bytes, data: Mapping[str, bytes] = DATA, **attributes: byte
 
 def honest() -> bytes:
     """A file that torch itself wrote."""
-    from gallery.victims import Policy
+    from policy_gallery.victims import Policy
 
     file = io.BytesIO()
     made = Policy()

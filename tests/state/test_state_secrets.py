@@ -28,7 +28,9 @@ class Slotted:
 def by_default(monkeypatch):
     for name in ("_added", "_allowed"):
         monkeypatch.setattr(_secrets, name, set())
-    monkeypatch.setattr(_secrets, "_known", {})
+    _secrets._known.clear()
+    yield
+    _secrets._known.clear()
 
 
 SECRETS = [

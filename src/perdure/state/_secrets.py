@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from perdure.state._registry import on_change
@@ -22,10 +22,23 @@ _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 #: A dict with fewer items is no copy of an environment.
 _FEWEST = 4
 _LONGEST_NAME = 200
+_MOST_NAMES = 100_000
 
 _added: set[str] = set()
 _allowed: set[str] = set()
-_known: dict[str, bool] = {}
+
+
+class _Names(dict[str, bool]):
+    """Whether a string under a name is a secret, for each name that was asked about."""
+
+    def __missing__(self, name: str) -> bool:
+        found = _is_secret(name)
+        if len(self) < _MOST_NAMES:
+            self[name] = found
+        return found
+
+
+_known = _Names()
 
 
 def secrets(*names: str, allow: Iterable[str] = ()) -> None:
@@ -45,14 +58,9 @@ def secrets(*names: str, allow: Iterable[str] = ()) -> None:
         forget()
 
 
-def is_secret_name(name: str) -> bool:
-    """Whether a string or bytes under this name are a secret."""
-    found = _known.get(name)
-    if found is None:
-        found = _is_secret(name)
-        if len(_known) < 100_000:
-            _known[name] = found
-    return found
+#: Whether a string or bytes under a name are a secret. Captures ask it of every string, so no Python runs for a name
+#: that is known.
+is_secret_name: Callable[[str], bool] = _known.__getitem__
 
 
 def _is_secret(name: str) -> bool:

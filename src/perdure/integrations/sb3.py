@@ -1,8 +1,7 @@
-"""Stable-Baselines3: where its training loop is at rest, and nothing that a general handler could do.
+"""Stable-Baselines3: takes checkpoints at the safe point of its training loop. What holds state is found by the walk.
 
-The loop is at rest where a rollout begins: nothing but the model, its environments and the callbacks holds
-state then. A checkpoint is taken there, and restored there: at the same place of the program, before the first
-rollout of the new process.
+The safe point is the start of a rollout: only the model, its environments and the callbacks hold state then. The new
+process restores a checkpoint at the same point, before its first rollout.
 """
 
 from __future__ import annotations
@@ -42,21 +41,21 @@ _START, _END = "rollout start", "training end"
 class PersistenceCallback(BaseCallback):
     """Makes `model.learn` survive being killed: run the same script again and it goes on where it was.
 
-    On the first call of `learn` in a process it resumes the run in `directory`, if there is one; then it
+    The first call of `learn` in a process resumes the run in `directory`, if there is one. From then on it
     checkpoints the model with its replay buffer, its environments in mid-episode, VecNormalize, every other
-    callback of the list, and all random generators. SIGTERM and Ctrl-C make a checkpoint where the next rollout
-    begins and then leave the process.
+    callback of the list, and all random generators. After SIGTERM or Ctrl-C it saves a checkpoint when the next
+    rollout begins, then the process exits.
 
-    Environments in processes of their own (SubprocVecEnv) need a wrapper that can be asked for their state, outermost:
+    Environments in worker processes (SubprocVecEnv) need a wrapper that can be asked for their state, outermost:
     `make_vec_env(..., vec_env_cls=SubprocVecEnv, wrapper_class=perdure.environments.Resumable)`. A script that calls
     `learn` several times resumes in the first call; give a run to each call that must be resumed exactly.
 
-    :param directory: of the run; made if it is not there.
+    :param directory: of the run; created if it does not exist.
     :param every: environment steps between two checkpoints. An on-policy algorithm takes them between its rollouts.
     :param seconds: time between two checkpoints; ten minutes if neither is given.
     :param keep: how many of the latest checkpoints to keep, or a :class:`perdure.Retention`.
     :param strict: whether it is an error if a checkpoint does not fit the model in every path.
-    :param options: further ones of :class:`perdure.Run`: `on_error`, `when_busy`, `background`, `compression`, …
+    :param options: other options of :class:`perdure.Run`: `on_error`, `when_busy`, `background`, `compression`, …
     """
 
     def __init__(

@@ -1,8 +1,8 @@
-"""Tianshou 2: where its trainers are at rest, and nothing that a general handler could do.
+"""Tianshou 2: takes checkpoints at the safe points of its trainers. What holds state is found by the walk.
 
-A trainer is at rest before each of its training steps and between epochs. Its loop over an epoch keeps one
-number in a local variable, how many steps of the epoch are done; it is kept with the checkpoint and handed to
-the loop again by the first training step after a resume.
+The safe points are before each training step and between epochs. The loop over an epoch keeps one number in a local
+variable: how many steps of the epoch are done. It is saved with the checkpoint, and the first training step after a
+resume hands it back to the loop.
 """
 
 from __future__ import annotations
@@ -59,15 +59,15 @@ def run(
     """In place of `trainer.run()` or `experiment.run()`: the same training, which survives being killed.
 
     Run the same script again and it goes on where it was, with the same result as if nothing had happened. The
-    best policy is published in the run's directory (`policy.pt`, or `policy_state_dict.pt` where the policy
-    cannot be pickled as a whole); a `save_best_fn` of the trainer's is called as well, but never for a policy
-    that is worse than the best one of an earlier process. SIGTERM and Ctrl-C make a checkpoint before the next
-    training step and then leave the process.
+    best policy is published in the run's directory (`policy.pt`, or `policy_state_dict.pt` if the policy
+    cannot be pickled as a whole). The trainer's `save_best_fn` is called too, but never for a policy
+    that is worse than the best one of an earlier process. After SIGTERM or Ctrl-C it saves a checkpoint before the
+    next training step, then the process exits.
 
-    :param subject: a trainer (on-policy, off-policy or offline), or a high-level experiment. Where a trainer's
-        environments run in processes of their own, each needs a wrapper that can be asked for its state:
+    :param subject: a trainer (on-policy, off-policy or offline), or a high-level experiment. If a trainer's
+        environments run in worker processes, each needs a wrapper that can be asked for its state:
         `SubprocVectorEnv([lambda: perdure.environments.Resumable(gym.make(...)), ...])`. An experiment's get it here.
-    :param directory: of the run; made if it is not there.
+    :param directory: of the run; created if it does not exist.
     :param every: steps between two checkpoints: of the environment, or gradient steps where the training is offline.
     :param seconds: time between two checkpoints; ten minutes if neither is given.
     :param keep: how many of the latest checkpoints to keep, or a :class:`perdure.Retention`.
@@ -75,12 +75,12 @@ def run(
     :param persistence: how the best policy is persisted, and what with it.
     :param reset_collectors: as for `trainer.run()`; not used when the run is resumed.
     :param reset_collector_buffers: as for `trainer.run()`; not used when the run is resumed.
-    :param options: further ones of :class:`perdure.Run`: `on_error`, `when_busy`, `background`, `compression`, …
+    :param options: other options of :class:`perdure.Run`: `on_error`, `when_busy`, `background`, `compression`, …
     :returns: what the trainer (`InfoStats`) or the experiment (`ExperimentResult`) returns.
     """
     with Run(directory, keep=keep, strict=strict, persistence=persistence, **options) as opened:
         cadence = {"every": every, "seconds": seconds}
-        # The high level needs packages that Tianshou does not install by itself: whoever has no experiment needs none.
+        # The high level needs packages that Tianshou does not install by itself. Without an experiment none is needed.
         highlevel = sys.modules.get("tianshou.highlevel.experiment")
         if highlevel is not None and isinstance(subject, highlevel.Experiment):
             return _Experiment(subject, opened, cadence, persistence is None).run()

@@ -1,7 +1,7 @@
-"""TorchRL: what its replay buffers consist of, where that is not simply their attributes. Needs no import of TorchRL.
+"""TorchRL: rules for its replay buffers, whose state is more than their attributes. Needs no import of TorchRL.
 
-Everything is known by dotted name. The registry imports this module when it first meets an object of TorchRL or
-tensordict, so whoever uses neither does not pay for it, and whoever does need not know of it.
+Everything is registered by dotted name. This module is imported when the first object of TorchRL or tensordict is met,
+so it costs nothing to those who use neither.
 """
 
 from __future__ import annotations

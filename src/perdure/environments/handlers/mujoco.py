@@ -147,7 +147,7 @@ def restore_simulation(simulation: Simulation, saved: Mapping[str, Any]) -> None
     spread(derived, arrays)
 
 
-# Which trees of bodies sleep, for how long the others have been at rest, and lists of what is awake with their lengths.
+# Which trees of bodies sleep, for how long the others have not moved, and lists of what is awake with their lengths.
 _COUNTS = {"body": "nbody_awake", "parent": "nparent_awake", "tree": "ntree_awake", "dof": "nv_awake"}
 _SLEEP = ("tree_asleep", "tree_awake", "body_awake", "body_awake_ind", "parent_awake_ind", "dof_awake_ind")
 

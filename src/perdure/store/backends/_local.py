@@ -190,7 +190,7 @@ class LocalBackend:
                 lock.acquire(timeout=0)
             except Timeout:
                 lock.acquire(timeout=wait)
-                before = b""  # it was held, and now is not: whoever that was, locks are seen here
+                before = b""  # it was held, and now is not: so locks of others are seen here
         except Timeout:
             holder = _parse_claim(self._read_claim()) or Holder(None)
             raise LockedError(

@@ -182,8 +182,9 @@ def test_no_key_of_a_checkpoint_says_where_a_file_is_written(tmp_path):
     node = state.root.fields["buffer"].fields["_storage"]
     node.type = node.type.replace("LazyTensorStorage", "LazyMemmapStorage")
     new = ReplayBuffer(storage=LazyMemmapStorage(5, scratch_dir=tmp_path / "a" / "b"), batch_size=2)
-    assert not restore(state, {"buffer": new}, strict=False).mismatched
-    assert new._storage._storage["../../escaped"][:3].tolist() == [1, 1, 1]
+    report = restore(state, {"buffer": new}, strict=False)
+    assert not report.mismatched
+    assert any("escaped" in path + reason for path, reason in report.unexpected)
     assert list(tmp_path.rglob("*escaped*")) == []
 
 

@@ -320,8 +320,8 @@ class Policies:
         """Load a policy and restore it; it must take little, and do nothing but that."""
         import persistence_nets
         import torch
-        from checkpoint_gallery.assembler import archive
-        from checkpoint_gallery.watch import watched
+        from policy_gallery.assembler import archive
+        from policy_gallery.watch import watched
 
         from perdure.errors import PerdureError
         from perdure.persistence import PolicyPersistence, load_policy
@@ -465,15 +465,15 @@ def mutated_page(data: bytes, chance: random.Random) -> bytes:
 def resealed(pack: bytes) -> bytes:
     """A changed pack with the right checksum in its header, as far as that can be found."""
     from perdure.store._checksummed_json import digest
-    from perdure.store._packs import _LENGTH, _NO_SEAL, _SEAL_AT
+    from perdure.store._packs import _CHECKSUM_AT, _LENGTH, _NO_CHECKSUM
 
     length = _LENGTH + int.from_bytes(pack[:_LENGTH], "little")
-    at = _LENGTH + _SEAL_AT
-    if not at + len(_NO_SEAL) <= length <= len(pack):
+    at = _LENGTH + _CHECKSUM_AT
+    if not at + len(_NO_CHECKSUM) <= length <= len(pack):
         return pack
     header = bytearray(pack[:length])
-    header[at : at + len(_NO_SEAL)] = _NO_SEAL.encode("ascii")
-    header[at : at + len(_NO_SEAL)] = digest(bytes(header)).encode("ascii")
+    header[at : at + len(_NO_CHECKSUM)] = _NO_CHECKSUM.encode("ascii")
+    header[at : at + len(_NO_CHECKSUM)] = digest(bytes(header)).encode("ascii")
     return bytes(header) + pack[length:]
 
 

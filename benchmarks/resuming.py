@@ -27,7 +27,7 @@ _MOST = 12.0
 def run(*, rounds: int, repeats: int, environments: int = 8, before: Path | None = None) -> Result:
     """In each of `rounds` rounds, a fresh process for each checkout resumes the same run `repeats` times.
 
-    :param environments: how many there are, each in a process of its own.
+    :param environments: how many there are; each runs in its own process.
     :param before: the `src` folder of another checkout.
     """
     sources = {_NOW: Path(__file__).parents[1] / "src"}

@@ -295,7 +295,7 @@ def _replayed(env: Any) -> Any:
 
 
 class _Vector(NamedTuple):
-    """A class of vector environments, and whether its environments run in processes of their own."""
+    """A class of vector environments, and whether its environments run in worker processes."""
 
     target: str
     in_processes: bool = False
@@ -339,7 +339,7 @@ def _make_vector(spec: EnvSpec, seed: int) -> Any:
 def _make_member(spec: EnvSpec, seed: int, index: int) -> Any:
     import gymnasium
 
-    # This may run in a process of its own, where nothing has been imported yet.
+    # This may run in a new process, where nothing has been imported yet.
     spec._import()
     env = spec._make_one(seed + index)
     env = gymnasium.wrappers.TimeLimit(env, _TRUNCATED_AFTER[index % len(_TRUNCATED_AFTER)] + index)

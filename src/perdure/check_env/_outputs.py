@@ -64,7 +64,7 @@ def _walk(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
         for index, child in enumerate(value):
             yield from _walk(child, f"{path}[{index}]", depth + 1)
     elif isinstance(value, set | frozenset):
-        # The order of a set is none of the environment's output.
+        # A set has no order, so the order is not compared.
         yield path, sorted(map(repr, value))
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         for each in dataclasses.fields(value):

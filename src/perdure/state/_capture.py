@@ -13,7 +13,7 @@ from typing import Any
 
 from perdure.errors import CaptureError
 from perdure.state import rng
-from perdure.state._registry import Adapter
+from perdure.state._live_objects import LiveObjects
 from perdure.state._walker import Walker
 from perdure.tree import (
     Object,
@@ -56,37 +56,6 @@ def walk_live(world: Any, *, skip: Sequence[str] = ()) -> LiveWorld:
         if walker.foreign or not isinstance(world, dict):
             rng.set_state(generators)
     return LiveWorld(parts, root, walker)
-
-
-class LiveObjects:
-    """The live side of a comparison with a saved state. It holds as long as nobody changes the objects.
-
-    :param parts: the live parts by name.
-    :param classes: the classes of the live objects by their recorded names.
-    :param given: what adapters gave for live objects (by their ids).
-    :param skip: paths that were left out, with `*` and `?` as wildcards.
-    """
-
-    def __init__(
-        self,
-        parts: Mapping[str, Any],
-        classes: Mapping[str, type],
-        given: dict[int, Mapping[str, Any]] | None = None,
-        skip: Sequence[str] = (),
-    ) -> None:
-        self.parts = parts
-        self.classes = classes
-        self.skip = tuple(skip)
-        self._given = {} if given is None else given
-        self._alive: list[Any] = []
-
-    def fields(self, live: Any, adapter: Adapter) -> Mapping[str, Any]:
-        """What an adapter gave for an object. It is asked only if the walk did not meet that object, and only once."""
-        found = self._given.get(id(live))
-        if found is None:
-            found = self._given[id(live)] = adapter.fields(live)
-            self._alive.append(live)
-        return found
 
 
 class LiveWorld(LiveObjects):

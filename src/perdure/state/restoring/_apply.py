@@ -173,7 +173,7 @@ class _Writer:
 
     def _fill_adapted(self, node: Object, live: Any, adapter: Adapter) -> None:
         is_new = self._matches.live(node) is ABSENT
-        given = {} if is_new else self._matches.world.fields(live, adapter)
+        given = {} if is_new else self._matches.world.fields(live)
         for name, child in node.fields.items():
             if not self._plan.writes(node, name, child):
                 continue

@@ -109,7 +109,7 @@ def why_not_constructible(matches: Matches, node: Node) -> str | None:
 
 def _remedy(matches: Matches, node: Object | Custom | SequenceNode | tree.MappingNode) -> str:
     """What to do if the class of a node has another name now: that of what the script has there, perhaps."""
-    cls = type(matches.found(node))
+    cls = matches.world.class_of(matches.found(node))
     is_own = not module_of(cls).startswith(("builtins", "collections", "numpy", "perdure", "torch"))
     return remedy_if_renamed(node.type, cls.__qualname__) if is_own else remedy_if_renamed(node.type)
 

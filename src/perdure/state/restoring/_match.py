@@ -7,21 +7,20 @@ never makes Perdure import, call or construct anything by name.
 from __future__ import annotations
 
 import collections
-import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from perdure import tree
-from perdure.state import _aliasing, _values
-from perdure.state._attributes import attributes_of
-from perdure.state._capture import LiveObjects
+from perdure.state import _values
 from perdure.state._class_names import remedy_if_renamed, same_class
-from perdure.state._containers import ITEMS, factory_name
-from perdure.state._describe import describe, describe_at
+from perdure.state._containers import ITEMS
+from perdure.state._describe import describe
+from perdure.state._live_objects import LiveObjects
 from perdure.state._patterns import matches
-from perdure.state._registry import Adapter, Skip, is_part_of_program, known
+from perdure.state._registry import Adapter, known
 from perdure.state._walker import LEFT_OUT
 from perdure.state.restoring._constructible import (
     NESTED_STATE,
@@ -129,13 +128,13 @@ class _Matcher:
             self._match(self._todo.popleft())
 
     def _leaves_out(self, path: Path, live: Any) -> bool:
-        return isinstance(known(type(live)).entry, Skip) or self._skips(path)
+        return self._world.is_left_out(live) or self._skips(path)
 
     def _skips(self, path: Path) -> bool:
         return bool(self._world.skip) and matches(write_path(path), self._world.skip)
 
     def _mismatch(self, edge: Edge, expected: str, found: str) -> None:
-        detail = f"the checkpoint has {expected}, the script has {found}{_if_renamed(edge.node, edge.live)}"
+        detail = f"the checkpoint has {expected}, the script has {found}{self._if_renamed(edge)}"
         self._matches.report.mismatched.append((write_path(edge.path), detail))
         self._matches.left[edge.place] = False
 
@@ -165,7 +164,7 @@ class _Matcher:
         if live is not ABSENT and live is not match.live:
             verdict = self._verdict(node, live, edge.must_fit)
             if verdict.expected:
-                self._mismatch(edge, verdict.expected, describe_at(write_path(edge.path), live))
+                self._mismatch(edge, verdict.expected, self._world.describe(write_path(edge.path), live))
                 return
             if verdict.fits and match.live is ABSENT:
                 owner = self._owners.get(id(live))
@@ -189,40 +188,55 @@ class _Matcher:
         self._below(node, live, path)
 
     def _replace(self, edge: Edge) -> None:
-        if edge.live is not ABSENT and is_part_of_program(edge.live):
+        if edge.live is not ABSENT and self._world.is_part_of_program(edge.live):
             self._replaced.append(edge)
 
     def _check_replaced(self) -> None:
         """A live object that is part of the program may be replaced at one place only if it stays at another."""
         for edge in self._replaced:
-            if not is_part_of_program(edge.live):
+            if not self._world.is_part_of_program(edge.live):
                 continue
             owner = self._owners.get(id(edge.live))
             elsewhere = isinstance(edge.node, Node) and self._matches.live(edge.node) is not ABSENT
             if owner is None and elsewhere:
                 expected = f"what it has at {write_path(self._matches.path(edge.node))}"
-                self._mismatch(edge, expected, f"{describe(edge.live)} of its own")
+                self._mismatch(edge, expected, f"{self._describe(edge)} of its own")
             elif owner is None:
-                self._mismatch(edge, describe(edge.node), describe(edge.live))
+                self._mismatch(edge, describe(edge.node), self._describe(edge))
             elif not elsewhere and self._verdict(edge.node, edge.live, edge.must_fit).fits:
                 found = f"what it has at {write_path(self._matches.path(owner))}"
                 self._mismatch(edge, f"{describe(edge.node)} of its own", found)
 
+    def _describe(self, edge: Edge) -> str:
+        return self._world.describe(write_path(edge.path), edge.live)
+
     def _verdict(self, node: Any, live: Any, must_fit: bool) -> Verdict:
+        world = self._world
         match node:
             case Object() if node.type == NESTED_STATE:
                 return REPLACE
             case Object() | Custom():
-                return object_verdict(node, live)
+                return object_verdict(node, world.class_of(live), partial(world.form, live))
             case Array():
-                if _aliasing.fits(node, live):
+                if world.fits(node, live):
                     return FITS
-                parameter = "parameter" in node.extra and isinstance(live, torch.Tensor)
-                fixed = must_fit or parameter or isinstance(live, torch.nn.Parameter)
+                parameter = "parameter" in node.extra and issubclass(world.class_of(live), torch.Tensor)
+                fixed = must_fit or parameter or world.is_parameter(live)
                 return Verdict(False, describe(node)) if fixed else REPLACE
+            case SequenceNode() if node.type == "ndarray":
+                return FITS if world.is_like_object_array(node, live) else REPLACE
             case SequenceNode() | tree.MappingNode():
-                return FITS if container_fits(node, live) else REPLACE
+                return FITS if container_fits(node, world.class_of(live)) else REPLACE
         return REPLACE
+
+    def _if_renamed(self, edge: Edge) -> str:
+        """What to do if the live object's class is that of the saved one under another name; "" if it cannot be."""
+        node = edge.node
+        kinds = Object | Custom | SequenceNode | tree.MappingNode
+        if not isinstance(node, kinds) or node.type in CONTAINERS or edge.live is ABSENT:
+            return ""
+        cls = self._world.class_of(edge.live)
+        return "" if same_class(node.type, cls) else f". {remedy_if_renamed(node.type, cls.__qualname__)}"
 
     # -- below a node ----------------------------------------------------------------------------------------
 
@@ -247,27 +261,26 @@ class _Matcher:
             case Array():
                 self._arrays.append((node, path))
                 for slot, child, kind, name in tree.edges(node):
-                    grad = live.grad if kind == "." and live.is_leaf else None
+                    grad = self._world.gradient(live) if kind == "." else None
                     found = ABSENT if grad is None else grad
                     self._todo.append(Edge(child, found, (path, kind, name), node, slot))
             case _:
                 self._below(node, ABSENT, path)
 
     def _below_fields(self, node: Node, fields: Mapping[str, Any], live: Any, path: Path) -> None:
-        cls = type(live)
+        cls = self._world.class_of(live)
         about = known(cls)
-        present: Mapping[Any, Any]
-        if isinstance(about.entry, Adapter):
-            present = self._world.fields(live, about.entry)
-        else:
-            present = attributes_of(live)
+        present = self._world.fields(live)
         self._matches.new_objects.append(present)
-        module = isinstance(live, torch.nn.Module)
+        module = issubclass(cls, torch.nn.Module)
         for name, child in fields.items():
             found = present.get(name, ABSENT)
             if found is ABSENT or found is None:
                 found = self._missing(about.entry, live, name, child, found)
-            must_fit = module and (isinstance(found, torch.Tensor) or name in live._parameters)
+            must_fit = module and (
+                issubclass(self._world.class_of(found), torch.Tensor)
+                or self._world.keeps_parameter(live, name)
+            )
             edge = Edge(child, found, (path, ".", name), node, name, must_fit)
             if isinstance(child, Omitted):
                 continue
@@ -284,7 +297,7 @@ class _Matcher:
         for name, value in present.items():
             if name in fields or name in about.left_out or self._leaves_out((path, ".", name), value):
                 continue
-            if definition(cls, name) and not is_part_of_program(value):
+            if definition(cls, name) and not self._world.is_part_of_program(value):
                 self._matches.unset.append((live, name))
             else:
                 self._matches.report.missing.append(write_path((path, ".", name)))
@@ -295,7 +308,7 @@ class _Matcher:
             return
         asked = id(live), id(node)
         if asked not in self._checked:
-            self._checked[asked] = live, adapter.check(live, fields)
+            self._checked[asked] = live, self._world.misfits(adapter, live, fields)
         for below, detail in self._checked[asked][1]:
             self._matches.report.mismatched.append((write_path(path) + below, detail))
 
@@ -303,15 +316,16 @@ class _Matcher:
         """What an object of the script would make for a field that it does not have yet."""
         if not isinstance(entry, Adapter) or entry.missing is None or not isinstance(child, Node):
             return found
-        made = entry.missing(live, name, child)
+        made = self._world.missing(entry, live, name, child)
         if made is None:
             return found
         self._matches.new_objects.append(made)
         return made
 
-    def _below_mapping(self, node: tree.MappingNode, live: dict[Any, Any], path: Path) -> None:
+    def _below_mapping(self, node: tree.MappingNode, live: Any, path: Path) -> None:
         matched = set()
         keys = (key for key, _ in node.pairs)
+        entries = self._world.entries(live)
         hashable = self._matches.keys.unwieldy(keys, self._matches.find) is None
         for position, (key, child) in enumerate(node.pairs):
             plain = not isinstance(key, Node) or isinstance(key, Value)
@@ -322,7 +336,7 @@ class _Matcher:
                 if not hashable:
                     raise TypeError
                 read = self._key(key)
-                found = dict.get(live, read, ABSENT)
+                found = dict.get(entries, read, ABSENT)
                 matched.add(read)
             except (TypeError, ValueError, _values.NotThere):
                 pass  # the key is an object, and which one is only known when everything is paired
@@ -330,7 +344,11 @@ class _Matcher:
                 found = self._from_factory(live, child)
             self._todo.append(Edge(child, found, (path, "[", key if plain else position), node, position))
         # Other entries that the checkpoint does not have stay in the live dict.
-        unknown = [key for key, value in dict.items(live) if isinstance(known(type(value)).entry, Adapter)]
+        unknown = [
+            key
+            for key, value in dict.items(entries)
+            if isinstance(known(self._world.class_of(value)).entry, Adapter)
+        ]
         for key in unknown:
             if key not in matched and all(_is_plain(saved) for saved, _ in node.pairs):
                 self._matches.report.missing.append(
@@ -344,27 +362,16 @@ class _Matcher:
             raise TypeError
         return _values.read(key, self._matches.find) if isinstance(key, Value) else key
 
-    def _from_factory(self, live: dict[Any, Any], child: Any) -> Any:
+    def _from_factory(self, live: Any, child: Any) -> Any:
         """What a defaultdict of the script would have made for a new key: only its factory knows the class."""
-        if not isinstance(live, collections.defaultdict) or not isinstance(child, Object | Custom):
-            return ABSENT
-        if live.default_factory is None or factory_name(live.default_factory):
-            return ABSENT
-        try:
-            made = live.default_factory()
-        except Exception:
+        made = self._world.made_by_factory(live) if isinstance(child, Object | Custom) else None
+        if made is None:
             return ABSENT
         self._matches.new_objects.append(made)
         return made
 
     def _below_items(self, node: SequenceNode, live: Any, path: Path) -> None:
-        if node.type == "ndarray":
-            present = live.ravel().tolist()
-        elif isinstance(live, list | tuple | collections.deque):
-            base = next(base for base in ITEMS if isinstance(live, base))
-            present = list(base.__iter__(live))  # type: ignore[attr-defined]
-        else:
-            present = []
+        present = self._world.elements(live)
         self._matches.new_objects.append(present)
         count = 0
         for slot, child, kind, name in tree.edges(node):
@@ -372,16 +379,21 @@ class _Matcher:
                 continue
             found = present[count] if kind == "[" and count < len(present) else ABSENT
             edge = Edge(child, found, (path, kind, name), node, slot)
-            if isinstance(child, Omitted) and found is ABSENT and isinstance(live, ITEMS):
+            if (
+                isinstance(child, Omitted)
+                and found is ABSENT
+                and issubclass(self._world.class_of(live), ITEMS)
+            ):
                 self._matches.reject(
                     edge, f"the checkpoint left out {child.reason} here, and the script has nothing"
                 )
             else:
                 self._todo.append(edge)
             count = name[1] if kind == ":" else count + 1
-        surplus = [value for value in present[count:] if is_part_of_program(value)]
+        surplus = [value for value in present[count:] if self._world.is_part_of_program(value)]
         if surplus:
-            detail = f"{len(present)}, among them {len(surplus)} more like {describe(surplus[0])}"
+            more = f"{len(surplus)} more like {self._world.describe(write_path(path), surplus[0])}"
+            detail = f"{len(present)}, among them {more}"
             self._matches.report.mismatched.append(
                 (write_path(path), f"the checkpoint has {count} element(s), the script has {detail}")
             )
@@ -398,11 +410,8 @@ class _Matcher:
         for nodes in views.values():
             base: Any = nodes[0].base
             lives = [self._matches.live(node) for node in nodes]
-            start = _aliasing.address(lives[0]) - nodes[0].offset
-            found = _aliasing.whole(lives, start, start + tree.itemsize(base) * math.prod(base.shape))
-            if found is None or not _aliasing.fits(base, found):
-                continue
-            if all(_aliasing.lies_at(live, found, node) for live, node in zip(lives, nodes, strict=True)):
+            found = self._world.common_memory(base, nodes, lives)
+            if found is not None:
                 self._matches.pair(base, found)
                 self._arrays.append((base, None))
 
@@ -412,12 +421,12 @@ class _Matcher:
         # Parameters must keep their memory, so they come first.
         own.sort(key=lambda entry: "parameter" not in entry[0].extra)
         lives = [self._matches.live(node) for node, _ in own]
-        for group in _aliasing.overlapping(lives):
+        for group in self._world.overlapping(lives):
             staying: list[int] = []
             for position in sorted(group):
                 node, path = own[position]
                 other = next(
-                    (other for other in staying if _aliasing.share(lives[other], lives[position])), None
+                    (other for other in staying if self._world.share(lives[other], lives[position])), None
                 )
                 if other is None:
                     staying.append(position)
@@ -429,19 +438,6 @@ class _Matcher:
                         (write_path(path), detail + write_path(own[other][1]))
                     )
                     self._matches.bad.add(id(node))
-
-
-def _if_renamed(node: Any, live: Any) -> str:
-    """What to do if the live object's class is that of the saved one under another name; "" if it cannot be."""
-    kinds = Object | Custom | SequenceNode | tree.MappingNode
-    if (
-        not isinstance(node, kinds)
-        or node.type in CONTAINERS
-        or live is ABSENT
-        or same_class(node.type, type(live))
-    ):
-        return ""
-    return f". {remedy_if_renamed(node.type, type(live).__qualname__)}"
 
 
 def _is_plain(key: Any) -> bool:

@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from perdure import tree
-from perdure.state._describe import describe, describe_at
-from perdure.state._registry import known
+from perdure.state._describe import describe
+from perdure.state._registry import Handler, known
 from perdure.state._walker import LEFT_OUT
 from perdure.state.restoring._constructible import NESTED_STATE, why_not_constructible, why_not_hashable
 from perdure.state.restoring._plan import ABSENT, Edge, Matches, RestorePlan
@@ -47,6 +47,7 @@ class _Ordering:
 
     def __init__(self, matches: Matches) -> None:
         self._matches = matches
+        self._world = matches.world
         report = matches.report
         self._report = replace(
             report,
@@ -109,8 +110,10 @@ class _Ordering:
             self._refuse(edge, node, reason)
             return
         self._reached.append(node)
-        if isinstance(node, Custom) and getattr(known(type(self._matches.live(node))).entry, "first", False):
-            self._first.append(node)
+        if isinstance(node, Custom):
+            entry = known(self._world.class_of(self._matches.live(node))).entry
+            if isinstance(entry, Handler) and entry.first:
+                self._first.append(node)
         nested = isinstance(node, Object) and node.type == NESTED_STATE
         below = [] if nested else list(tree.edges(node))
         leaf = isinstance(node, Array | NumberRun) or not below
@@ -124,9 +127,8 @@ class _Ordering:
         if found is ABSENT or found is None:
             self._report.unexpected.append((path, reason))
         else:
-            detail = (
-                f"the checkpoint has {describe(node)}, the script has {describe_at(path, found)} ({reason})"
-            )
+            present = self._world.describe(path, found)
+            detail = f"the checkpoint has {describe(node)}, the script has {present} ({reason})"
             self._report.mismatched.append((path, detail))
         self._bad.add(id(node))
 
@@ -220,6 +222,6 @@ class _Ordering:
 
     def _lacks(self, node: Node, slot: Slot, child: Any) -> bool:
         live = self._matches.live(node)
-        if live is not ABSENT and (not isinstance(slot, int) or slot < len(live)):
+        if live is not ABSENT and (not isinstance(slot, int) or slot < self._world.length(live)):
             return False
         return id(child) in self._bad or self._left.get((id(node), slot)) is False

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from perdure.state._capture import LiveObjects
 from perdure.state._class_names import module_of, same_class
 from perdure.state._containers import BUILTIN
+from perdure.state._live_objects import LiveObjects
 from perdure.state._registry import find_class, is_environment
 from perdure.state._report import Report
 from perdure.state.restoring._keys import Keys
@@ -149,7 +149,11 @@ class Matches:
     def class_of(self, node: Object | Custom | SequenceNode | MappingNode) -> type | None:
         """The class that the object of a node has or will have."""
         live = self.live(node)
-        return type(live) if live is not ABSENT else CONTAINERS.get(node.type) or self.find(node.type)
+        return (
+            self.world.class_of(live)
+            if live is not ABSENT
+            else CONTAINERS.get(node.type) or self.find(node.type)
+        )
 
     def reject(self, edge: Edge, reason: str) -> None:
         """Leave a place as it is, because the checkpoint's value cannot be had."""

@@ -13,8 +13,9 @@ from typing import Any
 
 from perdure.errors import PerdureError, RestoreError
 from perdure.state import rng
-from perdure.state._capture import LiveObjects, LiveWorld, walk_live
+from perdure.state._capture import LiveWorld, walk_live
 from perdure.state._class_names import class_name
+from perdure.state._live_objects import LiveObjects
 from perdure.state._report import Report
 from perdure.state.restoring._apply import FilledArray, Written, filled_arrays, write
 from perdure.state.restoring._match import make_plan

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from perdure import tree
 from perdure.state._class_names import same_class
@@ -34,33 +33,30 @@ class Verdict:
 FITS, REPLACE = Verdict(True), Verdict(False)
 
 
-def object_verdict(node: Object | Custom, live: Any) -> Verdict:
-    cls = type(live)
+def object_verdict(node: Object | Custom, cls: type, form: Callable[[Handler], str | None]) -> Verdict:
+    """Whether a saved object can be written into one of the script.
+
+    :param cls: the class of the script's object.
+    :param form: the form of the script's object, where its handler tells forms apart.
+    """
     entry = known(cls).entry
     if not same_class(node.type, cls):
         return REPLACE
     if not isinstance(entry, Handler):
         by_attributes = entry is None or isinstance(entry, Adapter)
-        alike = isinstance(node, Object) and by_attributes and not isinstance(live, NOT_BY_ATTRIBUTES)
+        alike = isinstance(node, Object) and by_attributes and not issubclass(cls, NOT_BY_ATTRIBUTES)
     elif not isinstance(node, Custom):
         alike = False
-    elif entry.form is not None and _form(node) != (form := entry.form(live)):
-        expected = f"a {short(node.type)} of another form ({_form(node):.100}; expected {form:.100})"
+    elif (present := form(entry)) is not None and _form(node) != present:
+        expected = f"a {short(node.type)} of another form ({_form(node):.100}; expected {present:.100})"
         return Verdict(False, expected) if entry.create is None else REPLACE
     else:
         alike = True
     return FITS if alike else Verdict(False, f"a {short(node.type)} captured in another way than now")
 
 
-def container_fits(node: SequenceNode | tree.MappingNode, live: Any) -> bool:
-    cls = type(live)
-    if node.type == "ndarray":
-        return (
-            cls is np.ndarray
-            and live.dtype == object
-            and list(live.shape) == node.extra.data
-            and bool(live.flags.writeable)
-        )
+def container_fits(node: SequenceNode | tree.MappingNode, cls: type) -> bool:
+    """Whether a saved container (not an array of objects) can be written into one of a class."""
     expected = CONTAINERS.get(node.type)
     if expected is not None:
         return cls is expected

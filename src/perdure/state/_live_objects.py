@@ -1,0 +1,163 @@
+"""The live side of a comparison with a saved state.
+
+Whatever matching has to know of a live object it asks here. So the same rules can be applied to what only stands for
+live objects.
+"""
+
+from __future__ import annotations
+
+import collections
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from perdure import tree
+from perdure.state import _aliasing
+from perdure.state._attributes import attributes_of
+from perdure.state._containers import ITEMS, factory_name
+from perdure.state._describe import describe_at
+from perdure.state._registry import Adapter, Handler, Skip, is_part_of_program, known
+from perdure.tree import Array, SequenceNode
+
+
+class LiveObjects:
+    """The live objects of a world. It holds as long as nobody changes them.
+
+    :param parts: the live parts by name.
+    :param classes: the classes of the live objects by their recorded names.
+    :param given: what adapters gave for live objects (by their ids).
+    :param skip: paths that were left out, with `*` and `?` as wildcards.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Any],
+        classes: Mapping[str, type],
+        given: dict[int, Mapping[str, Any]] | None = None,
+        skip: Sequence[str] = (),
+    ) -> None:
+        self.parts = parts
+        self.classes = classes
+        self.skip = tuple(skip)
+        self._given = {} if given is None else given
+        self._alive: list[Any] = []
+
+    def class_of(self, live: Any) -> type:
+        """The class of a live value."""
+        return type(live)
+
+    def is_left_out(self, live: Any) -> bool:
+        """Whether a live value is left out of every checkpoint because of its class."""
+        return isinstance(known(type(live)).entry, Skip)
+
+    def is_part_of_program(self, live: Any) -> bool:
+        """Whether only the script builds a live value: it is never made, and never replaced by a plain value."""
+        return is_part_of_program(live)
+
+    def is_parameter(self, live: Any) -> bool:
+        """Whether a live value is a parameter of a module."""
+        return isinstance(live, torch.nn.Parameter)
+
+    def describe(self, path: str, live: Any) -> str:
+        """A live value in a few words, for a message about a path."""
+        return describe_at(path, live)
+
+    # -- what it holds ---------------------------------------------------------------------------------------
+
+    def fields(self, live: Any) -> Mapping[str, Any]:
+        """The attributes of an object, or what its adapter gives. An adapter is asked only if the walk did not meet
+        that object, and only once."""
+        adapter = known(type(live)).entry
+        if not isinstance(adapter, Adapter):
+            return attributes_of(live)
+        found = self._given.get(id(live))
+        if found is None:
+            found = self._given[id(live)] = adapter.fields(live)
+            self._alive.append(live)
+        return found
+
+    def keeps_parameter(self, live: Any, name: str) -> bool:
+        """Whether a module keeps a parameter under a name, even if that is None now."""
+        return name in live._parameters
+
+    def entries(self, live: Any) -> dict[Any, Any]:
+        """The content of a dict, to be asked with the methods of `dict` itself."""
+        return live  # type: ignore[no-any-return]
+
+    def made_by_factory(self, live: Any) -> Any:
+        """What a defaultdict of the script makes for a new key; None if anybody can tell without it, or it fails."""
+        factory = live.default_factory if isinstance(live, collections.defaultdict) else None
+        if factory is None or factory_name(factory):
+            return None
+        try:
+            return factory()
+        except Exception:
+            return None
+
+    def elements(self, live: Any) -> Sequence[Any]:
+        """The elements of a container that has an order; none of one that has not."""
+        if isinstance(live, np.ndarray):
+            return live.ravel().tolist()
+        if isinstance(live, list | tuple | collections.deque):
+            base = next(base for base in ITEMS if isinstance(live, base))
+            return list(base.__iter__(live))  # type: ignore[attr-defined]
+        return []
+
+    def length(self, live: Any) -> int:
+        """How many elements a container has."""
+        return len(live)
+
+    def gradient(self, live: Any) -> Any:
+        """The gradient of a tensor, or None."""
+        return live.grad if live.is_leaf else None
+
+    # -- what fits it ----------------------------------------------------------------------------------------
+
+    def fits(self, node: Array, live: Any) -> bool:
+        """Whether a saved array can be written into a live value."""
+        return _aliasing.fits(node, live)
+
+    def is_like_object_array(self, node: SequenceNode, live: Any) -> bool:
+        """Whether the elements of a saved array of objects can be written into a live value."""
+        return (
+            type(live) is np.ndarray
+            and live.dtype == object
+            and list(live.shape) == node.extra.data
+            and bool(live.flags.writeable)
+        )
+
+    def common_memory(self, base: Array, views: Sequence[Array], lives: Sequence[Any]) -> Any:
+        """The memory that live arrays have in common, if they lie in it as saved views lie in theirs; else None.
+
+        :param base: the common memory of the saved views.
+        :param lives: for each of `views` the live array.
+        """
+        start = _aliasing.address(lives[0]) - views[0].offset
+        found = _aliasing.whole(lives, start, start + tree.itemsize(base) * math.prod(base.shape))
+        if found is None or not _aliasing.fits(base, found):
+            return None
+        same = all(_aliasing.lies_at(live, found, view) for live, view in zip(lives, views, strict=True))
+        return found if same else None
+
+    def overlapping(self, arrays: Sequence[Any]) -> Iterator[list[int]]:
+        """Groups of live arrays (as positions) that may overlap."""
+        return _aliasing.overlapping(arrays)
+
+    def share(self, a: Any, b: Any) -> bool:
+        """Whether two live arrays share a byte."""
+        return _aliasing.share(a, b)
+
+    def form(self, live: Any, handler: Handler) -> str | None:
+        """The form of an object, where its handler tells forms apart."""
+        return None if handler.form is None else handler.form(live)
+
+    def misfits(self, adapter: Adapter, live: Any, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Which saved fields an adapter says cannot be assigned."""
+        return [] if adapter.check is None else adapter.check(live, fields)
+
+    def missing(self, adapter: Adapter, live: Any, name: str, node: Any) -> Any:
+        """What an object of the script would make for a field that it does not have yet; None if nothing."""
+        return None if adapter.missing is None else adapter.missing(live, name, node)

@@ -76,9 +76,7 @@ def carried(module: ast.Module, scope: Scope, loop: Loop, call: ast.Call | None,
     :param lookup: gives the values that variables have before the loop.
     """
     others = _Functions.around(module, scope)
-    live = _analyse(scope, loop, call, lookup, others, sure=False)
-    # Where every inner loop runs at least once.
-    likely = _analyse(scope, loop, call, lookup, others, sure=True)
+    live = _analyse(scope, loop, call, lookup, others)
     stored = _stored(loop.body) | (others.stores if any(_calls(loop.body)) else set())
     # What the call is given is in the checkpoint: the step, and the counters.
     apart = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)} if call is not None else set()
@@ -86,11 +84,12 @@ def carried(module: ast.Module, scope: Scope, loop: Loop, call: ast.Call | None,
         apart |= set(_names(loop.target))
     if call is not None:
         apart |= _read_back(scope, loop)
-    before = _assigned_before(scope, loop)
+    before = _assigned_before(scope, loop) | _read_first(loop)
     changed, itself = _changed(loop.body, lookup), _rebound_to_themselves(loop.body)
     order = [name for name in in_order(loop) if name not in apart]
-    # What only the loop assigns is carried only if an inner loop may run no time; a fresh process would miss it aloud.
-    bound = [name for name in order if name in live & stored and name in likely | before]
+    # What only the loop assigns, and further up than it reads it, was assigned in the same round: a fresh process
+    # that begins with this round would otherwise fail aloud.
+    bound = [name for name in order if name in live & stored & before]
     content = [name for name in order if name + "*" in live and name not in stored]
     return Carried(
         tuple(bound),
@@ -103,9 +102,7 @@ def carried(module: ast.Module, scope: Scope, loop: Loop, call: ast.Call | None,
 def in_order(node: ast.AST) -> list[str]:
     """All names in a piece of source, in the order in which they are first written."""
     found = [part for part in ast.walk(node) if isinstance(part, ast.Name)]
-    return list(
-        dict.fromkeys(part.id for part in sorted(found, key=lambda part: (part.lineno, part.col_offset)))
-    )
+    return list(dict.fromkeys(part.id for part in sorted(found, key=_position)))
 
 
 def _assigned_before(scope: Scope, loop: Loop) -> set[str]:
@@ -114,6 +111,23 @@ def _assigned_before(scope: Scope, loop: Loop) -> set[str]:
     nodes = [node for node in _own(scope.body) if id(node) not in inside]
     found = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return found | _arguments(scope)
+
+
+def _read_first(loop: Loop) -> set[str]:
+    """The variables that a loop reads further up than it assigns them."""
+    names = sorted((node for node in ast.walk(loop) if isinstance(node, ast.Name)), key=_position)
+    stored: set[str] = set()
+    found: set[str] = set()
+    for node in names:
+        if isinstance(node.ctx, ast.Load) and node.id not in stored:
+            found.add(node.id)
+        elif isinstance(node.ctx, ast.Store):
+            stored.add(node.id)
+    return found
+
+
+def _position(node: ast.expr) -> tuple[int, int]:
+    return node.lineno, node.col_offset
 
 
 def _arguments(scope: ast.AST) -> set[str]:
@@ -356,10 +370,8 @@ def _analyse(
     call: ast.Call | None,
     lookup: Lookup,
     others: _Functions,
-    *,
-    sure: bool,
 ) -> Live:
-    flow = _Flow(loop, call, lookup, others, sure)
+    flow = _Flow(loop, call, lookup, others)
     end = flow.both(others.shared)
     flow.block(scope.body, end, _Jumps(to_return=end))
     return flow.found
@@ -389,13 +401,11 @@ class _Flow:
         call: ast.Call | None,
         lookup: Lookup,
         others: _Functions,
-        sure: bool,
     ) -> None:
         self._loop = loop
         self._call = call
         self._lookup = lookup
         self._called = self.both(others.reads)
-        self._sure = sure
         self._stored_in_loop = _stored(loop.body)
         self._changed_in_loop = _changed(loop.body, lookup)
         self._resized = {
@@ -576,7 +586,7 @@ class _Flow:
         if node is self._loop and self._call is None:
             self.found |= head
         before = head
-        if node is not self._loop and (self._sure or self._range(node)):
+        if node is not self._loop and self._range(node):
             # It runs at least once.
             before = first
             if not _leaves(node.body) and (overwritten := self._overwritten(node)):

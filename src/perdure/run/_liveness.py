@@ -47,7 +47,8 @@ _SHAPE = frozenset(("shape", "dtype", "device", "ndim", "size"))
 #: Functions that make an array of the same form.
 _LIKE = frozenset(("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"))
 #: Functions through which a loop may read any variable.
-_READ_ALL = frozenset(("locals", "globals", "vars", "eval", "exec"))
+_READ_ALL = frozenset(("eval", "exec"))
+_READ_OWN = frozenset(("locals", "globals", "vars"))
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,11 @@ def in_order(node: ast.AST) -> list[str]:
 def _assigned_before(scope: Scope, loop: Loop) -> set[str]:
     """The variables that a scope assigns outside a loop."""
     inside = {id(node) for node in ast.walk(loop)}
-    nodes = [node for node in _own(scope.body) if id(node) not in inside]
-    found = {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    found = {
+        node.id
+        for node in _own(scope.body)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in inside
+    }
     return found | _arguments(scope)
 
 
@@ -158,7 +162,10 @@ def _read_back(scope: Scope, loop: Loop) -> set[str]:
 
 
 def _own(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """All nodes below these that run with them: not the bodies of functions and classes."""
+    """All nodes below these that run with them.
+
+    The bodies of functions and classes do not, and a comprehension's targets are variables of its own.
+    """
     todo = list(nodes)
     while todo:
         node = todo.pop()
@@ -169,6 +176,8 @@ def _own(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
             todo += [*node.args.defaults, *filter(None, node.args.kw_defaults)]
         elif isinstance(node, ast.ClassDef):
             todo += [*node.decorator_list, *node.bases]
+        elif isinstance(node, ast.comprehension):
+            todo += [node.iter, *node.ifs]
         else:
             todo += ast.iter_child_nodes(node)
 
@@ -198,23 +207,7 @@ def _stored(body: Sequence[ast.AST]) -> set[str]:
                 found.add(name)
             case ast.MatchMapping(rest=str(name)):
                 found.add(name)
-    inner = {
-        name
-        for node in _own(body)
-        if isinstance(node, _COMPREHENSIONS)
-        for part in node.generators
-        for name in _names(part.target)
-    }
-    walrus = {name for node in _own(body) if isinstance(node, ast.NamedExpr) for name in _names(node.target)}
-    plain = {
-        name.id
-        for node in _own(body)
-        if isinstance(node, ast.stmt)
-        for target in _targets(node)
-        for name in ast.walk(target)
-        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
-    }
-    return found - (inner - walrus - plain)
+    return found
 
 
 def _imported(node: ast.Import | ast.ImportFrom) -> set[str]:
@@ -316,7 +309,7 @@ class _Functions:
     def around(cls, module: ast.Module, scope: Scope) -> _Functions:
         at_module = isinstance(scope, ast.Module)
         inside = [node for statement in scope.body for node in ast.walk(statement)]
-        reads = {name for node in inside if isinstance(node, _SCOPES) for name in free_reads(node)}
+        reads = {name for node in _own(scope.body) if isinstance(node, _SCOPES) for name in free_reads(node)}
         kind = ast.Global if at_module else ast.Nonlocal
         stores = {name for node in inside if isinstance(node, kind) for name in node.names}
         if at_module:
@@ -326,7 +319,7 @@ class _Functions:
         own |= _arguments(scope)
         elsewhere = {
             name
-            for node in ast.walk(module)
+            for node in _own(module.body)
             if isinstance(node, _SCOPES) and node is not scope
             for name in free_reads(node)
         }
@@ -507,7 +500,9 @@ class _Flow:
             match part:
                 case ast.Call():
                     before |= self._called
-                    if isinstance(part.func, ast.Name) and part.func.id in _READ_ALL:
+                    if isinstance(part.func, ast.Name) and part.func.id in (
+                        _READ_ALL if part.args else _READ_OWN
+                    ):
                         before |= self.both(self._stored_in_loop)
                 case ast.Lambda():
                     before |= self.both(free_reads(part))

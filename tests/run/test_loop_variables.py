@@ -179,6 +179,23 @@ NOT_CARRIED = {
         "for t in range(0, args.n):\n    x[t] = step\n    y[t] = x[t].sum()\nworld.n += float(x.sum() + y.sum())",
         "",
     ),
+    "a rollout as CleanRL writes it": (
+        "import types\nargs = types.SimpleNamespace(num_steps=4)\nobs, values, dones = torch.zeros(3, 4, 2)\nk = 0",
+        """for t in range(0, args.num_steps):
+    obs[t] = torch.full((2,), step + t)
+    with torch.no_grad():
+        value = obs[t] * 2
+        values[t] = value.flatten()
+    dones[t] = value > 1
+    for info in [1, 2]:
+        if info == 2: break
+advantages = torch.zeros_like(values)
+for t in reversed(range(args.num_steps)):
+    nextvalues = values[t + 1] if t < args.num_steps - 1 else values[-1]
+    advantages[t] = nextvalues * (1 - dones[t])
+world.n += float(advantages.sum() + obs.reshape(-1).sum())""",
+        "",
+    ),
     "a list written in full": ("x = [0] * 3", "for t in range(3): x[t] = step\nworld.n += sum(x)", ""),
     "backwards": (
         "x = np.zeros(4)",

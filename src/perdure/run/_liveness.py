@@ -31,6 +31,7 @@ _ARRAYS = (np.ndarray, torch.Tensor)
 _BUILTIN = (list, dict, set, collections.deque, collections.OrderedDict, collections.defaultdict)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SCOPES = (*_FUNCTIONS, ast.Lambda, ast.ClassDef)
+_LOOPS = (ast.For, ast.AsyncFor, ast.While)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 #: Methods that change a built-in container without telling what was in it.
 _ADDING = frozenset(
@@ -660,7 +661,7 @@ class _Flow:
         if steps is None or not isinstance(node.target, ast.Name):
             return set()
         found = set()
-        for statement in node.body:
+        for statement in _sure(node.body):
             for target in _targets(statement) if isinstance(statement, ast.Assign) else ():
                 for part in target.elts if isinstance(target, ast.Tuple) else [target]:
                     name = _element(part, node.target.id)
@@ -676,7 +677,9 @@ class _Flow:
         assert isinstance(node.target, ast.Name)
         written: set[str] = set()
         used: set[str] = set(self._called) if any(_calls(node.body)) else set()
-        for statement in node.body:
+        items = [part for part in _own(node.body) if isinstance(part, ast.withitem)]
+        used |= {part.id + "*" for part in _own(items) if isinstance(part, ast.Name)}
+        for statement in _sure(node.body):
             stores = {
                 id(part.value)
                 for part in ast.walk(statement)
@@ -715,12 +718,7 @@ class _Flow:
         return head
 
     def _with(self, node: ast.With | ast.AsyncWith, after: Live, jumps: _Jumps) -> Live:
-        suppresses = any(
-            isinstance(call.func, ast.Name | ast.Attribute)
-            and ast.unparse(call.func).endswith(("suppress", "raises"))
-            for call in _calls([item.context_expr for item in node.items])
-        )
-        inner = replace(jumps, to_raise=jumps.to_raise | after) if suppresses else jumps
+        inner = replace(jumps, to_raise=jumps.to_raise | after) if _suppresses(node) else jumps
         live = self.block(node.body, after, inner)
         for item in reversed(node.items):
             if item.optional_vars is not None:
@@ -809,9 +807,33 @@ def _element(node: ast.AST, index: str) -> str | None:
     return node.value.id if whole else None
 
 
-def _leaves(body: Sequence[ast.stmt]) -> bool:
-    """Whether a loop's body may end a round early, or the loop."""
-    return any(isinstance(node, ast.Break | ast.Continue | ast.Return | ast.Raise) for node in _own(body))
+def _leaves(body: Sequence[ast.AST], *, inside: bool = False) -> bool:
+    """Whether a loop's body may end a round early, or the loop. `inside`: whether it is in an inner loop."""
+    for node in body:
+        if isinstance(node, ast.Return | ast.Raise) or (
+            isinstance(node, ast.Break | ast.Continue) and not inside
+        ):
+            return True
+        if isinstance(node, (*_SCOPES, ast.expr)):
+            continue
+        if _leaves(list(ast.iter_child_nodes(node)), inside=inside or isinstance(node, _LOOPS)):
+            return True
+    return False
+
+
+def _sure(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements of a block that run whenever it does, also those in `with` blocks."""
+    for statement in body:
+        if isinstance(statement, ast.With | ast.AsyncWith) and not _suppresses(statement):
+            yield from _sure(statement.body)
+        else:
+            yield statement
+
+
+def _suppresses(node: ast.With | ast.AsyncWith) -> bool:
+    """Whether a `with` block may swallow an exception."""
+    calls = _calls([item.context_expr for item in node.items])
+    return any(ast.unparse(call.func).endswith(("suppress", "raises")) for call in calls)
 
 
 def _whole(value: Any) -> int | None:

@@ -281,6 +281,7 @@ def test_objects_that_the_loop_changes_outside_the_world_are_warned_of(tmp_path)
             ).sum().backward()
             optimizer.step()
             history.append(step)
+    assert len(history) == 4
     assert len(said) == 1
     assert "between iterations in optimizer, generator, history, which" in str(said[0].message)
 

@@ -1,187 +1,211 @@
-"""Which variables of a loop carry state between iterations, so that no checkpoint would hold it.
+"""Which variables of a loop carry state between rounds, so that no checkpoint would hold it.
 
-Two ways to do that. A variable that a step reads before it assigns it, and that some step assigns, holds what
-an earlier step left there: that is read from the loop's source. And an object that the loop works on may
-change: that is seen by comparing its state after the first step with that at the first checkpoint. Nothing is
-run and nothing is changed.
+There are two ways to do that. A variable that is assigned in the loop and may be read before it is assigned again holds
+what an earlier round left there, and so does an object that the loop changes: the source shows both (`_liveness`). An
+object that the loop hands to functions may change too: that is seen by comparing its state after the first round with
+that at later checkpoints. Nothing is run and nothing is changed.
 """
 
 from __future__ import annotations
 
 import ast
+import dis
 import linecache
+import os
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
+import perdure
+from perdure.run._liveness import Carried, Loop, Scope, carried, in_order
 from perdure.state import Walker, fingerprint
 
-_INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_PERDURE = os.path.dirname(perdure.__file__) + os.sep
+_INSTALLED = (*(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")), _PERDURE)
+#: Packages whose objects only show a run, such as progress bars and writers of logs.
+_OUTPUTS = frozenset(("logging", "rich", "tensorboard", "tensorboardX", "tqdm", "wandb"))
 
 
 class Watch:
-    """Watches one loop from its first step to its first checkpoint.
+    """Watches one loop.
 
-    :param frame: where the loop stands, after its first step.
-    :param world: what is captured: its parts, and everything that can be reached from them.
-    :param known: further objects to pass over.
+    :param frame: that of the caller: where the loop stands, before its first round or at a call inside it.
+    :param known: objects to pass over.
+    :param is_call: whether the loop calls `maybe_checkpoint`; by default it loops over `steps`.
     """
 
-    def __init__(self, frame: FrameType, world: Mapping[str, Any], known: Sequence[Any] = ()) -> None:
-        self._first: dict[str, Any] = {}
+    def __init__(self, frame: FrameType, known: Sequence[Any] = (), *, is_call: bool = False) -> None:
+        self._known = {id(each) for each in known}
+        self._place = _around_call(frame) if is_call else _at_head(frame)
+        self._carried = Carried() if self._place is None else self._place.carried()
+        before = {} if self._place is None else self._place.variables()
+        self._before = {name: before.get(name) for name in self._carried.rebound_to_itself}
         self._prints: dict[str, int] = {}
-        self._held: set[int] = set()
-        found = _loop_of(frame)
-        if found is None:
+        self._told: set[str] = set()
+        self._checks = 0
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The file and the line of the loop."""
+        assert self._place is not None
+        return self._place.filename, self._place.loop.lineno
+
+    def first_round(self, world: Mapping[str, Any]) -> None:
+        """Remember how the objects are that the loop may change; the first round has set up what is set up lazily."""
+        if self._place is None or not self._carried.perhaps:
             return
-        loop, frame = found
-        scan = _Scan()
-        scan.block(loop.body, set(_names(loop.target)))
-        self._held = _reachable(world) | {id(each) for each in known}
-        for name in scan.early:
-            value = frame.f_locals.get(name)
-            if value is None or isinstance(value, FunctionType | ModuleType | type):
-                continue
-            if name in scan.stored:
-                # What it is bound to may well be in the world too: restoring does not bind the variable to it.
-                self._first[name] = value
-            elif id(value) not in self._held and (seen := self._print(value)) is not None:
+        held, now = self._held(world), self._place.variables()
+        for name in self._carried.perhaps:
+            value = now.get(name)
+            if (
+                _may_change(value)
+                and id(value) not in held
+                and (seen := fingerprint(value, without=held)) is not None
+            ):
                 self._prints[name] = seen
 
-    def uncaptured(self, frame: FrameType) -> list[str]:
-        """The variables that carry state: bound anew since the first step, or bound to an object that changed."""
-        found = _loop_of(frame)
-        if found is None:
+    def uncaptured(self, world: Mapping[str, Any], *, last: bool = False) -> list[str]:
+        """The variables that carry state and were not told yet.
+
+        :param world: what is captured: its parts, and everything that can be reached from them.
+        :param last: whether this is the last checkpoint of the loop.
+        """
+        self._checks += 1
+        # Comparing costs as much as capturing, so it is done at the 1st, 2nd, 4th, 8th checkpoint and so on.
+        compares = bool(self._prints) and (last or self._checks & (self._checks - 1) == 0)
+        if self._place is None or not (compares or self._checks == 1 or self._before):
             return []
-        now = found[1].f_locals
-        bound = [name for name, value in self._first.items() if now.get(name) is not value]
-        return bound + [
-            name for name, seen in self._prints.items() if self._print(now.get(name)) not in (seen, None)
-        ]
+        now = self._place.variables()
+        found = [name for name in self._carried.bound if name not in self._before]
+        found += [name for name, value in self._before.items() if now.get(name) is not value]
+        if self._carried.changed or compares:
+            held = self._held(world)
+            found += [
+                name
+                for name in self._carried.changed
+                if _may_change(now.get(name)) and id(now[name]) not in held
+            ]
+            if compares:
+                found += [
+                    name
+                    for name, seen in self._prints.items()
+                    if fingerprint(now.get(name), without=held) not in (seen, None)
+                ]
+        if self._place.is_namespace(world):
+            found = [name for name in found if name not in world]
+        new = [name for name in self._place.in_order(found) if name not in self._told]
+        self._told.update(new)
+        return new
 
-    def _print(self, value: Any) -> int | None:
-        """A fingerprint of an object's state, without what the world holds; None if it has none."""
-        return fingerprint(value, without=self._held)
+    def _held(self, world: Mapping[str, Any]) -> set[int]:
+        walker = Walker()
+        walker.parts(world)
+        return set(walker.memo) | {id(part) for part in world.values()} | self._known
 
 
-def _loop_of(frame: FrameType) -> tuple[ast.For, FrameType] | None:
-    """The `for` loop at which a frame stands, and the frame it is in; None if it cannot be read."""
+def _may_change(value: Any) -> bool:
+    if value is None or isinstance(value, FunctionType | ModuleType | type):
+        return False
+    return type(value).__module__.partition(".")[0] not in _OUTPUTS
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a loop stands: its source, and the frame that it runs in."""
+
+    frame: FrameType
+    module: ast.Module
+    scope: Scope
+    loop: Loop
+    call: ast.Call | None
+
+    @property
+    def filename(self) -> str:
+        return self.frame.f_code.co_filename
+
+    def carried(self) -> Carried:
+        return carried(self.module, self.scope, self.loop, self.call, self.variables().__getitem__)
+
+    def variables(self) -> Mapping[str, Any]:
+        """The variables that the loop sees, by name."""
+        code, local = self.frame.f_code, self.frame.f_locals
+        if local is self.frame.f_globals:
+            return local
+        own = {*code.co_varnames, *code.co_cellvars, *code.co_freevars}
+        return {**{name: value for name, value in self.frame.f_globals.items() if name not in own}, **local}
+
+    def is_namespace(self, world: Mapping[str, Any]) -> bool:
+        """Whether a world's parts are the variables themselves, as with `run.steps(globals(), ...)`."""
+        names = self.frame.f_globals
+        return (
+            self.frame.f_locals is names
+            and "__name__" in world
+            and all(names.get(name) is part for name, part in world.items() if name in names)
+        )
+
+    def in_order(self, names: Collection[str]) -> list[str]:
+        """Some variables, in the order in which the loop names them."""
+        return [name for name in in_order(self.loop) if name in names]
+
+
+def _at_head(frame: FrameType | None) -> _Place | None:
+    """The loop at whose head a frame stands; None if that cannot be seen."""
     # A progress bar around the steps has a loop too; the user's is further up.
-    while frame.f_code.co_filename.startswith(_INSTALLED):
-        if frame.f_back is None:
-            return None
+    while frame is not None and frame.f_code.co_filename.startswith(_INSTALLED):
         frame = frame.f_back
-    lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)
+    return None if frame is None else _loop_at(frame)
+
+
+def _around_call(frame: FrameType | None) -> _Place | None:
+    """The loop around the call at which a frame stands, or around the call of that function; None if there is none."""
+    while frame is not None and not frame.f_code.co_filename.startswith(_INSTALLED):
+        if (place := _loop_at(frame)) is not None:
+            return place
+        frame = frame.f_back
+    return None
+
+
+def _loop_at(frame: FrameType) -> _Place | None:
+    code, at = frame.f_code, frame.f_lasti
     try:
-        module = ast.parse("".join(lines))
+        module = ast.parse("".join(linecache.getlines(code.co_filename, frame.f_globals)))
     except (SyntaxError, ValueError, RecursionError):
         return None
-    loops = [
-        node
-        for node in ast.walk(module)
-        if isinstance(node, ast.For)
-        and node.lineno <= frame.f_lineno <= (node.iter.end_lineno or node.lineno)
-    ]
-    return (loops[-1], frame) if loops else None
+    position = next(islice(code.co_positions(), at // 2, None), None)
+    is_head = dis.opname[code.co_code[at]] == "FOR_ITER"
+    node = next((each for each in ast.walk(module) if _is_at(each, position, is_head)), None)
+    above = [] if node is None else _above(module, node)
+    if node is None or not above:
+        return None
+    scope = next(
+        each for each in above if isinstance(each, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    if isinstance(node, ast.For):
+        return _Place(frame, module, scope, node, None)
+    inside = above[: above.index(scope)]
+    loops = [each for each in inside if isinstance(each, ast.For | ast.AsyncFor | ast.While)]
+    return _Place(frame, module, scope, loops[-1], node) if isinstance(node, ast.Call) and loops else None
 
 
-def _reachable(world: Mapping[str, Any]) -> set[int]:
-    walker = Walker()
-    walker.parts(world)
-    return set(walker.memo) | {id(part) for part in world.values()}
+def _is_at(node: ast.AST, position: Any, is_head: bool) -> bool:
+    if not is_head:
+        return isinstance(node, ast.Call) and _span(node) == position
+    # The instruction has the position of the whole statement in Python 3.11, of what is iterated over since 3.12.
+    return isinstance(node, ast.For) and position in (_span(node), _span(node.iter))
 
 
-def _names(target: ast.AST) -> list[str]:
-    return [
-        node.id for node in ast.walk(target) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
-    ]
+def _span(node: ast.expr | ast.stmt) -> tuple[int, int | None, int, int | None]:
+    return node.lineno, node.end_lineno, node.col_offset, node.end_col_offset
 
 
-class _Scan:
-    """One pass over a loop's body in the order in which it runs."""
-
-    def __init__(self) -> None:
-        self.early: dict[str, None] = {}
-        self.stored: set[str] = set()
-
-    def block(self, body: list[ast.stmt], assigned: set[str]) -> set[str]:
-        """What is assigned for certain after a block, given what was before it."""
-        assigned = set(assigned)
-        for statement in body:
-            assigned = self.statement(statement, assigned)
-        return assigned
-
-    def statement(self, node: ast.stmt, assigned: set[str]) -> set[str]:
-        match node:
-            case ast.Assign():
-                self.read(node.value, assigned)
-                return self.store(node.targets, assigned)
-            case ast.AugAssign():
-                self.read(node.value, assigned)
-                if isinstance(node.target, ast.Name) and node.target.id not in assigned:
-                    self.early[node.target.id] = None
-                return self.store([node.target], assigned)
-            case ast.AnnAssign():
-                if node.value is None:
-                    return assigned
-                self.read(node.value, assigned)
-                return self.store([node.target], assigned)
-            case ast.If():
-                self.read(node.test, assigned)
-                return self.block(node.body, assigned) & self.block(node.orelse, assigned)
-            case ast.Match():
-                self.read(node.subject, assigned)
-                for case in node.cases:
-                    self.block(case.body, assigned)
-                return assigned
-            case ast.For() | ast.AsyncFor():
-                # Taken to run at least once: a loop over nothing is rare, and a false alarm costs trust.
-                self.read(node.iter, assigned)
-                return self.block(node.body + node.orelse, self.store([node.target], assigned))
-            case ast.While():
-                self.read(node.test, assigned)
-                return self.block(node.body + node.orelse, assigned)
-            case ast.With() | ast.AsyncWith():
-                for item in node.items:
-                    self.read(item.context_expr, assigned)
-                    if item.optional_vars is not None:
-                        assigned = self.store([item.optional_vars], assigned)
-                return self.block(node.body, assigned)
-            case ast.Try() | ast.TryStar():
-                assigned = self.block(node.body + node.orelse, assigned)
-                for handler in node.handlers:
-                    self.block(handler.body, assigned)
-                return self.block(node.finalbody, assigned)
-            case ast.Import() | ast.ImportFrom():
-                return assigned | {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
-        if isinstance(node, _SCOPES):
-            return assigned | {node.name}
-        self.read(node, assigned)
-        return assigned
-
-    def store(self, targets: list[ast.expr], assigned: set[str]) -> set[str]:
-        for target in targets:
-            self.read(target, assigned)
-            self.stored.update(_names(target))
-            assigned = assigned | set(_names(target))
-        return assigned
-
-    def read(self, node: ast.AST, assigned: set[str]) -> None:
-        bound: set[str] = set()
-        for part in ast.walk(node):
-            if isinstance(part, ast.comprehension):
-                bound.update(_names(part.target))
-            elif isinstance(part, ast.Lambda):
-                bound.update(argument.arg for argument in part.args.args)
-            elif isinstance(part, ast.NamedExpr):
-                self.stored.update(_names(part.target))
-                bound.update(_names(part.target))
-        for part in ast.walk(node):
-            if (
-                isinstance(part, ast.Name)
-                and isinstance(part.ctx, ast.Load)
-                and part.id not in assigned | bound
-            ):
-                self.early[part.id] = None
+def _above(module: ast.Module, node: ast.AST) -> list[ast.AST]:
+    """The nodes around a node, innermost first."""
+    parents = {id(child): parent for parent in ast.walk(module) for child in ast.iter_child_nodes(parent)}
+    found = []
+    while (parent := parents.get(id(node))) is not None:
+        found.append(parent)
+        node = parent
+    return found

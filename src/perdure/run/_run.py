@@ -112,6 +112,8 @@ class Run:
         self._cadence = Cadence()
         self._closed = False
         self._best_untagged = False
+        #: Watches the loop that calls `maybe_checkpoint`.
+        self._watch: Watch | None = None
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
         #: How many steps are done.
@@ -287,6 +289,21 @@ class Run:
         :raises Preempted: after the checkpoint, if a signal was received inside `guard`.
         :raises StoreError: if a checkpoint could not be written, this one or the one before.
         """
+        if self._watch is None:
+            self._watch = Watch(sys._getframe(1), (world, self), is_call=True)
+            self._watch.first_round(parts_of(world))
+        if self.due(step, every, seconds):
+            self._warn_of_variables(self._watch, world)
+        self._safe_point(world, step, every, seconds, counters)
+
+    def _safe_point(
+        self,
+        world: Any,
+        step: int,
+        every: int | None,
+        seconds: float | None,
+        counters: Mapping[str, Any] | None,
+    ) -> None:
         self._at = step
         self._checkpointer.stager.observe()
         self._checkpointer.poll()
@@ -324,21 +341,18 @@ class Run:
         if start >= total:
             beyond = "" if start == total else f" ({start} steps are)"
             _say(f"{self._shown}: all {total} steps are done{beyond}")
-        watch: Watch | None = None
-        watching = True
+        watch = Watch(sys._getframe(1), (world, self))
         with self.guard(), self._flushed():
             for step in range(start, total):
                 self._at = step
                 yield step
                 done = step + 1
-                if watch is None:
-                    # After the first step every variable of the loop has a value.
-                    watch = Watch(sys._getframe(1), parts_of(world), (world, self))
-                elif watching and (done == total or self.due(done, every, seconds)):
-                    watching = False
-                    self._warn_of_variables(watch.uncaptured(sys._getframe(1)))
+                if step == start:
+                    watch.first_round(parts_of(world))
+                if done == total or self.due(done, every, seconds):
+                    self._warn_of_variables(watch, world, last=done == total)
                 if done < total:
-                    self.maybe_checkpoint(world, done, every=every, seconds=seconds)
+                    self._safe_point(world, done, every, seconds, None)
             if start < total:
                 self.checkpoint(world, total)
 
@@ -355,13 +369,13 @@ class Run:
             raise
         self.flush()
 
-    def _warn_of_variables(self, names: Sequence[str]) -> None:
-        if names:
-            warnings.warn(
+    def _warn_of_variables(self, watch: Watch, world: Any, *, last: bool = False) -> None:
+        if names := watch.uncaptured(parts_of(world), last=last):
+            warnings.warn_explicit(
                 f"the loop carries state between iterations in {', '.join(names)}, which no checkpoint holds: if that "
                 f"matters, a resumed run is not exact. Keep it in the world, as in `world.{names[0]} = ...`",
                 NotCapturedWarning,
-                stacklevel=3,
+                *watch.place,
             )
 
     # -- the best policy ----------------------------------------------------------------------------------

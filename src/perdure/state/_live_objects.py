@@ -20,6 +20,7 @@ from perdure.state._attributes import attributes_of
 from perdure.state._containers import ITEMS, factory_name
 from perdure.state._describe import describe_at
 from perdure.state._registry import Adapter, Handler, Skip, is_part_of_program, known
+from perdure.state._shown_classes import ShownClasses
 from perdure.tree import Array, SequenceNode
 
 
@@ -30,6 +31,7 @@ class LiveObjects:
     :param classes: the classes of the live objects by their recorded names.
     :param given: what adapters gave for live objects (by their ids).
     :param skip: paths that were left out, with `*` and `?` as wildcards.
+    :param shown: the classes that the script shows; by default those of the live objects, and what lies beside them.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class LiveObjects:
         classes: Mapping[str, type],
         given: dict[int, Mapping[str, Any]] | None = None,
         skip: Sequence[str] = (),
+        shown: ShownClasses | None = None,
     ) -> None:
         self.parts = parts
+        self.shown = ShownClasses(classes) if shown is None else shown
         self.classes = classes
         self.skip = tuple(skip)
         self._given = {} if given is None else given

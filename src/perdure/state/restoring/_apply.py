@@ -165,7 +165,9 @@ class _Writer:
             self._done[id(node)] = nested = State(Object("perdure:World", node.fields))
             return nested
         if live is ABSENT:
-            live = blank(self._class(node))
+            cls = self._class(node)
+            maker = getattr(known(cls).entry, "maker", None)
+            live = blank(cls) if maker is None else maker.blank(cls)
         entry = known(type(live)).entry
         if isinstance(entry, Adapter):
             return self._stands(node, live, _FILL, lambda: self._fill_adapted(node, live, entry))

@@ -297,7 +297,8 @@ class _Matcher:
         for name, value in present.items():
             if name in fields or name in about.left_out or self._leaves_out((path, ".", name), value):
                 continue
-            if definition(cls, name) and not self._world.is_part_of_program(value):
+            is_optional = isinstance(about.entry, Adapter) and name in about.entry.optional
+            if is_optional or (definition(cls, name) and not self._world.is_part_of_program(value)):
                 self._matches.unset.append((live, name))
             else:
                 self._matches.report.missing.append(write_path((path, ".", name)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,9 @@ class LiveObjects:
         self.skip = tuple(skip)
         self._given = {} if given is None else given
         self._alive: list[Any] = []
+        #: Whether the script is known to build at a path what it built when the run began. What the checkpoint has
+        #: there instead came about in training, so it may replace even what belongs to the program.
+        self.unchanged: Callable[[str], bool] = lambda path: False
 
     def class_of(self, live: Any) -> type:
         """The class of a live value."""
@@ -83,9 +86,9 @@ class LiveObjects:
             self._alive.append(live)
         return found
 
-    def keeps_parameter(self, live: Any, name: str) -> bool:
-        """Whether a module keeps a parameter under a name, even if that is None now."""
-        return name in live._parameters
+    def keeps_tensor(self, live: Any, name: str) -> bool:
+        """Whether a module keeps a parameter (even if it is None now) or a buffer under a name."""
+        return name in live._parameters or live._buffers.get(name) is not None
 
     def entries(self, live: Any) -> dict[Any, Any]:
         """The content of a dict, to be asked with the methods of `dict` itself."""

@@ -48,10 +48,12 @@ class Maker:
     :param blank: makes an object of a class without calling its constructor; no code of the class runs.
     :param why_not: why no object can be made from some saved fields (as nodes), or None if one can; it is given a
         function that finds the class of a recorded name.
+    :param provides: fields that are left out of every checkpoint, and that an object gets from its other fields.
     """
 
     blank: Callable[[type], Any]
     why_not: Callable[[Mapping[str, Any], Callable[[str], type | None]], str | None]
+    provides: Container[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,10 @@ class Adapter:
     :param covers: the field that replaces whatever cannot be captured below the object, unless it is None.
     :param maker: makes an object that the script has not built; None if only the script can.
     :param optional: fields that some objects of a class have and others have not; where a saved object lacks one, it is
-        taken from the live object.
+        taken away from the live object.
+    :param arrange: prepares an object for saved fields (their names, in order) that are not those it has, or in another
+        order, and returns whether all of them have to be assigned. It keeps what the object has.
+    :param remove: takes a field away; by default from the object's attributes.
     :param missing: makes what an object will need for a field that it has not got yet, like the node that is to be
         restored there and without its content, or None. The object itself it leaves as it is.
     """
@@ -82,6 +87,8 @@ class Adapter:
     missing: Callable[[Any, str, Any], Any] | None = None
     maker: Maker | None = None
     optional: Container[str] = frozenset()
+    arrange: Callable[[Any, list[str]], bool] | None = None
+    remove: Callable[[Any, str], None] | None = None
 
 
 @dataclass(frozen=True)

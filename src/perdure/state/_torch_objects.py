@@ -4,12 +4,13 @@ made."""
 from __future__ import annotations
 
 import collections
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 
-from perdure.state._registry import Adapter, Maker, blank, register_adapter
+from perdure.state._registry import Adapter, Maker, blank, leave_out, register_adapter
 from perdure.tree import Array, Custom, MappingNode, NumberRun, Object, Omitted, RepeatRun, SequenceNode
 
 _TABLES = ("_parameters", "_buffers", "_modules")
@@ -20,6 +21,8 @@ _MODULE_OWN = frozenset({*_TABLES, *_MODULE_HOOKS})
 #: A field that says in which table the names lie that have no value yet, where that is not the parameters' table.
 _UNSET = "_perdure_unset"
 
+#: A recurrent layer has its weights in a list too, with a list of weak references to them.
+_FLAT, _FLAT_REFS = "_flat_weights", "_flat_weight_refs"
 _NONE = type(None)
 Find = Callable[[str], "type | None"]
 
@@ -83,6 +86,8 @@ def _module_assign(module: torch.nn.Module, name: str, value: Any) -> None:
         if is_new:
             attributes[_UNSET] = value
         return
+    if name == _FLAT and isinstance(module, torch.nn.RNNBase):
+        attributes[_FLAT_REFS] = [None if each is None else weakref.ref(each) for each in value]
     for table in _TABLES:
         entries = attributes[table]
         if name in entries:
@@ -96,6 +101,37 @@ def _module_assign(module: torch.nn.Module, name: str, value: Any) -> None:
     else:
         attributes.pop(_UNSET, None)
         attributes[name] = value
+
+
+def _arrange_module(module: torch.nn.Module, names: list[str]) -> bool:
+    """Let a module have in its tables what it had when it was captured, where that is not what the script has built: a
+    layer that was added, a parameter that became another thing. The tables are filled anew, in that order."""
+    attributes = vars(module)
+    if "training" not in names or "training" not in attributes:
+        return False
+    in_tables = [name for name in names[: names.index("training")] if name != _UNSET]
+    present = {name: value for table in _TABLES for name, value in attributes[table].items()}
+    if in_tables == list(present):
+        return False
+    kept = {name: present[name] for name in present if name not in names}
+    for table in _TABLES:
+        own = attributes[table]
+        left = {name: value for name, value in own.items() if name in kept}
+        own.clear()
+        own.update(left)
+    for name in (*in_tables, "training"):
+        attributes.pop(name, None)
+    return True
+
+
+def _remove_from_module(module: torch.nn.Module, name: str) -> None:
+    attributes = vars(module)
+    if name in _MODULE_HOOKS:
+        attributes[name].clear()
+        return
+    for table in _TABLES:
+        attributes[table].pop(name, None)
+    attributes.pop(name, None)
 
 
 def _table_of(value: Any) -> str:
@@ -218,14 +254,17 @@ def _why_no_optimizer(fields: Mapping[str, Any], find: Find) -> str | None:
     return _why_no_hooks(fields)
 
 
+leave_out(torch.nn.RNNBase, [_FLAT_REFS], "weak references to its weights")
 register_adapter(
     torch.nn.Module,
     Adapter(
         _module_fields,
         _module_assign,
-        made=frozenset(_MODULE_HOOKS),
-        maker=Maker(_blank_module, _why_no_module),
+        made=frozenset({*_MODULE_HOOKS, _FLAT}),
+        maker=Maker(_blank_module, _why_no_module, frozenset({_FLAT_REFS})),
         optional=frozenset({_UNSET}),
+        arrange=_arrange_module,
+        remove=_remove_from_module,
     ),
 )
 register_adapter(

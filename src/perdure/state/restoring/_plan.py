@@ -75,7 +75,9 @@ class Matches:
     :param left: places that are not written; the value says whether they were left out on purpose.
     :param own: strings of this process that are written at some places instead of the saved ones.
     :param bad: the ids of nodes that can have no live object.
-    :param unset: live objects with the names of attributes that were not set yet when the state was captured.
+    :param unset: live objects with the names of attributes that were not set when the state was captured.
+    :param removed: the names of the live parts that the world did not have any more.
+    :param shrunk: the ids of the nodes of dicts that have lost entries which only the script builds.
     :param new_objects: objects made for the comparison, kept alive because their ids are used.
     :param keys: what was found out about the keys of dicts and the elements of sets.
     """
@@ -87,6 +89,8 @@ class Matches:
     own: Mapping[tuple[int, Slot], Any] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)
     unset: list[tuple[Any, str]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    shrunk: set[int] = field(default_factory=set)
     new_objects: list[Any] = field(default_factory=list)
     keys: Keys = field(default_factory=Keys)
     _by_node: dict[int, Match] = field(default_factory=dict)

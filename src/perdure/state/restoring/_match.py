@@ -135,6 +135,22 @@ class _Matcher:
         """Whether the script may build something else at a path than when the run began."""
         return not self._world.unchanged(write_path(path))
 
+    def _came_about(self, edge: Edge) -> bool:
+        """Whether a part of the program may have been replaced in training by what the checkpoint has: a network by
+        another one or by nothing, a parameter by a tensor."""
+        cls = self._world.class_of(edge.live)
+        match edge.node:
+            case None:
+                alike = True
+            case Array():
+                alike = issubclass(cls, torch.Tensor)
+            case Object() | Custom():
+                found, rule = self._matches.find(edge.node.type), known(cls).entry
+                alike = found is not None and isinstance(rule, Adapter) and known(found).entry is rule
+            case _:
+                alike = False
+        return alike and not self._is_changed(edge.path)
+
     def _leaves_out(self, path: Path, live: Any) -> bool:
         return self._world.is_left_out(live) or self._skips(path)
 
@@ -202,7 +218,7 @@ class _Matcher:
     def _check_replaced(self) -> None:
         """A live object that is part of the program may be replaced at one place only if it stays at another."""
         for edge in self._replaced:
-            if not (self._world.is_part_of_program(edge.live) and self._is_changed(edge.path)):
+            if not self._world.is_part_of_program(edge.live) or self._came_about(edge):
                 continue
             owner = self._owners.get(id(edge.live))
             elsewhere = isinstance(edge.node, Node) and self._matches.live(edge.node) is not ABSENT

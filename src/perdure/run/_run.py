@@ -29,7 +29,16 @@ from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
 from perdure.run._loop_variables import Watch
 from perdure.run._signals import Interrupts
-from perdure.state import LiveWorld, Report, capture, parts_of, paused_collection, prepare, walk_live
+from perdure.state import (
+    LiveWorld,
+    Report,
+    capture,
+    parts_of,
+    paused_collection,
+    prepare,
+    running_code,
+    walk_live,
+)
 from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Compression, Retention, Store
 from perdure.world import World
 
@@ -163,7 +172,8 @@ class Run:
 
     def _walk(self, world: Any) -> LiveWorld:
         self._parts(world)
-        return walk_live(_WithRecord(world, self._record), skip=self._skip)
+        code = running_code(sys._getframe(1))
+        return walk_live(_WithRecord(world, self._record), skip=self._skip, code=code)
 
     def _find(self, live: LiveWorld, world: Any) -> Checkpoint | None:
         """The newest good checkpoint, which is compared with the script."""
@@ -189,6 +199,7 @@ class Run:
     def _restore(self, checkpoint: Checkpoint, live: LiveWorld, world: Any) -> None:
         info = checkpoint.info
         with Bar(f"reading checkpoint {info.number}") as bar:
+            live.unchanged = _script_check.Unchanged(checkpoint.state, PART, live.state)
             restoration = prepare(checkpoint.state, _WithRecord(world, self._record), live)
             restored = restoration.apply(strict=self._strict, progress=bar.update)
         self.report = restored.report

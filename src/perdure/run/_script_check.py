@@ -7,6 +7,7 @@ of the script, taken before anything ran, is kept in every checkpoint. Knows sta
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import warnings
@@ -18,11 +19,25 @@ import numpy as np
 
 from perdure.errors import ChangedScriptWarning, DamagedError, RestoreError
 from perdure.state import Report, content, is_secret_path, names_place, rng
-from perdure.tree import Array, Custom, Node, NumberRun, Object, State, children, message, walk
+from perdure.tree import (
+    Array,
+    Custom,
+    MappingNode,
+    Node,
+    NumberRun,
+    Object,
+    SequenceNode,
+    State,
+    children,
+    message,
+    walk,
+)
 
 #: What a script has built: for each path a plain value, or the type and shape of an array.
 Fingerprint = dict[str, str]
 
+#: Begins what is recorded of an object: its class. Only `unchanged` needs it.
+_CLASS = "a "
 _LONGEST = 60
 _LONGEST_INTEGER = 196
 #: A larger array is no fingerprint.
@@ -39,7 +54,54 @@ def script_fingerprint(state: State) -> Fingerprint:
             found[path] = f"{node.of}{list(node.array.shape)}"
         elif isinstance(node, bool | int | float | str) and "seed" not in path and _is_short(node):
             found[path] = repr(node)
+        elif node is None:
+            found[path] = _CLASS + "None"
+        elif isinstance(node, Object | Custom | SequenceNode | MappingNode):
+            found[path] = _CLASS + node.type
     return found
+
+
+class Unchanged:
+    """Tells of a path whether the script is known to build there what it built when the run began.
+
+    :param checkpoint: the state that the run will go on from.
+    :param part: the name of the run's own part in the state.
+    :param built: the state of the world as the script built it; asked for at most once, when a path is asked about.
+    """
+
+    def __init__(self, checkpoint: State, part: str, built: Callable[[], State]) -> None:
+        self._checkpoint, self._part, self._built = checkpoint, part, built
+
+    @functools.cached_property
+    def _differing(self) -> list[str] | None:
+        then = recorded(self._checkpoint, self._part)
+        if then is None or not any(value.startswith(_CLASS) for value in then.values()):
+            return None  # it was recorded before classes were
+        now = script_fingerprint(self._built())
+        return [
+            path
+            for path in {*then, *now}
+            if then.get(path) != now.get(path) and not _may_differ(path, then, now)
+        ]
+
+    def __call__(self, path: str) -> bool:
+        return self._differing is not None and not any(_concerns(path, each) for each in self._differing)
+
+
+def _is_object(shown: str) -> bool:
+    """Whether an entry of a fingerprint is the class of an object, not of a container of Python's."""
+    return shown.startswith(_CLASS) and ":" in shown
+
+
+def _may_differ(path: str, then: Fingerprint, now: Fingerprint) -> bool:
+    """Whether two values at a path may differ although the script is the same."""
+    return is_secret_path(path) or (_is_place(then.get(path, "")) and _is_place(now.get(path, "")))
+
+
+def _concerns(path: str, differing: str) -> bool:
+    """Whether something that differs lies below a path, or is what the path leads through."""
+    shorter, longer = sorted((path, differing), key=len)
+    return longer == shorter or (longer.startswith(shorter) and longer[len(shorter)] in ".[")
 
 
 def _is_short(value: bool | int | float | str) -> bool:
@@ -111,11 +173,18 @@ def edits(then: Fingerprint, now: Fingerprint, saved: Fingerprint) -> Edits:
     :param saved: the fingerprint of the checkpoint.
     """
     found = Edits([], [])
+    gone: list[str] = []
     for path, before in then.items():
         after = now.get(path)
+        if after is None and saved.get(path) == before and _is_object(before):
+            if not any(_concerns(path, each) for each in gone):
+                gone.append(path)
+                name = before.removeprefix(_CLASS).partition(":")[2]
+                found.values.append(f"  {path}: a {name} when the run began, nothing in the script now")
+            continue
         if after is None or after == before or saved.get(path) != before or is_secret_path(path):
             continue
-        if _is_place(before) or _is_place(after):
+        if _is_place(before) or _is_place(after) or before.startswith(_CLASS) or after.startswith(_CLASS):
             continue  # a resumed run keeps the script's own place, not the one it began with
         line = f"  {path}: {before} when the run began, {after} in the script now"
         is_shape = before.endswith("]") and not before.startswith(("'", '"'))

@@ -16,7 +16,7 @@ library is first met.
 """
 
 from perdure._lazy import publish
-from perdure.state import _builtin_rules, _torch_rules, buffers, rng
+from perdure.state import _builtin_rules, _torch_objects, _torch_rules, buffers, rng
 from perdure.state._aliasing import LiveArray as LiveArray
 from perdure.state._aliasing import address as address
 from perdure.state._aliasing import content as content
@@ -60,6 +60,7 @@ from perdure.state._secrets import ENVIRONMENT as ENVIRONMENT
 from perdure.state._secrets import SECRET as SECRET
 from perdure.state._secrets import is_secret_path as is_secret_path
 from perdure.state._secrets import secrets
+from perdure.state._shown_classes import running_code as running_code
 from perdure.state._walker import Walker as Walker
 from perdure.state.buffers import Cursor, Ring, RowWriter, register_rows
 from perdure.state.restoring import FilledArray as FilledArray
@@ -99,6 +100,6 @@ __all__ = [
     "structural",
     "tensor_like",
 ]
-del _builtin_rules, _torch_rules
+del _builtin_rules, _torch_objects, _torch_rules
 
 publish(globals())

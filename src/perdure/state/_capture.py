@@ -14,6 +14,7 @@ from typing import Any
 from perdure.errors import CaptureError
 from perdure.state import rng
 from perdure.state._live_objects import LiveObjects
+from perdure.state._shown_classes import ShownClasses
 from perdure.state._walker import Walker
 from perdure.tree import (
     Object,
@@ -36,13 +37,14 @@ def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
     return walk_live(world, skip=skip).state()
 
 
-def walk_live(world: Any, *, skip: Sequence[str] = ()) -> LiveWorld:
+def walk_live(world: Any, *, skip: Sequence[str] = (), code: Sequence[Any] = ()) -> LiveWorld:
     """Walk over a world once, as `capture` does, and return all that the walk found.
 
     What cannot be captured is no error here; it becomes one in :meth:`LiveWorld.state`.
 
     :param world: as for :func:`capture`.
     :param skip: paths to leave out, with `*` and `?` as wildcards.
+    :param code: classes and functions of the script that the world may not show, as those in its running functions.
     :raises CaptureError: if a part has no proper name.
     """
     generators = rng.get_state()
@@ -55,7 +57,7 @@ def walk_live(world: Any, *, skip: Sequence[str] = ()) -> LiveWorld:
         # Perdure's own functions draw nothing, and setting the generators takes as long as capturing many objects.
         if walker.foreign or not isinstance(world, dict):
             rng.set_state(generators)
-    return LiveWorld(parts, root, walker)
+    return LiveWorld(parts, root, walker, code)
 
 
 class LiveWorld(LiveObjects):
@@ -63,11 +65,15 @@ class LiveWorld(LiveObjects):
 
     :param root: the tree of the parts and of the generators.
     :param walker: made the tree. It keeps alive what it met, so ids stay valid.
+    :param code: classes and functions of the script beside those that the walk met.
     """
 
-    def __init__(self, parts: Mapping[str, Any], root: Object, walker: Walker) -> None:
+    def __init__(
+        self, parts: Mapping[str, Any], root: Object, walker: Walker, code: Sequence[Any] = ()
+    ) -> None:
         classes = {name: cls for name, cls in walker.classes.items() if cls is not rng.Generators}
-        super().__init__(parts, classes, walker.given, walker.skip)
+        shown = ShownClasses(classes, walker.ambiguous, [*walker.code, *code])
+        super().__init__(parts, classes, walker.given, walker.skip, shown)
         self.root = root
         self._walker = walker
 

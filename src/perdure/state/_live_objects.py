@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from perdure.state._attributes import attributes_of
 from perdure.state._containers import ITEMS, factory_name
 from perdure.state._describe import describe_at
 from perdure.state._registry import Adapter, Handler, Skip, is_part_of_program, known
+from perdure.state._shown_classes import ShownClasses
 from perdure.tree import Array, SequenceNode
 
 
@@ -30,6 +31,7 @@ class LiveObjects:
     :param classes: the classes of the live objects by their recorded names.
     :param given: what adapters gave for live objects (by their ids).
     :param skip: paths that were left out, with `*` and `?` as wildcards.
+    :param shown: the classes that the script shows; by default those of the live objects, and what lies beside them.
     """
 
     def __init__(
@@ -38,12 +40,17 @@ class LiveObjects:
         classes: Mapping[str, type],
         given: dict[int, Mapping[str, Any]] | None = None,
         skip: Sequence[str] = (),
+        shown: ShownClasses | None = None,
     ) -> None:
         self.parts = parts
+        self.shown = ShownClasses(classes) if shown is None else shown
         self.classes = classes
         self.skip = tuple(skip)
         self._given = {} if given is None else given
         self._alive: list[Any] = []
+        #: Whether the script is known to build at a path what it built when the run began. What the checkpoint has
+        #: there instead came about in training, so it may replace even what belongs to the program.
+        self.unchanged: Callable[[str], bool] = lambda path: False
 
     def class_of(self, live: Any) -> type:
         """The class of a live value."""
@@ -79,9 +86,9 @@ class LiveObjects:
             self._alive.append(live)
         return found
 
-    def keeps_parameter(self, live: Any, name: str) -> bool:
-        """Whether a module keeps a parameter under a name, even if that is None now."""
-        return name in live._parameters
+    def keeps_tensor(self, live: Any, name: str) -> bool:
+        """Whether a module keeps a parameter (even if it is None now) or a buffer under a name."""
+        return name in live._parameters or live._buffers.get(name) is not None
 
     def entries(self, live: Any) -> dict[Any, Any]:
         """The content of a dict, to be asked with the methods of `dict` itself."""

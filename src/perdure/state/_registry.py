@@ -10,16 +10,15 @@ import collections
 import copyreg
 import importlib
 import inspect
-import sys
 import types
 import weakref
-from collections.abc import Callable, Collection, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from perdure.state._class_names import base_names, dotted_name, module_of, renamed_class
+from perdure.state._class_names import base_names, dotted_name, module_of
 
 
 @dataclass(frozen=True)
@@ -43,10 +42,25 @@ class Handler:
 
 
 @dataclass(frozen=True)
+class Maker:
+    """How an object is made whose fields an adapter names: a copy of a network, say, that was made while running.
+
+    :param blank: makes an object of a class without calling its constructor; no code of the class runs.
+    :param why_not: why no object can be made from some saved fields (as nodes), or None if one can; it is given a
+        function that finds the class of a recorded name.
+    :param provides: fields that are left out of every checkpoint, and that an object gets from its other fields.
+    """
+
+    blank: Callable[[type], Any]
+    why_not: Callable[[Mapping[str, Any], Callable[[str], type | None]], str | None]
+    provides: Container[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Adapter:
     """How objects whose state is not simply their attributes are walked: by named fields.
 
-    Such objects are part of the program: the script builds them, a checkpoint never does.
+    Such objects are part of the program: the script builds them. A checkpoint makes one only if there is a `maker`.
 
     :param fields: the fields of an object, by name.
     :param assign: sets one of them.
@@ -55,6 +69,12 @@ class Adapter:
     :param check: says which saved fields (as nodes) cannot be assigned, as pairs of a path below the object and a
         detail; for what `fields` does not show. It changes nothing.
     :param covers: the field that replaces whatever cannot be captured below the object, unless it is None.
+    :param maker: makes an object that the script has not built; None if only the script can.
+    :param optional: fields that some objects of a class have and others have not; where a saved object lacks one, it is
+        taken away from the live object.
+    :param arrange: prepares an object for saved fields (their names, in order) that are not those it has, or in another
+        order, and returns whether all of them have to be assigned. It keeps what the object has.
+    :param remove: takes a field away; by default from the object's attributes.
     :param missing: makes what an object will need for a field that it has not got yet, like the node that is to be
         restored there and without its content, or None. The object itself it leaves as it is.
     """
@@ -65,6 +85,10 @@ class Adapter:
     check: Callable[[Any, Mapping[str, Any]], list[tuple[str, str]]] | None = None
     covers: str | None = None
     missing: Callable[[Any, str, Any], Any] | None = None
+    maker: Maker | None = None
+    optional: Container[str] = frozenset()
+    arrange: Callable[[Any, list[str]], bool] | None = None
+    remove: Callable[[Any, str], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -250,15 +274,22 @@ def cannot_make(cls: type) -> str | None:
     about = known(cls)
     if about.rebuild:
         return None
-    if about.structural or about.rebuild is False:
+    has_maker = isinstance(about.entry, Adapter) and about.entry.maker is not None
+    if about.rebuild is False or (about.structural and not has_maker):
         return "only the script can build it"
-    if about.entry is not None:
+    if about.entry is not None and not has_maker:
         return "it is not captured by its attributes"
     if hasattr(cls, "__del__"):
         return "its class has a finalizer"
     if cls is object or inspect.isabstract(cls):
         return "it means nothing but itself" if cls is object else "its class is abstract"
     return None
+
+
+def makeable() -> list[type]:
+    """The classes that were registered by themselves, not by name, as such that objects of them may be made."""
+    rules = ((cls, rule) for cls, rule in _classes.items() if isinstance(cls, type))
+    return [cls for cls, rule in rules if rule.rebuild or getattr(rule.entry, "create", None) is not None]
 
 
 def blank(cls: type) -> Any:
@@ -350,27 +381,3 @@ def is_environment(cls: type) -> bool:
     """Whether objects of a class are environments, and not wrappers around one."""
     own, *names = base_names(cls)
     return not ENVIRONMENTS.isdisjoint(names) and _WRAPPERS.isdisjoint((own, *names))
-
-
-def find_class(name: str, modules: Collection[str] = (), packages: Collection[str] = ()) -> type | None:
-    """The class recorded as `name`, if it was registered as one that can be made anew (or derives from such a
-    one), or if it is a plain class of one of `modules` (those of the script's own objects) or of a module in one
-    of `packages` (those of its environments, which may keep such classes in other modules).
-
-    That a class is found does not mean that an object of it may be made: `restoring` decides that.
-    Nothing is imported, and no attribute hook runs, because a file says so: only what lies in the
-    dictionaries of modules that the program has imported is looked at.
-    """
-    if (moved := renamed_class(name)) is not None:
-        return moved
-    module, _, qualname = name.partition(":")
-    found: Any = sys.modules.get(module)
-    for part in qualname.split("."):
-        found = vars(found).get(part) if isinstance(found, type | types.ModuleType) else None
-    if not isinstance(found, type):
-        return None
-    about = known(found)
-    if about.rebuild or isinstance(about.entry, Handler):
-        return found
-    near = module in modules or any(module.startswith(f"{package}.") for package in packages)
-    return found if near else None

@@ -4,8 +4,10 @@ knows no files."""
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import sys
+import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -67,6 +69,10 @@ class Walker:
         self._arrays: list[Array] = []
         self._buffers: list[Rows] = []
         self.classes: dict[str, type] = {}
+        #: Recorded names that two classes have.
+        self.ambiguous: set[str] = set()
+        #: Classes that objects hold, and functions, which may show further classes.
+        self.code: list[Any] = []
         #: Whether functions ran that are not Perdure's own.
         self.foreign = False
         #: The arrays of states that were captured before, which objects hold.
@@ -150,8 +156,13 @@ class Walker:
 
     def _class_name(self, cls: type) -> str:
         name = class_name(cls)
-        self.classes[name] = cls
+        if self.classes.setdefault(name, cls) is not cls:
+            self.ambiguous.add(name)
         return name
+
+    def _show(self, value: Any, node: Omitted) -> Omitted:
+        self.code.append(value)
+        return node
 
     # -- objects ---------------------------------------------------------------------------------------------
 
@@ -276,7 +287,8 @@ class Walker:
             node.extra = None if factory is None else factory_name(factory)
             if isinstance(factory, type):
                 self._class_name(factory)
-        if type(value) not in BUILTIN:
+        if type(value) not in BUILTIN or (kind is collections.OrderedDict and vars(value)):
+            # An OrderedDict may have attributes too: torch's state_dict() has.
             self._fill_subclass(value, node, path)
 
     def _items(self, value: Any, path: Path) -> Node:
@@ -413,7 +425,9 @@ _NONE: frozenset[type] = frozenset()
 _TEXT = frozenset({str, bytes})
 _SECRET = Omitted(SECRET)
 #: Modules whose capturing functions draw from no random generator.
-_CALM = frozenset({"random", "perdure.state.rng", "perdure.state._torch_rules"})
+_CALM = frozenset(
+    {"random", "perdure.state.rng", "perdure.state._torch_objects", "perdure.state._torch_rules"}
+)
 _EMPTY = frozenset({dict, list, type(None)})
 #: Containers of these classes have no further state when they are empty.
 _FIXED = frozenset({list, tuple, set, frozenset})
@@ -423,6 +437,8 @@ _NUMBERS = frozenset(np.dtype(code).type for code in "?bBhHiIlLqQefdFD")
 _ALONE = max(map(sys.getrefcount, [{}, {}]))
 
 
+#: What may show classes.
+_CODE = (type, types.FunctionType, types.MethodType, functools.partial)
 _TAKERS: dict[type, Taker] = {}
 
 
@@ -432,6 +448,8 @@ def _taker(cls: type) -> Taker:
     match entry:
         case Skip():
             skipped = Omitted(entry.reason)
+            if issubclass(cls, _CODE):
+                return lambda walker, value, path: walker._show(value, skipped)
             return lambda walker, value, path: skipped
         case Handler():
             return Walker._handled

@@ -114,7 +114,7 @@ class _Writer:
         }
         self._work()
         for live, name in self._matches.unset:
-            object.__getattribute__(live, "__dict__").pop(name, None)
+            _remove(live, name)
         return written
 
     def _work(self) -> None:
@@ -165,7 +165,9 @@ class _Writer:
             self._done[id(node)] = nested = State(Object("perdure:World", node.fields))
             return nested
         if live is ABSENT:
-            live = blank(self._class(node))
+            cls = self._class(node)
+            maker = getattr(known(cls).entry, "maker", None)
+            live = blank(cls) if maker is None else maker.blank(cls)
         entry = known(type(live)).entry
         if isinstance(entry, Adapter):
             return self._stands(node, live, _FILL, lambda: self._fill_adapted(node, live, entry))
@@ -174,11 +176,15 @@ class _Writer:
     def _fill_adapted(self, node: Object, live: Any, adapter: Adapter) -> None:
         is_new = self._matches.live(node) is ABSENT
         given = {} if is_new else self._matches.world.fields(live)
+        all_anew = adapter.arrange is not None and adapter.arrange(live, list(node.fields))
         for name, child in node.fields.items():
-            if not self._plan.writes(node, name, child):
+            if self._plan.writes(node, name, child):
+                value = self._child(node, name, child)
+            elif all_anew and name in given:
+                value = given[name]
+            else:
                 continue
-            value = self._child(node, name, child)
-            if value is not given.get(name, ABSENT) or name in adapter.made:
+            if all_anew or value is not given.get(name, ABSENT) or name in adapter.made:
                 self._tasks[_ASSIGN].append((child, partial(adapter.assign, live, name, value)))
 
     def _fill_fields(self, node: Node, fields: dict[str, Any], live: Any) -> None:
@@ -243,9 +249,10 @@ class _Writer:
             pairs.append((self._child(node, ("key", position), key), value))
         if node.fields:
             self._fill_fields(node, node.fields, live)
-        self._tasks[_HASH].append((node, lambda: self._fill_pairs(pairs, live)))
+        self._tasks[_HASH].append((node, lambda: self._fill_pairs(node, pairs, live)))
 
-    def _fill_pairs(self, pairs: list[tuple[Any, Any]], live: Any) -> None:
+    def _fill_pairs(self, node: tree.MappingNode, pairs: list[tuple[Any, Any]], live: Any) -> None:
+        stays = id(node) not in self._matches.shrunk
         kind = collections.OrderedDict if isinstance(live, collections.OrderedDict) else dict
         present = dict(kind.items(live))
         content = {}
@@ -256,7 +263,7 @@ class _Writer:
                 content[key] = present[key]
         for key, value in present.items():
             # Parts of the program, and entries with such keys, belong to the script and not to the checkpoint.
-            if key not in content and (is_part_of_program(key) or is_part_of_program(value)):
+            if key not in content and (is_part_of_program(key) or (stays and is_part_of_program(value))):
                 content[key] = value
         if len(content) != len(present) or any(a is not b for a, b in zip(present, content, strict=True)):
             kind.clear(live)
@@ -417,6 +424,17 @@ def _as_walked(live: LiveArray, path: Path) -> Array | None:
         return _array_leaves.of_numpy(live, path)
     except (_values.Unsupported, ValueError, DamagedError):
         return None  # no walk captures such an array
+
+
+def _remove(live: Any, name: str) -> None:
+    """Take an attribute away from a live object, without running code of its class."""
+    adapter = known(type(live)).entry
+    if isinstance(adapter, Adapter) and adapter.remove is not None:
+        adapter.remove(live, name)
+    elif name in (own := slots(type(live))):
+        own[name].__delete__(live)
+    else:
+        object.__getattribute__(live, "__dict__").pop(name, None)
 
 
 def _no_tasks() -> list[collections.deque[tuple[Any, Callable[[], None]]]]:

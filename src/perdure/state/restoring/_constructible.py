@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import types
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from perdure.state import _values
 from perdure.state._class_names import class_name, module_of, remedy_if_renamed
 from perdure.state._containers import ITEMS
 from perdure.state._describe import describe, short
-from perdure.state._registry import Handler, cannot_make, known, slots
+from perdure.state._registry import Adapter, Handler, cannot_make, known, slots
 from perdure.state.restoring._plan import CONTAINERS, Matches
 from perdure.tree import (
     Array,
@@ -79,20 +80,14 @@ def why_not_constructible(matches: Matches, node: Node) -> str | None:
             return None
         case Object():
             cls = matches.find(node.type)
-            if cls is None or issubclass(cls, NOT_BY_ATTRIBUTES):
-                return (
-                    f"the checkpoint has a {short(node.type)} that was created while running, and the script has "
-                    f"built none that shows which class that is. Let the script build one, or "
-                    f"perdure.register({short(node.type)}, capture=..., restore=..., create=...). "
-                    f"{_remedy(matches, node)}"
-                )
-            if (reason := cannot_make(cls)) is not None:
+            if cls is None or issubclass(cls, NOT_BY_ATTRIBUTES) or _values.writer(cls) is not None:
+                return _unknown_class(matches, node)
+            if (reason := _why_not_from_fields(matches, cls, node.fields)) is not None:
                 return (
                     f"the checkpoint has a {short(node.type)} and the script has none; {reason}. Let the script "
                     f"build it, or perdure.register({short(node.type)}, capture=..., restore=..., create=...)"
                 )
-            names = (name for name, child in node.fields.items() if not isinstance(child, Omitted))
-            return next((reason for name in names if (reason := unassignable(cls, name, ()))), None)
+            return _why_not_assignable(cls, node.fields)
         case Custom():
             cls = matches.find(node.type)
             entry = None if cls is None else known(cls).entry
@@ -107,6 +102,34 @@ def why_not_constructible(matches: Matches, node: Node) -> str | None:
     return None
 
 
+def _why_not_from_fields(matches: Matches, cls: type, fields: Mapping[str, Any]) -> str | None:
+    """Why no object of a class can be made from these fields, or None if one can."""
+    reason = cannot_make(cls)
+    entry = known(cls).entry
+    if reason is None and isinstance(entry, Adapter) and entry.maker is not None:
+        return entry.maker.why_not(fields, matches.find)
+    return reason
+
+
+def _why_not_assignable(cls: type, fields: Mapping[str, Any] | None) -> str | None:
+    names = (name for name, child in (fields or {}).items() if not isinstance(child, Omitted))
+    return next((reason for name in names if (reason := unassignable(cls, name, ()))), None)
+
+
+def _unknown_class(matches: Matches, node: Object | SequenceNode | tree.MappingNode) -> str:
+    name = short(node.type)
+    if matches.world.shown.is_ambiguous(node.type):
+        return (
+            f"the checkpoint has a {name} that was created while running, and the script has two classes that are "
+            "called so. Give them different names"
+        )
+    return (
+        f"the checkpoint has a {name} that was created while running, and nothing that the script has built shows "
+        f"which class that is. Say so before the run is resumed: perdure.state.rebuildable({name}), or let an object "
+        f"of the world have the class as an attribute. {_remedy(matches, node)}"
+    )
+
+
 def _remedy(matches: Matches, node: Object | Custom | SequenceNode | tree.MappingNode) -> str:
     """What to do if the class of a node has another name now: that of what the script has there, perhaps."""
     cls = matches.world.class_of(matches.found(node))
@@ -119,20 +142,15 @@ def _why_not_constructible_container(matches: Matches, node: SequenceNode | tree
         cls = matches.find(node.type)
         kinds = (dict,) if isinstance(node, tree.MappingNode) else ITEMS
         if cls is None or not issubclass(cls, kinds):
-            return (
-                f"the checkpoint has a {short(node.type)} that was created while running, and the script has "
-                "built none that shows which class that is. Let the script build one, or "
-                f"perdure.state.rebuildable({short(node.type)}). {_remedy(matches, node)}"
-            )
+            return _unknown_class(matches, node)
         if (reason := cannot_make(cls)) is not None:
             return f"the checkpoint has a {short(node.type)} and the script has none; {reason}"
-        names = (name for name, child in (node.fields or {}).items() if not isinstance(child, Omitted))
-        return next((reason for name in names if (reason := unassignable(cls, name, ()))), None)
+        return _why_not_assignable(cls, node.fields)
     if isinstance(node, tree.MappingNode) != issubclass(CONTAINERS[node.type], dict):
         return f"the checkpoint has a malformed {node.type}"
     if node.type == "defaultdict" and node.extra == "":
         return "the checkpoint has a defaultdict whose factory only the script knows, and it has none"
-    return None
+    return _why_not_assignable(CONTAINERS[node.type], node.fields)
 
 
 def why_not_hashable(matches: Matches, node: Node) -> str | None:

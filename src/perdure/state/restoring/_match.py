@@ -116,7 +116,11 @@ class _Matcher:
     def _match_parts(self) -> None:
         root, live = self._matches.root, self._world.parts
         for name, part in live.items():
-            if name not in root.fields and not self._leaves_out((None, ".", name), part):
+            if name in root.fields or self._leaves_out((None, ".", name), part):
+                continue
+            if self._world.unchanged(name):
+                self._matches.removed.append(name)
+            else:
                 self._matches.report.missing.append(name)
         for name, node in root.fields.items():
             edge = Edge(node, live.get(name, ABSENT), (None, ".", name), root, name)
@@ -126,6 +130,26 @@ class _Matcher:
                 self._matches.reject(edge, "the checkpoint has this part, the script's world does not")
         while self._todo:
             self._match(self._todo.popleft())
+
+    def _is_changed(self, path: Path) -> bool:
+        """Whether the script may build something else at a path than when the run began."""
+        return not self._world.unchanged(write_path(path))
+
+    def _came_about(self, edge: Edge) -> bool:
+        """Whether a part of the program may have been replaced in training by what the checkpoint has: a network by
+        another one or by nothing, a parameter by a tensor."""
+        cls = self._world.class_of(edge.live)
+        match edge.node:
+            case None:
+                alike = True
+            case Array():
+                alike = issubclass(cls, torch.Tensor)
+            case Object() | Custom():
+                found, rule = self._matches.find(edge.node.type), known(cls).entry
+                alike = found is not None and isinstance(rule, Adapter) and known(found).entry is rule
+            case _:
+                alike = False
+        return alike and not self._is_changed(edge.path)
 
     def _leaves_out(self, path: Path, live: Any) -> bool:
         return self._world.is_left_out(live) or self._skips(path)
@@ -163,7 +187,7 @@ class _Matcher:
         live = edge.live
         if live is not ABSENT and live is not match.live:
             verdict = self._verdict(node, live, edge.must_fit)
-            if verdict.expected:
+            if verdict.expected and self._is_changed(edge.path):
                 self._mismatch(edge, verdict.expected, self._world.describe(write_path(edge.path), live))
                 return
             if verdict.fits and match.live is ABSENT:
@@ -194,7 +218,7 @@ class _Matcher:
     def _check_replaced(self) -> None:
         """A live object that is part of the program may be replaced at one place only if it stays at another."""
         for edge in self._replaced:
-            if not self._world.is_part_of_program(edge.live):
+            if not self._world.is_part_of_program(edge.live) or self._came_about(edge):
                 continue
             owner = self._owners.get(id(edge.live))
             elsewhere = isinstance(edge.node, Node) and self._matches.live(edge.node) is not ABSENT
@@ -277,10 +301,7 @@ class _Matcher:
             found = present.get(name, ABSENT)
             if found is ABSENT or found is None:
                 found = self._missing(about.entry, live, name, child, found)
-            must_fit = module and (
-                issubclass(self._world.class_of(found), torch.Tensor)
-                or self._world.keeps_parameter(live, name)
-            )
+            must_fit = module and self._world.keeps_tensor(live, name)
             edge = Edge(child, found, (path, ".", name), node, name, must_fit)
             if isinstance(child, Omitted):
                 continue
@@ -288,7 +309,7 @@ class _Matcher:
                 self._leave_out(edge, about.left_out[name])
             elif (reason := unassignable(cls, name, present)) is not None:
                 self._matches.reject(edge, reason)
-            elif module and found is ABSENT and isinstance(child, Array) and "parameter" in child.extra:
+            elif module and found is ABSENT and self._is_part(child) and self._is_changed((path, ".", name)):
                 self._matches.reject(edge, f"the checkpoint has {describe(child)}, the script has nothing")
             else:
                 self._todo.append(edge)
@@ -297,10 +318,19 @@ class _Matcher:
         for name, value in present.items():
             if name in fields or name in about.left_out or self._leaves_out((path, ".", name), value):
                 continue
-            if definition(cls, name) and not self._world.is_part_of_program(value):
+            is_optional = isinstance(about.entry, Adapter) and name in about.entry.optional
+            at_first = definition(cls, name) and not self._world.is_part_of_program(value)
+            if is_optional or at_first or not self._is_changed((path, ".", name)):
                 self._matches.unset.append((live, name))
             else:
                 self._matches.report.missing.append(write_path((path, ".", name)))
+
+    def _is_part(self, child: Any) -> bool:
+        """Whether a saved field of a module is a parameter or a module."""
+        if isinstance(child, Array):
+            return "parameter" in child.extra
+        cls = self._matches.find(child.type) if isinstance(child, Object) else None
+        return cls is not None and issubclass(cls, torch.nn.Module)
 
     def _check(self, adapter: Adapter, node: Node, fields: Mapping[str, Any], live: Any, path: Path) -> None:
         """Ask an adapter what does not fit, but not twice about the same."""
@@ -350,7 +380,11 @@ class _Matcher:
             if isinstance(known(self._world.class_of(value)).entry, Adapter)
         ]
         for key in unknown:
-            if key not in matched and all(_is_plain(saved) for saved, _ in node.pairs):
+            if key in matched or not all(_is_plain(saved) for saved, _ in node.pairs):
+                continue
+            if not self._is_changed(path):
+                self._matches.shrunk.add(id(node))
+            else:
                 self._matches.report.missing.append(
                     write_path((path, "[", key if type(key) is str else repr(key)))
                 )
@@ -391,7 +425,7 @@ class _Matcher:
                 self._todo.append(edge)
             count = name[1] if kind == ":" else count + 1
         surplus = [value for value in present[count:] if self._world.is_part_of_program(value)]
-        if surplus:
+        if surplus and self._is_changed(path):
             more = f"{len(surplus)} more like {self._world.describe(write_path(path), surplus[0])}"
             detail = f"{len(present)}, among them {more}"
             self._matches.report.mismatched.append(
@@ -430,7 +464,7 @@ class _Matcher:
                 )
                 if other is None:
                     staying.append(position)
-                elif "parameter" not in node.extra:
+                elif "parameter" not in node.extra or not self._is_changed(path):
                     self._matches.pair(node, ABSENT)
                 else:
                     detail = "the checkpoint has memory of its own here, the script shares that of "

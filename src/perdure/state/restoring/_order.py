@@ -13,7 +13,6 @@ from typing import Any
 from perdure import tree
 from perdure.state._describe import describe
 from perdure.state._registry import Handler, known
-from perdure.state._walker import LEFT_OUT
 from perdure.state.restoring._constructible import NESTED_STATE, why_not_constructible, why_not_hashable
 from perdure.state.restoring._plan import ABSENT, Edge, Matches, RestorePlan
 from perdure.state.restoring._resource_limits import check_memory
@@ -135,17 +134,22 @@ class _Ordering:
     def _omit(self, edge: Edge, node: Omitted) -> None:
         holder = edge.holder
         is_there = holder is self._matches.root or self._matches.live(holder) is not ABSENT
-        cls = self._matches.find(holder.type) if isinstance(holder, Object) and not is_there else None
-        if is_there or node.reason == LEFT_OUT or (cls is not None and edge.slot in known(cls).left_out):
+        if is_there or self._is_provided(holder, edge.slot):
             self._report.skipped.append((write_path(edge.path), node.reason))
             return
         reason = (
-            f"the checkpoint left out {node.reason} here, and the script has not built the object that holds it. Let "
-            "the script build it, or register a handler for it with create=..."
+            f"the checkpoint left out {node.reason} here, and the script has not built the object that holds it, so it "
+            "would lack that. Let the script build it, or register a handler for it with create=..."
         )
         self._report.unexpected.append((write_path(edge.path), reason))
         self._left[edge.place] = False
         self._bad.add(id(holder))
+
+    def _is_provided(self, holder: Node, slot: Slot) -> bool:
+        """Whether an object that is made gets a field that was left out from its other fields."""
+        cls = self._matches.find(holder.type) if isinstance(holder, Object) else None
+        maker = None if cls is None else getattr(known(cls).entry, "maker", None)
+        return maker is not None and slot in maker.provides
 
     # -- in which order --------------------------------------------------------------------------------------
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from perdure.state._class_names import module_of, same_class
 from perdure.state._containers import BUILTIN
 from perdure.state._live_objects import LiveObjects
-from perdure.state._registry import find_class, is_environment
 from perdure.state._report import Report
+from perdure.state._shown_classes import Ambiguous
 from perdure.state.restoring._keys import Keys
 from perdure.tree import Custom, MappingNode, Node, Object, Omitted, Path, SequenceNode, Slot, write_path
 
@@ -77,7 +75,9 @@ class Matches:
     :param left: places that are not written; the value says whether they were left out on purpose.
     :param own: strings of this process that are written at some places instead of the saved ones.
     :param bad: the ids of nodes that can have no live object.
-    :param unset: live objects with the names of attributes that were not set yet when the state was captured.
+    :param unset: live objects with the names of attributes that were not set when the state was captured.
+    :param removed: the names of the live parts that the world did not have any more.
+    :param shrunk: the ids of the nodes of dicts that have lost entries which only the script builds.
     :param new_objects: objects made for the comparison, kept alive because their ids are used.
     :param keys: what was found out about the keys of dicts and the elements of sets.
     """
@@ -89,10 +89,11 @@ class Matches:
     own: Mapping[tuple[int, Slot], Any] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)
     unset: list[tuple[Any, str]] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    shrunk: set[int] = field(default_factory=set)
     new_objects: list[Any] = field(default_factory=list)
     keys: Keys = field(default_factory=Keys)
     _by_node: dict[int, Match] = field(default_factory=dict)
-    _classes: dict[str, type | None] = field(default_factory=dict)
 
     def meet(self, node: Node, path: Path) -> Match:
         """The match of a node, which is met at a path."""
@@ -122,29 +123,11 @@ class Matches:
         match.live, match.decided = live, True
 
     def find(self, name: str) -> type | None:
-        """The live side's class of a recorded name."""
-        if name not in self._classes:
-            self._classes[name] = self._find(name)
-        return self._classes[name]
-
-    def _find(self, name: str) -> type | None:
-        classes = self.world.classes
-        found = classes.get(name)
-        if found is None:
-            found = next((cls for cls in classes.values() if same_class(name, cls)), None)
-        return found or find_class(name, *self._near)
-
-    @cached_property
-    def _near(self) -> tuple[set[str], set[str]]:
-        """The modules of the live classes, and the packages of the environments among them.
-
-        The class of a transition, say, lies beside that of its buffer, which is empty when the script has built it.
-        """
-        # Perdure's own modules are not near: no class of them is made only because it lies beside another.
-        classes = [cls for cls in self.world.classes.values() if not module_of(cls).startswith("perdure.")]
-        environments = (module_of(cls) for cls in classes if is_environment(cls))
-        packages = {module.rpartition(".")[0] for module in environments} - {""}
-        return {"__main__", *map(module_of, classes)}, packages
+        """The class of a recorded name that the live side shows, or None."""
+        try:
+            return self.world.shown.find(name)
+        except Ambiguous:
+            return None
 
     def class_of(self, node: Object | Custom | SequenceNode | MappingNode) -> type | None:
         """The class that the object of a node has or will have."""

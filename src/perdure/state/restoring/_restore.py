@@ -121,6 +121,11 @@ class Restoration:
         return Restored(self.report, self._plan, written)
 
     def _rebind(self, written: Mapping[str, Any]) -> None:
+        for name in self._plan.matches.removed:
+            if isinstance(self._world, dict):
+                dict.pop(self._world, name, None)
+            else:
+                delattr(self._world, name)
         for name, value in written.items():
             if value is self._parts.get(name, ABSENT):
                 continue

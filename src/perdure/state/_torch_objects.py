@@ -1,0 +1,280 @@
+"""Rules for torch's modules and optimizers, which are walked by the names that users know, and how copies of them are
+made."""
+
+from __future__ import annotations
+
+import collections
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+
+from perdure.state._registry import Adapter, Maker, blank, leave_out, register_adapter
+from perdure.tree import Array, Custom, MappingNode, NumberRun, Object, Omitted, RepeatRun, SequenceNode
+
+_TABLES = ("_parameters", "_buffers", "_modules")
+_HOOKS = ("_hooks", "_hooks_with_kwargs", "_hooks_always_called")
+_NEW_MODULE = vars(torch.nn.Module())
+_MODULE_HOOKS = tuple(name for name in _NEW_MODULE if name.endswith(_HOOKS))
+_MODULE_OWN = frozenset({*_TABLES, *_MODULE_HOOKS})
+#: A field that says in which table the names lie that have no value yet, where that is not the parameters' table.
+_UNSET = "_perdure_unset"
+
+#: A recurrent layer has its weights in a list too, with a list of weak references to them.
+_FLAT, _FLAT_REFS = "_flat_weights", "_flat_weight_refs"
+_NONE = type(None)
+Find = Callable[[str], "type | None"]
+
+
+def _hooks(attributes: Mapping[str, Any], names: Iterable[str]) -> dict[str, list[Any]]:
+    """The hook tables that are not empty, in order. Their keys are numbers that mean nothing in another process."""
+    tables = ((name, attributes.get(name)) for name in names)
+    return {name: list(table.values()) for name, table in tables if table and isinstance(table, dict)}
+
+
+def _put_hooks(table: dict[Any, Any], hooks: list[Any]) -> None:
+    """Let a table have these hooks, under keys that no other hook of this process has."""
+    if len(table) == len(hooks) and all(a is b for a, b in zip(table.values(), hooks, strict=True)):
+        return
+    keys = list(table)
+    table.clear()
+    for number, hook in enumerate(hooks):
+        if number >= len(keys):
+            keys.append(torch.utils.hooks.RemovableHandle.next_id)
+            torch.utils.hooks.RemovableHandle.next_id += 1
+        table[keys[number]] = hook
+
+
+def _length(node: SequenceNode) -> int:
+    return sum(child.count if isinstance(child, RepeatRun) else 1 for child in node.items)
+
+
+# -- modules -----------------------------------------------------------------------------------------------------------
+
+
+def _module_fields(module: torch.nn.Module) -> Mapping[str, Any]:
+    attributes = vars(module)
+    fields: dict[str, Any] = {}
+    for table in _TABLES:
+        fields.update(attributes[table])
+    # Where a module is made anew, what comes before `training` lies in one of the tables.
+    if "training" in attributes:
+        fields["training"] = attributes["training"]
+    fields.update({name: value for name, value in attributes.items() if name not in _MODULE_OWN})
+    if any(map(attributes.get, _MODULE_HOOKS)):
+        fields.update(_hooks(attributes, _MODULE_HOOKS))
+    if _NONE in map(type, attributes["_buffers"].values()) or _NONE in map(
+        type, attributes["_modules"].values()
+    ):
+        tables = (("_buffers", attributes["_buffers"]), ("_modules", attributes["_modules"]))
+        return {
+            _UNSET: {name: table for table, own in tables for name, value in own.items() if value is None},
+            **fields,
+        }
+    return fields
+
+
+def _module_assign(module: torch.nn.Module, name: str, value: Any) -> None:
+    attributes = vars(module)
+    if name in _MODULE_OWN:
+        if name in _MODULE_HOOKS and isinstance(value, list):
+            _put_hooks(attributes[name], value)
+        return
+    is_new = "training" not in attributes
+    if name == _UNSET:
+        if is_new:
+            attributes[_UNSET] = value
+        return
+    if name == _FLAT and isinstance(module, torch.nn.RNNBase):
+        attributes[_FLAT_REFS] = [None if each is None else weakref.ref(each) for each in value]
+    for table in _TABLES:
+        entries = attributes[table]
+        if name in entries:
+            entries[name] = value
+            return
+    if not is_new:
+        attributes[name] = value
+    elif name != "training":
+        unset = attributes.get(_UNSET) or {}
+        attributes[unset.get(name, "_parameters") if value is None else _table_of(value)][name] = value
+    else:
+        attributes.pop(_UNSET, None)
+        attributes[name] = value
+
+
+def _arrange_module(module: torch.nn.Module, names: list[str]) -> bool:
+    """Let a module have in its tables what it had when it was captured, where that is not what the script has built: a
+    layer that was added, a parameter that became another thing. The tables are filled anew, in that order."""
+    attributes = vars(module)
+    if "training" not in names or "training" not in attributes:
+        return False
+    in_tables = [name for name in names[: names.index("training")] if name != _UNSET]
+    present = {name: value for table in _TABLES for name, value in attributes[table].items()}
+    if in_tables == list(present):
+        return False
+    kept = {name: present[name] for name in present if name not in names}
+    for table in _TABLES:
+        own = attributes[table]
+        left = {name: value for name, value in own.items() if name in kept}
+        own.clear()
+        own.update(left)
+    for name in (*in_tables, "training"):
+        attributes.pop(name, None)
+    return True
+
+
+def _remove_from_module(module: torch.nn.Module, name: str) -> None:
+    attributes = vars(module)
+    if name in _MODULE_HOOKS:
+        attributes[name].clear()
+        return
+    for table in _TABLES:
+        attributes[table].pop(name, None)
+    attributes.pop(name, None)
+
+
+def _table_of(value: Any) -> str:
+    if isinstance(value, torch.nn.Parameter):
+        return "_parameters"
+    return "_modules" if isinstance(value, torch.nn.Module) else "_buffers"
+
+
+def _blank_module(cls: type) -> Any:
+    module = blank(cls)
+    vars(module).update({name: type(_NEW_MODULE[name])() for name in _NEW_MODULE if name in _MODULE_OWN})
+    return module
+
+
+def _why_no_module(fields: Mapping[str, Any], find: Find) -> str | None:
+    names = list(fields)
+    if (
+        "training" not in fields
+        or "_non_persistent_buffers_set" not in fields
+        or any(map(fields.get, _TABLES))
+    ):
+        return "what the checkpoint has is no module"
+    for name in names[: names.index("training")]:
+        child = fields[name]
+        cls = find(child.type) if isinstance(child, Object | Custom) else None
+        is_module = cls is not None and issubclass(cls, torch.nn.Module | torch.Tensor)
+        is_tensor = isinstance(child, Array) and child.framework == "torch"
+        if not (is_module or is_tensor or child is None or isinstance(child, Omitted) or name == _UNSET):
+            return f"what the checkpoint has as its {name!r:.40} is neither a parameter, nor a buffer, nor a module"
+    unset = fields.get(_UNSET)
+    if unset is not None and not (
+        isinstance(unset, MappingNode)
+        and all(type(name) is str and table in _TABLES[1:] for name, table in unset.pairs)
+    ):
+        return "what the checkpoint has is no module"
+    return _why_no_hooks(fields)
+
+
+def _why_no_hooks(fields: Mapping[str, Any]) -> str | None:
+    for name, child in fields.items():
+        if name.endswith(_HOOKS[1:]) and name in _MODULE_OWN:
+            return f"it has hooks ({name}) whose kind a checkpoint does not tell"
+        if name.endswith(_HOOKS[0]) and not isinstance(child, SequenceNode):
+            return f"what the checkpoint has as its {name!r:.40} are no hooks"
+    return None
+
+
+# -- optimizers --------------------------------------------------------------------------------------------------------
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[torch.Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _optimizer_fields(optimizer: torch.optim.Optimizer) -> Mapping[str, Any]:
+    attributes = vars(optimizer)
+    left = ("state", "param_groups")
+    fields = {
+        name: value for name, value in attributes.items() if name not in left and not name.endswith(_HOOKS)
+    }
+    if hasattr(fields.get("step"), "_wrapped_by_lr_sched"):
+        # A scheduler notes through it that the optimizer made a step. Copies of the optimizer do without.
+        del fields["step"]
+    fields.update(_hooks(attributes, [name for name in attributes if name.endswith(_HOOKS)]))
+    fields["param_groups"] = optimizer.param_groups
+    # By position, not by parameter: the moments of the third parameter are found at `state[2]` in every
+    # process.
+    fields["state"] = [optimizer.state.get(parameter) for parameter in _parameters(optimizer)]
+    return fields
+
+
+def _optimizer_assign(optimizer: torch.optim.Optimizer, name: str, value: Any) -> None:
+    if name.endswith(_HOOKS):
+        table = vars(optimizer).get(name)
+        if isinstance(table, dict) and isinstance(value, list):
+            _put_hooks(table, value)
+        return
+    if name != "state":
+        vars(optimizer)[name] = value
+        return
+    parameters = _parameters(optimizer)
+    if len(value) != len(parameters):
+        raise ValueError(f"expected the state of {len(parameters)} parameters, found that of {len(value)}")
+    for parameter, entry in zip(parameters, value, strict=True):
+        if entry is None:
+            optimizer.state.pop(parameter, None)
+        else:
+            optimizer.state[parameter] = entry
+
+
+_NEW_OPTIMIZER = vars(torch.optim.SGD([torch.zeros(1)]))
+
+
+def _blank_optimizer(cls: type) -> Any:
+    optimizer = blank(cls)
+    tables: dict[str, Any] = {
+        name: collections.OrderedDict() for name in _NEW_OPTIMIZER if name.endswith(_HOOKS)
+    }
+    vars(optimizer).update(tables, state=collections.defaultdict(dict))
+    # torch's own: it lets the class's `step` call hooks, as the first optimizer of a class does.
+    torch.optim.Optimizer._patch_step_function(optimizer)
+    return optimizer
+
+
+def _why_no_optimizer(fields: Mapping[str, Any], find: Find) -> str | None:
+    groups, state = fields.get("param_groups"), fields.get("state")
+    if not (isinstance(groups, SequenceNode) and isinstance(state, SequenceNode)):
+        return "what the checkpoint has is no optimizer"
+    count = 0
+    for group in groups.items:
+        params = dict(group.pairs).get("params") if isinstance(group, MappingNode) else None
+        if not isinstance(params, SequenceNode) or not all(
+            (isinstance(each, Array) and each.framework == "torch") or isinstance(each, Custom)
+            for each in params.items
+        ):
+            return "what the checkpoint has are no groups of parameters"
+        count += len(params.items)
+    if _length(state) != count or any(isinstance(each, NumberRun) for each in state.items):
+        return f"the checkpoint has {count} parameters and the state of {_length(state)}"
+    return _why_no_hooks(fields)
+
+
+leave_out(torch.nn.RNNBase, [_FLAT_REFS], "weak references to its weights")
+register_adapter(
+    torch.nn.Module,
+    Adapter(
+        _module_fields,
+        _module_assign,
+        made=frozenset({*_MODULE_HOOKS, _FLAT}),
+        maker=Maker(_blank_module, _why_no_module, frozenset({_FLAT_REFS})),
+        optional=frozenset({_UNSET}),
+        arrange=_arrange_module,
+        remove=_remove_from_module,
+    ),
+)
+register_adapter(
+    torch.optim.Optimizer,
+    Adapter(
+        _optimizer_fields,
+        _optimizer_assign,
+        made=frozenset({"state", *(name for name in _NEW_OPTIMIZER if name.endswith(_HOOKS))}),
+        maker=Maker(_blank_optimizer, _why_no_optimizer),
+        # What Adam notes about a warning, copies of it have not got.
+        optional=frozenset({"_warned_capturable_if_run_uncaptured"}),
+    ),
+)

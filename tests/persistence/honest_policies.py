@@ -223,17 +223,16 @@ def compare(path: str) -> str | None:
     from policy_gallery.watch import watched
 
     from perdure.errors import UntrustedError
-    from perdure.persistence._allowlist import Names, Trust
-    from perdure.persistence.policy_file import _make
+    from perdure.persistence.reading import Names, Trust, read_policy
 
     trust: Any = ()
     try:
-        ours = _make(_read(path), path, "cpu", Names(Trust(()), None))
+        ours = read_policy(_read(path), path, "cpu", Names(Trust(()), None))
     except UntrustedError as error:
         trust = error.names  # all of them at once: the second time it loads
         names = Names(Trust(trust), None)
         with watched():
-            ours = _make(_read(path), path, "cpu", names)
+            ours = read_policy(_read(path), path, "cpu", names)
     return difference(ours, torch.load(path, weights_only=False))
 
 

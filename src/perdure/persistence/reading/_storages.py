@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from perdure.persistence._pickle_steps import MalformedError
+from perdure.persistence.reading._pickle_steps import MalformedError
 
 TDevice: TypeAlias = str | torch.device | dict[str, str] | Callable[[Any, str], Any] | None
 """Where tensors are loaded to: whatever :func:`torch.load` accepts as `map_location`."""
@@ -77,6 +77,18 @@ class Storages:
         if device is None:
             device = _device(location)
         return memory.to(device).untyped_storage()
+
+
+class LiveStorages(Storages):
+    """The memory of live tensors themselves; nothing is copied."""
+
+    def __init__(self, live: Mapping[str, torch.UntypedStorage]) -> None:
+        super().__init__({}, None)
+        self._live = live
+
+    def take(self, key: str, dtype: torch.dtype, location: str, count: int) -> Storage:
+        """The storage with this key."""
+        return Storage(self._live[key], dtype)
 
 
 def _device(location: str) -> torch.device:

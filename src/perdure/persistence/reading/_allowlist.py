@@ -21,8 +21,8 @@ import torch
 from torch.serialization import get_safe_globals
 
 from perdure.errors import RestoreError
-from perdure.persistence._pickle_steps import Name, names_in
 from perdure.persistence._pickling import LenientPickler
+from perdure.persistence.reading._pickle_steps import Name, names_in
 
 Trusted: TypeAlias = type | ModuleType | Callable[..., Any] | str
 """A class or function, its dotted name, or a package (which means every class defined in it)."""

@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from perdure.persistence._allowlist import method_of, not_run
-from perdure.persistence._building import (
+from perdure.persistence.reading._allowlist import method_of, not_run
+from perdure.persistence.reading._building import (
     GENERATOR_COST,
     ITEM_COST,
     Builder,
@@ -30,10 +30,10 @@ from perdure.persistence._building import (
     items,
     whole,
 )
-from perdure.persistence._hashing import insert
-from perdure.persistence._numpy_builders import NUMPY_BUILDERS
-from perdure.persistence._pickle_steps import MalformedError
-from perdure.persistence._storages import Storage, tensor
+from perdure.persistence.reading._hashing import insert
+from perdure.persistence.reading._numpy_builders import NUMPY_BUILDERS
+from perdure.persistence.reading._pickle_steps import MalformedError
+from perdure.persistence.reading._storages import Storage, tensor
 from perdure.state import blank
 
 # -- Python's ------------------------------------------------------------------------------------------------

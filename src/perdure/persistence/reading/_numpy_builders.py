@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from perdure.persistence._allowlist import BIT_GENERATORS
-from perdure.persistence._building import (
+from perdure.persistence.reading._allowlist import BIT_GENERATORS
+from perdure.persistence.reading._building import (
     GENERATOR_COST,
     ITEM_COST,
     Builder,
@@ -20,7 +20,7 @@ from perdure.persistence._building import (
     items,
     whole,
 )
-from perdure.persistence._pickle_steps import MalformedError
+from perdure.persistence.reading._pickle_steps import MalformedError
 from perdure.state import Handler, known
 
 # -- NumPy's -------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from perdure.persistence._objects import NotMadeError, dotted, register_line
-from perdure.persistence._pickle_steps import MalformedError
+from perdure.persistence.reading._objects import NotMadeError, dotted, register_line
+from perdure.persistence.reading._pickle_steps import MalformedError
 from perdure.state import Handler, known
 
 _BATCH = 16

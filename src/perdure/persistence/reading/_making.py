@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from perdure.persistence import _objects
-from perdure.persistence._allowlist import ABSENT, Names, look_up
-from perdure.persistence._builders import (
+from perdure.persistence.reading import _objects
+from perdure.persistence.reading._allowlist import ABSENT, Names, look_up
+from perdure.persistence.reading._builders import (
     BUILDERS,
     COMPILED,
     CONTAINERS,
     FROM_TYPE,
     WITH_ATTRIBUTES,
 )
-from perdure.persistence._building import Builder, Context
-from perdure.persistence._hashing import Clock, insert
-from perdure.persistence._pickle_steps import (
+from perdure.persistence.reading._building import Builder, Context
+from perdure.persistence.reading._hashing import Clock, insert
+from perdure.persistence.reading._pickle_steps import (
     UNMADE,
     Budget,
     Fill,
@@ -32,7 +32,7 @@ from perdure.persistence._pickle_steps import (
     Program,
     method_name,
 )
-from perdure.persistence._storages import STORAGE_TYPES, Storage, Storages
+from perdure.persistence.reading._storages import STORAGE_TYPES, Storage, Storages
 
 
 class Refusals(NamedTuple):

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from perdure.persistence._hashing import Clock
-from perdure.persistence._pickle_steps import MalformedError
+from perdure.persistence.reading._hashing import Clock
+from perdure.persistence.reading._pickle_steps import MalformedError
 from perdure.state import Handler, known
 
 #: What an element of a container and a generator take of memory, in bytes.

@@ -16,6 +16,7 @@ It keeps what it learned in `.fuzz/`. An input that fails is written there (`cra
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import copy
 import io
@@ -311,13 +312,17 @@ class OnDisk:
         import tempfile
 
         from damage_support import write_files
+        from rich.cells import cell_len
 
         self._files = files
         self._make_world = make_world
         self._directory = tempfile.TemporaryDirectory()
         self._root = write_files(Path(self._directory.name, "run"), files)
         self._length = sum(map(len, files.values()))
-        with contextlib.suppress(Exception):  # once unwatched: what is imported when it is needed
+        # Once unwatched: what is imported when it is needed, also by what prints.
+        codecs.lookup("unicode_escape")
+        cell_len("\N{HORIZONTAL ELLIPSIS}\N{SNOWMAN}")
+        with contextlib.suppress(Exception):
             for name in files:
                 self.try_out(name, b"x", watch=False)
                 self.try_out(name, files[name], watch=False)

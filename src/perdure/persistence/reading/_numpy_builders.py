@@ -20,53 +20,172 @@ from perdure.persistence.reading._building import (
     items,
     whole,
 )
+from perdure.persistence.reading._objects import NotMadeError, dotted, why_not_filled
 from perdure.persistence.reading._pickle_steps import MalformedError
 from perdure.state import Handler, known
 
 # -- NumPy's -------------------------------------------------------------------------------------------------
 
 _ARRAY_COST = 250
-_PLAIN_DTYPE = re.compile(r"[biufc](1|2|4|8|12|16|32)|[SU][1-9][0-9]{0,6}|O8?|[?]|[mM]8", re.ASCII)
+_PLAIN_DTYPE = re.compile(r"[biufc](1|2|4|8|12|16|32)|[SU][0-9]{1,7}|O8?|[?]|[mMV][0-9]{1,7}", re.ASCII)
+_MOST_FIELDS = 1_000
+_UNITS = (b"Y", b"M", b"W", b"D", b"h", b"m", b"s", b"ms", b"us", b"ns", b"ps", b"fs", b"as", b"generic")
 
 
 def _dtype(context: Context, state: Any, text: Any, aligned: Any, copied: Any) -> np.dtype[Any]:
-    if not _PLAIN_DTYPE.fullmatch(expect(text, str)) or aligned is not False or copied is not True:
-        raise MalformedError(f"has a NumPy dtype {text!r:.40} that is not a plain one")
-    dtype: np.dtype[Any] = np.dtype(text)
-    if state is None:
-        return dtype
-    # A dtype whose flags lie about holding objects makes NumPy read raw bytes as pointers.
-    plain = dtype.__reduce__()[2]
+    is_record = text is np.record and state is not None
     if (
-        any(type(each) not in (int, str, type(None)) for each in expect(state, tuple))
-        or state[2:] != tuple(plain)[2:]
-        or state[1] not in ("<", ">", "=", "|")
+        not (is_record or _PLAIN_DTYPE.fullmatch(expect(text, str)))
+        or aligned is not False
+        or copied is not True
     ):
-        raise MalformedError(f"has a NumPy dtype {text!r} that is not a plain one")
-    swapped: np.dtype[Any] = dtype.newbyteorder(state[1])
-    return swapped
+        raise MalformedError(f"has a NumPy dtype {text!r:.40} that is not a plain one")
+    made: np.dtype[Any] = np.dtype(text)
+    if state is None:
+        return made
+    _, order, base, names, fields, size, _, flags, *metadata = expect(state, tuple)
+    if order not in ("<", ">", "=", "|"):
+        raise MalformedError(f"has a NumPy dtype {text!r} in an order of bytes that is none")
+    if base is not None:
+        made = _dtype_of_rows(base)
+    elif names is not None:
+        made = _dtype_with_fields(names, fields, size, flags)
+        made = np.dtype((np.record, made)) if is_record else made
+    elif not is_record and text[0] in "mM":
+        made = _dtype_of_times(text, metadata).newbyteorder(order)
+    else:
+        made = made.newbyteorder(order)
+    context.charge(_ARRAY_COST * (1 + len(made.names or ())))
+    # A dtype whose flags lie about holding objects makes NumPy read raw bytes as pointers.
+    if made.__reduce__()[1] != (text, aligned, copied) or not _same(made.__reduce__()[2], state):
+        raise MalformedError(f"has a NumPy dtype {text!r} that is not what it says")
+    return made
+
+
+def _dtype_of_rows(base: Any) -> np.dtype[Any]:
+    dtype, shape = expect(base, tuple)
+    if (
+        not issubclass(type(dtype), np.dtype)
+        or dtype.hasobject
+        or len(expect(shape, tuple)) > _MOST_DIMENSIONS
+    ):
+        raise MalformedError("has a NumPy dtype of rows of something")
+    lengths = tuple(whole(each, 1 << 31) for each in shape)
+    if math.prod(lengths) * dtype.itemsize >= 1 << 31:
+        raise MalformedError("has a NumPy dtype that is larger than NumPy's are")
+    return np.dtype((dtype, lengths))
+
+
+_MOST_DIMENSIONS = 32
+
+
+def _dtype_with_fields(names: Any, fields: Any, size: Any, flags: Any) -> np.dtype[Any]:
+    """A dtype of records; of numbers only, as NumPy trusts what it says of where objects lie."""
+    if len(expect(names, tuple)) > _MOST_FIELDS:
+        raise MalformedError(f"has a NumPy dtype of more than {_MOST_FIELDS:,} fields")
+    formats, offsets, titles = [], [], []
+    for name in names:
+        dtype, offset, *title = expect(expect(fields, dict)[expect(name, str)], tuple)
+        if not issubclass(type(dtype), np.dtype) or dtype.hasobject:
+            raise MalformedError("has a NumPy dtype with a field of objects")
+        formats.append(dtype)
+        offsets.append(whole(offset, 1 << 31))
+        titles.append(expect(title[0], str) if title else None)
+    parts: Any = {
+        "names": list(names),
+        "formats": formats,
+        "offsets": offsets,
+        "itemsize": whole(size, 1 << 31),
+    }
+    if any(each is not None for each in titles):
+        parts["titles"] = titles
+    is_aligned = type(flags) is int and flags & _ALIGNED_STRUCT != 0
+    made: np.dtype[Any] = np.dtype(parts, align=is_aligned)
+    return made
+
+
+_ALIGNED_STRUCT = 0x80
+
+
+def _dtype_of_times(text: str, metadata: list[Any]) -> np.dtype[Any]:
+    ((about, (unit, number, *_)),) = metadata if metadata else [(None, (b"generic", 1))]
+    if about is not None and len(expect(about, dict)) > 0:
+        raise MalformedError(f"has a NumPy dtype {text!r} with notes of somebody's")
+    if unit not in _UNITS:
+        raise MalformedError(f"has times in a unit {unit!r:.20} that NumPy has not")
+    times = "" if unit == b"generic" else f"[{whole(number, 1 << 30)}{expect(unit, bytes).decode('ascii')}]"
+    return np.dtype(f"{text}{times}")
+
+
+def _same(made: Any, said: Any) -> bool:
+    """Whether the state of a dtype is the one that a file says, whose version may be another one."""
+    if len(made) != len(said):
+        return False
+    return all(_alike(ours, theirs) for ours, theirs in zip(made[1:8], said[1:8], strict=True))
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    if type(ours) is not type(theirs) and not (
+        issubclass(type(ours), np.dtype) and issubclass(type(theirs), np.dtype)
+    ):
+        return False
+    if type(ours) is tuple:
+        return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+    if type(ours) is dict:
+        return list(ours) == list(theirs) and all(map(_alike, ours.values(), theirs.values()))
+    return bool(ours == theirs)
 
 
 def _array(context: Context, state: Any, cls: Any, *blank_array: Any) -> np.ndarray[Any, Any]:
     *version, shape, dtype, fortran, content = expect(state, tuple)
-    if (
-        cls is not np.ndarray
-        or not issubclass(type(dtype), np.dtype)
-        or any(whole(each) != 1 for each in version)
-    ):
-        raise MalformedError("has an array of a class of its own")
+    if not issubclass(type(dtype), np.dtype) or any(whole(each) != 1 for each in version):
+        raise MalformedError("has an array without a dtype")
+    reason = _why_no_view(cls)
+    if reason is not None:
+        raise NotMadeError(dotted(cls), reason)
     lengths = tuple(whole(each) for each in expect(shape, tuple))
     order: Literal["F", "C"] = "F" if expect(fortran, (bool, int)) else "C"
     context.charge(_ARRAY_COST)
     if dtype.hasobject:
-        return _object_array(context, lengths, order, expect(content, list))
-    if math.prod(lengths) * dtype.itemsize != len(expect(content, bytes)):
-        raise MalformedError("has an array whose shape does not fit its data")
-    context.charge(len(content))
-    _check_truth(dtype, content)
-    if not content:
+        made = _object_array(context, lengths, order, expect(content, list))
+    else:
+        if math.prod(lengths) * dtype.itemsize != len(expect(content, bytes)):
+            raise MalformedError("has an array whose shape does not fit its data")
+        context.charge(len(content) if dtype.itemsize else ITEM_COST * math.prod(lengths))
+        _check_truth(dtype, content)
+        made = _filled(lengths, dtype, order, content)
+    return made if cls is np.ndarray else np.ndarray.view(made, cls)
+
+
+def _filled(
+    lengths: tuple[int, ...], dtype: np.dtype[Any], order: Literal["F", "C"], content: bytes
+) -> np.ndarray[Any, Any]:
+    if not content or not dtype.itemsize:
         return np.empty(lengths, dtype)
-    return np.frombuffer(content, dtype).reshape(lengths, order=order).copy(order)
+    made = np.frombuffer(content, dtype).reshape(lengths, order=order).copy(order)
+    # So NumPy does too: numbers get this machine's order of bytes, records keep theirs.
+    return made if dtype.isnative or dtype.names else made.astype(dtype.newbyteorder("="))
+
+
+def _why_no_view(cls: Any) -> str | None:
+    """Why an array is not made one of a class of arrays, with the remedy; None if it is."""
+    if not isinstance(cls, type) or not issubclass(cls, np.ndarray):
+        raise MalformedError("has an array of a class that is none of arrays")
+    if cls is np.ndarray:
+        return None
+    for name in ("__array_finalize__", "__setstate__"):
+        owner = next(base for base in cls.__mro__ if name in vars(base))
+        if not owner.__module__.startswith("numpy"):
+            return (
+                f"it has {name} of its own, which loading does not run. Keep a plain array in the policy "
+                "(np.asarray(...)), or save its state dictionary"
+            )
+        if owner is not np.ndarray and cls not in _PLAIN_VIEWS and owner not in _PLAIN_VIEWS:
+            return "it holds more than an array does. Keep a plain array in the policy (np.asarray(...))"
+    return why_not_filled(cls)
+
+
+_PLAIN_VIEWS = (np.matrix, np.memmap, np.recarray)
 
 
 def _object_array(
@@ -95,7 +214,30 @@ def _scalar(context: Context, dtype: Any, content: Any) -> Any:
         raise MalformedError("has a NumPy scalar whose type does not fit its data")
     context.charge(_ARRAY_COST + len(content))
     _check_truth(dtype, content)
-    return np.ndarray((), dtype, buffer=content)[()]
+    return np.ndarray((), dtype, buffer=content)[()] if dtype.itemsize else np.empty((), dtype)[()]
+
+
+def _masked_array(context: Context, state: Any, cls: Any, base: Any, *blank_array: Any) -> Any:
+    if cls is not np.ma.MaskedArray or base is not np.ndarray:
+        raise NotMadeError(
+            dotted(np.ma.MaskedArray),
+            "it is one of a class of its own. Keep its data and its mask in the policy",
+        )
+    version, shape, dtype, fortran, content, mask, fill = expect(state, tuple)
+    data = _array(context, (version, shape, dtype, fortran, content), np.ndarray)
+    if (
+        data.dtype.hasobject
+        or data.dtype.names
+        or not issubclass(type(fill), type(None) | np.generic | np.ndarray)
+    ):
+        raise NotMadeError(
+            dotted(np.ma.MaskedArray), "it holds objects. Keep its data and its mask in the policy"
+        )
+    hidden = _array(context, (version, shape, np.dtype(bool), fortran, mask), np.ndarray)
+    made = np.ma.MaskedArray(data, hidden)
+    if fill is not None:
+        made.fill_value = fill
+    return made
 
 
 def _bits(context: Context, state: Any, which: Any = "MT19937") -> np.random.BitGenerator:
@@ -185,6 +327,7 @@ def _python_generator(context: Context, state: Any) -> random.Random:
 
 NUMPY_BUILDERS: dict[str, Builder] = {
     "random.Random": Builder(_python_generator, "needed"),
+    "numpy.ma.core._mareconstruct": Builder(_masked_array, "needed"),
     "numpy.dtype": Builder(_dtype, "optional"),
     **{f"numpy.{core}.multiarray._reconstruct": Builder(_array, "needed") for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": Builder(_scalar) for core in ("core", "_core")},

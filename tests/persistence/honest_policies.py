@@ -226,6 +226,8 @@ def _content(path: str, a: Any, b: Any, stack: list[tuple[str, Any, Any]]) -> st
             stack.append((f"{path}.bits", a.state, b.state))
         case np.random.SeedSequence() | itertools.count() | decimal.Context() | decimal.Decimal():
             alike = repr(a) == repr(b)
+        case _ if type(a).__name__ in ("list_iterator", "tuple_iterator"):
+            stack.append((f"{path}.iterator", a.__reduce__(), b.__reduce__()))
         case operator.itemgetter() | operator.attrgetter() | operator.methodcaller():
             alike = a.__reduce__() == b.__reduce__()
         case torch.Generator():

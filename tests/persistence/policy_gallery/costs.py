@@ -178,7 +178,9 @@ def a_number_of_megabytes() -> bytes:
     return in_policy(number)
 
 
-@attack("A number of a megabyte as a key a thousand times: each hash of it looks at all of it.", harmless=True)
+@attack(
+    "A number of a megabyte as a key a thousand times: each hash of it looks at all of it.", harmless=True
+)
 def a_long_number_as_a_key() -> bytes:
     number = pickles.dumps(1 << 8_000_000, 2)[2:-1]
     return in_policy(l(number + put(7), *(d(None, get(7) + NONE) for _ in range(1_000))))

@@ -33,7 +33,7 @@ _UNITS = (b"Y", b"M", b"W", b"D", b"h", b"m", b"s", b"ms", b"us", b"ns", b"ps", 
 
 
 def _dtype(context: Context, state: Any, text: Any, aligned: Any, copied: Any) -> np.dtype[Any]:
-    is_record = text is np.record and state is not None
+    is_record = text is np.record
     if (
         not (is_record or _PLAIN_DTYPE.fullmatch(expect(text, str)))
         or aligned is not False

@@ -419,7 +419,11 @@ def _tensor_dict_module(module: Any, charge: Charge) -> None:
 def _tensor_dict(made: Any, charge: Charge) -> None:
     attributes = attributes_of(made)
     attributes["_cache"] = attributes["_last_op"] = None
-    if attributes.get("_is_locked"):
+    _unlocked(made, charge)
+
+
+def _unlocked(made: Any, charge: Charge) -> None:
+    if attributes_of(made).get("_is_locked"):
         raise NotMadeError(dotted(type(made)), "it is locked. Unlock it before you save it (.unlock_())")
 
 
@@ -492,6 +496,7 @@ _RULES: dict[str, Rule] = {
     "stable_baselines3.common.sb2_compat.rmsprop_tf_like.RMSpropTFLike": _settings_of_rmsprop,
     "tensordict.nn.common.TensorDictModule": _tensor_dict_module,
     "tensordict.base.TensorDictBase": _tensor_dict,
+    "torchrl.data.tensor_specs.Composite": _unlocked,
     "torch.amp.grad_scaler.GradScaler": _defaults(),
     "numpy.polynomial._polybase.ABCPolyBase": _defaults(),
     **dict.fromkeys(("builtins.BaseException", "torch.Tensor", "numpy.ndarray"), _defaults()),

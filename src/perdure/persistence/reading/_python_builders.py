@@ -172,6 +172,13 @@ def _getter(cls: Any, context: Context, *what: Any) -> Any:
     return not_run if context.runs_methods else cls(*what)
 
 
+def _iterator(context: Context, state: Any, content: Any) -> Any:
+    made = iter(expect(content, (list, tuple)))
+    if state is not None:
+        made.__setstate__(whole(state))
+    return made
+
+
 def _count(context: Context, start: Any = 0, step: Any = 1) -> Any:
     return itertools.count(expect(start, (int, float)), expect(step, (int, float)))
 
@@ -364,6 +371,7 @@ PYTHON_BUILDERS: dict[str, Builder] = {
         f"operator.{cls.__name__}": Builder(functools.partial(_getter, cls), needs_trust=True)
         for cls in (operator.itemgetter, operator.attrgetter, operator.methodcaller)
     },
+    "builtins.iter": Builder(_iterator, "optional"),
     "itertools.count": Builder(_count),
     "types.SimpleNamespace": Builder(lambda context: types.SimpleNamespace(), "attributes"),
     "array.array": Builder(_array),

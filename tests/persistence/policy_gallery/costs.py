@@ -149,22 +149,22 @@ def a_key_that_is_deep() -> bytes:
 
 @attack("Whole numbers with one hash: filling a dictionary takes the square of their number.")
 def keys_of_one_hash() -> bytes:
-    return in_policy(d({}, *(i(number * MODULUS) + NONE for number in range(1, 30_000))))
+    return in_policy(d({}, *(i(number * MODULUS) + NONE for number in range(1, 18_000))))
 
 
 @attack("The same in a set.")
 def elements_of_one_hash() -> bytes:
-    return in_policy(call(g("__builtin__", "set"), l(*(i(number * MODULUS) for number in range(1, 30_000)))))
+    return in_policy(call(g("__builtin__", "set"), l(*(i(number * MODULUS) for number in range(1, 18_000)))))
 
 
 @attack("The same in tuples.")
 def tuples_of_one_hash() -> bytes:
-    return in_policy(d({}, *(t(i(number * MODULUS)) + NONE for number in range(1, 30_000))))
+    return in_policy(d({}, *(t(i(number * MODULUS)) + NONE for number in range(1, 18_000))))
 
 
 @attack("The same by pairs given to a function.")
 def pairs_of_one_hash() -> bytes:
-    return in_policy(call(DICT, l(*(l(i(number * MODULUS), NONE) for number in range(1, 30_000)))))
+    return in_policy(call(DICT, l(*(l(i(number * MODULUS), NONE) for number in range(1, 18_000)))))
 
 
 @attack("A number of megabytes as text: reading it takes the square of its length.")

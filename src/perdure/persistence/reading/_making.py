@@ -55,6 +55,8 @@ class Making:
         self._length = length
         self._context = Context(budget.charge, Clock(length), names.runs_methods)
         self._made: list[Any] = []
+        self._faults: dict[tuple[str, Name], str | None] = {}
+        self._checked_states: set[tuple[Name, int]] = set()
         _mark_used(program.root)
 
     # -- what is refused -------------------------------------------------------------------------------------
@@ -92,9 +94,11 @@ class Making:
                 missing[what.dotted] = None
             return
         found = self._names.find(what)
-        # What the name would stand for, if it were trusted, so that the next message says nothing new.
-        known = look_up(what) if found is ABSENT else found
-        fault = _fault(node, known)
+        key = node.kind, what
+        if key not in self._faults:
+            # What the name would stand for, if it were trusted, so that the next message says nothing new.
+            self._faults[key] = _fault(node, look_up(what) if found is ABSENT else found)
+        fault = self._faults[key]
         if fault is not None:
             faults[what.dotted] = fault
         elif found is ABSENT:
@@ -106,6 +110,10 @@ class Making:
         assert step.node.what is not None
         cls = self._names.find(step.node.what)
         (state,) = step.content
+        key = step.node.what, id(state)
+        if key in self._checked_states:
+            return
+        self._checked_states.add(key)
         if not isinstance(cls, type) or _objects.registered(cls) is not None:
             return
         for name in _keys(state):

@@ -17,7 +17,7 @@ import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from perdure.state import Handler, blank, is_native, known, slots, unassignable
 
 Charge: TypeAlias = Callable[[int], None]
 """Asked for so many bytes of memory before they are taken."""
+
+Rule: TypeAlias = Callable[[Any, Charge], None]
+"""What a class adds to the attributes in a file."""
 
 ATTRIBUTE_COST = 100
 _TABLE_COST = 250
@@ -44,6 +47,27 @@ def dotted(cls: type) -> str:
     """The full name of a class."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def by_class(function: _Function) -> _Function:
+    """Keep what a function says of a class. By the class's identity: a metaclass may hash in Python."""
+    known_ones: dict[tuple[int, Any], tuple[type, Any]] = {}
+
+    @functools.wraps(function)
+    def once(cls: type, *more: Any) -> Any:
+        found = known_ones.get((id(cls), more))
+        if found is None:
+            if len(known_ones) >= _MOST_KEPT:
+                known_ones.clear()
+            found = known_ones[id(cls), more] = cls, function(cls, *more)
+        return found[1]
+
+    return once  # type: ignore[return-value]
+
+
+_MOST_KEPT = 10_000
 
 # -- classes -------------------------------------------------------------------------------------------------
 
@@ -84,7 +108,7 @@ def why_not_filled(cls: type) -> str | None:
 
 def registered(cls: type) -> Handler | None:
     """What was registered for a class that could not be made without; None for one that is made by its attributes."""
-    if not (hasattr(cls, "__del__") or _is_more_than_attributes(cls) or _has_own_setstate(cls)):
+    if _is_made_by_attributes(cls):
         return None
     about = known(cls)
     if about.structural and not issubclass(cls, torch.nn.Module):
@@ -92,10 +116,17 @@ def registered(cls: type) -> Handler | None:
     return about.entry if isinstance(about.entry, Handler) else None
 
 
+@by_class
+def _is_made_by_attributes(cls: type) -> bool:
+    return not (hasattr(cls, "__del__") or _is_more_than_attributes(cls) or _has_own_setstate(cls))
+
+
+@by_class
 def _is_more_than_attributes(cls: type) -> bool:
     return issubclass(cls, _NEVER) or (is_native(cls) and not issubclass(cls, _IMMUTABLE))
 
 
+@by_class
 def _has_own_setstate(cls: type) -> bool:
     return any("__setstate__" in vars(base) and not _has_rule(base) for base in cls.__mro__)
 
@@ -175,10 +206,9 @@ def make(cls: type, arguments: tuple[Any, ...]) -> Any:
     return blank(cls)
 
 
-@functools.lru_cache(maxsize=10_000)
-def attribute_fault(cls: Hashable, name: str) -> str | None:
+@by_class
+def attribute_fault(cls: type, name: str) -> str | None:
     """Why a file may not give an object of a class this attribute, or None if it may."""
-    assert isinstance(cls, type)
     if name in slots(cls) or name in _HARMLESS:
         return None
     if unassignable(cls, name, ()) is not None or _is_code(cls, name):
@@ -216,7 +246,7 @@ def set_state(obj: Any, state: Any, charge: Charge, *, made_by_call: bool = Fals
     if handler is not None:
         handler.restore(obj, state)
         return
-    put = next((_STATES[dotted(base)] for base in cls.__mro__ if dotted(base) in _STATES), None)
+    put = _state_of(cls)
     if put is not None:
         put(obj, state, charge)
         return
@@ -230,10 +260,19 @@ def set_state(obj: Any, state: Any, charge: Charge, *, made_by_call: bool = Fals
             own[name].__set__(obj, value)
         else:
             attributes_of(obj)[sys.intern(name)] = value
-    for base in reversed(cls.__mro__):
-        rule = _RULES.get(dotted(base)) if "__setstate__" in vars(base) else None
-        if rule is not None:
-            rule(obj, charge)
+    for rule in _rules_of(cls):
+        rule(obj, charge)
+
+
+@by_class
+def _rules_of(cls: type) -> list[Rule]:
+    bases = (dotted(base) for base in reversed(cls.__mro__) if "__setstate__" in vars(base))
+    return [_RULES[name] for name in bases if name in _RULES]
+
+
+@by_class
+def _state_of(cls: type) -> Callable[[Any, Any, Charge], None] | None:
+    return next((_STATES[dotted(base)] for base in cls.__mro__ if dotted(base) in _STATES), None)
 
 
 def _attributes(cls: type, state: Any, charge: Charge) -> Iterator[tuple[Any, Any]]:
@@ -259,8 +298,6 @@ def attributes_of(obj: Any) -> dict[str, Any]:
 
 
 # -- what the classes of torch and Gymnasium do in __setstate__ -----------------------------------------------
-
-Rule: TypeAlias = Callable[[Any, Charge], None]
 
 
 def _defaults(**factories: Callable[[], Any]) -> Rule:

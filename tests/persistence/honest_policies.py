@@ -6,14 +6,19 @@ whatever a file says.
 
 from __future__ import annotations
 
+import copyreg
 import datetime
+import decimal
 import enum
 import functools
+import itertools
+import operator
 import resource
 import sys
 import types
 from collections import deque
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -127,6 +132,9 @@ def libraries() -> dict[str, Callable[[], torch.nn.Module]]:
     }
 
 
+_WITHOUT_SLOTS = (type, enum.Enum, torch.Tensor, np.ndarray, PurePath)
+
+
 def difference(a: Any, b: Any) -> str | None:
     """The first path at which two objects differ: in type, content, order, or in what is the same object."""
     stack: list[tuple[str, Any, Any]] = [("policy", a, b)]
@@ -152,6 +160,10 @@ def difference(a: Any, b: Any) -> str | None:
         alive += [a, b]
         if (found := _content(path, a, b, stack)) is not None:
             return found
+        for name in () if isinstance(a, _WITHOUT_SLOTS) else copyreg._slotnames(type(a)):
+            pair = [getattr(each, name, "nothing") for each in (a, b)]
+            if pair != ["nothing", "nothing"] and name != "__weakref__":
+                stack.append((f"{path}.{name}", *pair))
         ours, theirs = getattr(a, "__dict__", None), getattr(b, "__dict__", None)
         if ours is not None and not isinstance(a, type | types.FunctionType | enum.Enum):
             if list(ours) != list(theirs):
@@ -163,22 +175,21 @@ def difference(a: Any, b: Any) -> str | None:
 def _content(path: str, a: Any, b: Any, stack: list[tuple[str, Any, Any]]) -> str | None:
     alike = True
     match a:
+        case torch.nn.parameter.UninitializedTensorMixin():
+            alike = a.requires_grad == b.requires_grad
         case torch.Tensor():
-            alike = (a.dtype, a.shape, a.layout, a.requires_grad) == (
-                b.dtype,
-                b.shape,
-                b.layout,
-                b.requires_grad,
-            )
-            dense, other = (a.to_dense(), b.to_dense()) if a.is_sparse else (a, b)
-            alike = alike and dense.stride() == other.stride() and torch.equal(dense, other)
-            if alike and not a.is_sparse:
-                memory = [each.untyped_storage() for each in (a, b)]
-                alike = memory[0].nbytes() == memory[1].nbytes() and a.storage_offset() == b.storage_offset()
+            alike = _about(a) == _about(b)
+            if (alike and a.layout is not torch.strided) or a.is_quantized:
+                plain = [each.dequantize() if each.is_quantized else each.to_dense() for each in (a, b)]
+                alike = alike and torch.equal(*plain)
+            elif alike and not a.is_meta:
+                alike = bytes(a.untyped_storage()) == bytes(b.untyped_storage())
         case np.ndarray():
             alike = (a.dtype, a.shape) == (b.dtype, b.shape) and (a.size == 0 or a.strides == b.strides)
             if a.dtype.hasobject:
                 stack.append((f"{path}[...]", a.ravel().tolist(), b.ravel().tolist()))
+            elif a.dtype.names:  # what lies between the fields is nobody's
+                alike = alike and repr(a.tolist()) == repr(b.tolist())
             else:
                 alike = alike and a.tobytes() == b.tobytes()
         case dict():
@@ -211,11 +222,30 @@ def _content(path: str, a: Any, b: Any, stack: list[tuple[str, Any, Any]]) -> st
                 repr(seeds[0]) == repr(seeds[1])
                 and seeds[0].spawn(1)[0].entropy == seeds[1].spawn(1)[0].entropy
             )
+        case np.random.BitGenerator():
+            stack.append((f"{path}.bits", a.state, b.state))
+        case np.random.SeedSequence() | itertools.count() | decimal.Context() | decimal.Decimal():
+            alike = repr(a) == repr(b)
+        case _ if type(a).__name__ in ("list_iterator", "tuple_iterator"):
+            stack.append((f"{path}.iterator", a.__reduce__(), b.__reduce__()))
+        case operator.itemgetter() | operator.attrgetter() | operator.methodcaller():
+            alike = a.__reduce__() == b.__reduce__()
+        case torch.Generator():
+            stack.append((f"{path}.state", a.get_state(), b.get_state()))
+        case BaseException():
+            stack.append((f"{path}.args", a.args, b.args))
         case np.random.RandomState():
             stack.append((f"{path}.state", a.get_state(legacy=False), b.get_state(legacy=False)))
-        case _ if not hasattr(a, "__dict__"):
+        case _ if not hasattr(a, "__dict__") and not copyreg._slotnames(type(a)):
             alike = type(a).__name__ in ("weakref", "ReferenceType") or a == b
     return None if alike else f"{path}: {a!r:.80} and {b!r:.80}"
+
+
+def _about(tensor: torch.Tensor) -> Any:
+    about = (tensor.dtype, tensor.shape, tensor.layout, tensor.requires_grad, tensor.device)
+    if tensor.layout is not torch.strided:
+        return about
+    return *about, tensor.stride(), tensor.storage_offset(), tensor.is_conj(), tensor.is_neg()
 
 
 def compare(path: str) -> str | None:
@@ -223,17 +253,16 @@ def compare(path: str) -> str | None:
     from policy_gallery.watch import watched
 
     from perdure.errors import UntrustedError
-    from perdure.persistence._allowlist import Names, Trust
-    from perdure.persistence.policy_file import _make
+    from perdure.persistence.reading import Names, Trust, read_policy
 
     trust: Any = ()
     try:
-        ours = _make(_read(path), path, "cpu", Names(Trust(()), None))
+        ours = read_policy(_read(path), path, "cpu", Names(Trust(()), None))
     except UntrustedError as error:
         trust = error.names  # all of them at once: the second time it loads
         names = Names(Trust(trust), None)
         with watched():
-            ours = _make(_read(path), path, "cpu", names)
+            ours = read_policy(_read(path), path, "cpu", names)
     return difference(ours, torch.load(path, weights_only=False))
 
 

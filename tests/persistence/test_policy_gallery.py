@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import sys
@@ -47,11 +48,14 @@ def restore(path: Path) -> object:
     return live
 
 
+made_once = functools.lru_cache(maxsize=2)(lambda attack: attack.make())
+
+
 @pytest.mark.parametrize("how", [load, restore])
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 def test_an_attack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: Attack, how) -> None:
     path = tmp_path / "policy.pt"
-    content = attack.make()
+    content = made_once(attack)
     path.write_bytes(content)
     monkeypatch.chdir(tmp_path)
     modules = set(sys.modules)

@@ -2,8 +2,9 @@
 into live objects; and for policy files, their pickles above all.
 
 Its inputs are changed copies of real checkpoints and policies, sealed again with the right checksums, so that they get
-past the seal. Whatever they are, nothing but Perdure's own errors may come of them. With atheris, what is tried next
-follows from which code the last input reached:
+past the seal. Whatever they are, nothing but Perdure's own errors may come of them, in time and memory in proportion to
+their size, and nothing is imported, run or written elsewhere. Runs are listed, shown, verified and resumed on a disk;
+policies loaded and restored. With atheris, what is tried next follows from which code the last input reached:
 
     make fuzz                                        # a few minutes
     python tests/reliability/fuzzing.py document --seconds 3600
@@ -15,17 +16,22 @@ It keeps what it learned in `.fuzz/`. An input that fails is written there (`cra
 from __future__ import annotations
 
 import argparse
+import codecs
 import contextlib
 import copy
+import io
 import json
 import os
 import random
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+# The gallery of attacks on policies, and what watches them.
+sys.path.append(str(Path(__file__).parents[1] / "persistence"))
 
 TARGETS = ("document", "checkpoint", "pack", "page", "policy")
 OUTCOMES = ("read", "refused", "read and refused", "half restored")
@@ -120,6 +126,40 @@ def _changed(value: Any, chance: random.Random) -> Any:
     return copy.deepcopy(chance.choice(_JUNK))
 
 
+#: Seconds and bytes of memory that an input may take for each of its bytes, and whatever its size.
+PER_BYTE = 10e-6, 100
+FLOOR = 1.0, 16 << 20
+#: What counting which code was reached makes slower.
+COUNTED = 5.0
+
+
+def check_cost(cost: Any, length: int, what: str) -> None:
+    """See that something took time and memory in proportion to the bytes that it read."""
+    slower = COUNTED if "atheris" in sys.modules else 1.0
+    seconds = slower * (FLOOR[0] + PER_BYTE[0] * length)
+    memory = FLOOR[1] + PER_BYTE[1] * length
+    assert cost.seconds <= seconds, f"{what} took {cost.seconds} s for {length} bytes"
+    assert cost.memory <= memory, f"{what} took {cost.memory} bytes of memory for {length} bytes"
+
+
+@contextlib.contextmanager
+def in_proportion(length: int, what: str) -> Iterator[None]:
+    """What is done inside, well or in vain, must take little for what it reads."""
+    from policy_gallery.watch import measured
+
+    from perdure.errors import PerdureError
+
+    said = None
+    with measured() as cost:
+        try:
+            yield
+        except PerdureError as error:
+            said = error
+    check_cost(cost, length, what)
+    if said is not None:
+        raise said
+
+
 class Fuzz:
     """The targets, and the real checkpoint that inputs are made from."""
 
@@ -145,6 +185,7 @@ class Fuzz:
         document, blobs = tree.encode(capture(self.world))
         self.document = json.loads(json.dumps(document))
         self.content = [bytes(blob.buffer()) for blob in blobs]
+        self._on_disk = OnDisk(self.files, self._make_world)
 
     def _live(self) -> dict[str, Any]:
         import collections
@@ -209,10 +250,11 @@ class Fuzz:
         from perdure.state import restore
         from perdure.store._checksummed_json import load_json
 
-        document = load_json(data, "the input")
-        state = tree.decode(document, [_Bytes(each) for each in self.content])
         try:
-            restore(state, self.world, strict=bool(len(data) % 3))
+            with in_proportion(len(data) + sum(map(len, self.content)), "restoring"):
+                document = load_json(data, "the input")
+                state = tree.decode(document, [_Bytes(each) for each in self.content])
+                restore(state, self.world, strict=bool(len(data) % 3))
         finally:
             # What was half restored may be anything; the next input finds a world as the script builds it.
             self.world = self._live()
@@ -222,11 +264,11 @@ class Fuzz:
         from perdure.store._checksummed_json import _END, _START, digest
 
         sealed = _START.format(digest(data), "manifest").encode() + data + _END
-        return self._read({**self.files, self.manifest: sealed})
+        return self._on_disk.try_out(self.manifest, sealed)
 
     def _pack(self, data: bytes) -> str | None:
         name = max(name for name in self.files if name.startswith("packs/"))
-        return self._read({**self.files, name: resealed(data)})
+        return self._on_disk.try_out(name, resealed(data))
 
     def _page(self, data: bytes) -> str | None:
         """A page of an array that has room for ten of the extents that were there."""
@@ -251,32 +293,92 @@ class Fuzz:
         array["pages"] = [[0, *new.chunk]]
         body["packs"].append(new.chunk.pack)
         backend.objects[name] = dump_checksummed("manifest", body)
-        store = Store.open(backend)
-        store.verify()
-        checkpoint = store.read(max(info.number for info in store.checkpoints()))
-        data_of = checkpoint.state.root.fields["x"].data
-        data_of.read_into(memoryview(bytearray(data_of.nbytes)))
+        with in_proportion(len(data) + sum(map(len, self._paged.values())), "a page"):
+            store = Store.open(backend)
+            store.verify()
+            checkpoint = store.read(max(info.number for info in store.checkpoints()))
+            data_of = checkpoint.state.root.fields["x"].data
+            data_of.read_into(memoryview(bytearray(data_of.nbytes)))
         return None
 
     def _policy(self, data: bytes) -> str | None:
         return self._policies.try_out(data)
 
-    def _read(self, files: dict[str, bytes]) -> str | None:
-        from damage_support import in_memory
+
+class OnDisk:
+    """A run with a changed file, on a disk: listed, shown, verified and resumed, while somebody watches."""
+
+    def __init__(self, files: dict[str, bytes], make_world: Callable[[], Any]) -> None:
+        import tempfile
+
+        from damage_support import write_files
+        from rich.cells import cell_len
+
+        self._files = files
+        self._make_world = make_world
+        self._directory = tempfile.TemporaryDirectory()
+        self._root = write_files(Path(self._directory.name, "run"), files)
+        self._length = sum(map(len, files.values()))
+        # Once unwatched: what is imported when it is needed, also by what prints.
+        codecs.lookup("unicode_escape")
+        cell_len("\N{HORIZONTAL ELLIPSIS}\N{SNOWMAN}")
+        with contextlib.suppress(Exception):
+            for name in files:
+                self.try_out(name, b"x", watch=False)
+                self.try_out(name, files[name], watch=False)
+
+    def try_out(self, name: str, content: bytes, watch: bool = True) -> str | None:
+        """Do all that is done to a run with a file changed."""
+        from policy_gallery.watch import watched
 
         from perdure.errors import PerdureError
-        from perdure.state import restore
-        from perdure.store import Store
 
-        store = Store.open(in_memory(files))
-        store.verify()
-        store.checkpoints()
-        checkpoint = store.read(max(info.number for info in store.checkpoints()))
+        file = self._root / name
+        file.write_bytes(content)
+        length = self._length + len(content)
+        said: PerdureError | None = None
+        outcome = None
         try:
-            restore(checkpoint.state, self._make_world(), strict=False)
-        except PerdureError:
-            return "read and refused"
-        return None
+            for what, act in self._doings(content).items():
+                with watched(Path(self._directory.name)) if watch else contextlib.nullcontext() as cost:
+                    try:
+                        with contextlib.redirect_stderr(io.StringIO()):
+                            outcome = act()
+                    except PerdureError as error:
+                        said = error
+                if watch:
+                    check_cost(cost, length, what)
+        finally:
+            file.write_bytes(self._files[name])
+        if said is not None:
+            raise said
+        return outcome
+
+    def _doings(self, content: bytes) -> dict[str, Callable[[], str | None]]:
+        command = (["ls"], ["show"], ["show", "--tree", "net"], ["show", "--json"])[len(content) % 4]
+        return {
+            " ".join(command): lambda: self._command(*command),
+            "verify": lambda: self._command("verify"),
+            "resume": self._resume,
+        }
+
+    def _command(self, name: str, *options: str) -> None:
+        from click.testing import CliRunner
+
+        from perdure.cli import main
+
+        result = CliRunner().invoke(main, [name, str(self._root), *options])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code in (0, 1, 2), result.output
+
+    def _resume(self) -> str | None:
+        import perdure
+
+        newest = max(int(Path(name).stem) for name in self._files if name.startswith("checkpoints/"))
+        with perdure.Run(self._root, lock_timeout=0.1) as run:
+            info = run.resume(self._make_world())
+            return None if info is not None and info.number == newest else "refused"
 
 
 class Policies:
@@ -285,7 +387,6 @@ class Policies:
     def __init__(self) -> None:
         import tempfile
 
-        sys.path.append(str(Path(__file__).parents[1] / "persistence"))
         import honest_policies
         import persistence_nets
 
@@ -345,8 +446,7 @@ class Policies:
                     act()
                 except PerdureError as error:
                     said = error
-            assert cost.seconds <= 1 + 10e-6 * len(content), cost.seconds
-            assert cost.memory <= (16 << 20) + 100 * len(content), cost.memory
+            check_cost(cost, len(content), "a policy")
         if said is not None:
             raise said
         return None
@@ -532,6 +632,11 @@ def main() -> None:
 
     with atheris.instrument_imports(include=["perdure"]):
         import perdure
+        import perdure.cli
+        import perdure.environments.handlers
+        import perdure.inspect
+        import perdure.persistence
+        import perdure.run
         import perdure.state
         import perdure.store
         import perdure.tree  # noqa: F401

@@ -17,7 +17,7 @@ from fuzzing import OUTCOMES, TARGETS, Fuzz, mutated_input
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-_EXAMPLES = {"document": 250, "checkpoint": 250, "pack": 250, "page": 250, "policy": 250}
+_EXAMPLES = {"document": 250, "checkpoint": 100, "pack": 100, "page": 250, "policy": 250}
 
 
 @pytest.fixture(scope="module")

@@ -5,27 +5,13 @@ from __future__ import annotations
 import io
 import types
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 
-from perdure.persistence._allowlist import Everything
-from perdure.persistence._making import Making
-from perdure.persistence._pickle_steps import Budget, parse
 from perdure.persistence._pickling import DataFreePickler
-from perdure.persistence._storages import Storage, Storages
-
-
-class _LiveStorages(Storages):
-    """The memory of the live tensors themselves; nothing is copied."""
-
-    def __init__(self, live: Mapping[str, torch.UntypedStorage]) -> None:
-        super().__init__({}, None)
-        self._live = live
-
-    def take(self, key: str, dtype: torch.dtype, location: str, count: int) -> Storage:
-        return Storage(self._live[key], dtype)
+from perdure.persistence.reading import why_not_read
 
 
 def why_not(obj: Any) -> str | None:
@@ -34,22 +20,11 @@ def why_not(obj: Any) -> str | None:
     pickler = DataFreePickler(file, protocol=2)
     try:
         pickler.dump(obj)
-        pickle = file.getvalue()
-        budget = Budget(len(pickle))
-        program = parse(pickle, budget)
-        making = Making(program, Everything(), _LiveStorages(pickler.storages), budget, len(pickle))
-        refusals = making.check()
-        if refusals.faults:
-            name, reason = next(iter(refusals.faults.items()))
-            return f"{name}: {reason}"
-        if refusals.missing:
-            return f"{refusals.missing[0]} is not found under that name"
-        making.make()
+        return why_not_read(file.getvalue(), pickler.storages)
     except RecursionError:
         return "it is nested too deeply, or contains itself"
     except Exception as error:  # a class may raise anything from __reduce__ or __getstate__
         return str(error) or type(error).__name__
-    return None
 
 
 def culprit(obj: Any, path: str) -> tuple[str, Any, str] | None:

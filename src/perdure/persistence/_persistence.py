@@ -19,10 +19,10 @@ import torch
 
 from perdure.errors import RestoreError
 from perdure.persistence import checksums
-from perdure.persistence._allowlist import Trusted
 from perdure.persistence._compiled import module_in, with_names_of
 from perdure.persistence._publish_version import published, published_epoch
 from perdure.persistence.policy_file import TDevice, load_module_state, load_state_dict, save_module
+from perdure.persistence.reading import Trusted
 from perdure.world import World
 
 log = logging.getLogger(__name__)

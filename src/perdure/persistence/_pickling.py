@@ -1,4 +1,4 @@
-"""Writing policies: pickles that torch reads, and that :mod:`_making` reads as data. Knows no files."""
+"""Writing policies: pickles that torch reads, and that `perdure.persistence.reading` reads as data. Knows no files."""
 
 from __future__ import annotations
 

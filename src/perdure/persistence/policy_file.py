@@ -1,11 +1,9 @@
 """Policy files: written so that torch reads them, and read as data, so that nothing of them is run.
 
-A whole-policy file holds a pickle, and unpickling can run anything. Here no unpickler sees it. It is parsed into the
-objects that it describes (`_pickle_steps`); each class among them must be one of the live policy's or one that the user
-trusts (`_allowlist`); and they are made blank and given their attributes (`_making`, `_objects`), tensors from their
-data.
+A whole-policy file holds a pickle, and unpickling can run anything. Here no unpickler sees it: what it describes is
+made by `perdure.persistence.reading`, of the live policy's classes and those that the user trusts.
 
-This module knows files; what is in them it leaves to the others.
+This module knows files; what is in them it leaves to that package.
 """
 
 from __future__ import annotations
@@ -19,19 +17,19 @@ from typing import Any
 
 import torch
 
-from perdure.errors import DamagedError, NotPicklableError, RestoreError, UntrustedError
+from perdure.errors import NotPicklableError, RestoreError, UntrustedError
 from perdure.persistence import checksums
-from perdure.persistence._allowlist import Names, Trust, Trusted
-from perdure.persistence._archive import read_archive
 from perdure.persistence._compiled import module_in
 from perdure.persistence._culprit import culprit
-from perdure.persistence._making import Making
-from perdure.persistence._objects import NotMadeError, to_evaluation
-from perdure.persistence._pickle_steps import Budget, MalformedError, parse
 from perdure.persistence._pickling import Pickler
-from perdure.persistence._refusal import refusal
-from perdure.persistence._storages import Storages
-from perdure.persistence._storages import TDevice as TDevice
+from perdure.persistence.reading import (
+    Names,
+    Trust,
+    Trusted,
+    read_policy,
+    to_evaluation,
+)
+from perdure.persistence.reading import TDevice as TDevice
 
 
 def load_policy(
@@ -169,33 +167,7 @@ def _load(
     real, content, digest = _read(path)
     if digest is not None:
         checksums.compare(real, hashlib.sha256(content).hexdigest(), digest)
-    where = os.fspath(path)
-    try:
-        return _make(content, where, device, Names(trusted, live))
-    except MalformedError as error:
-        raise DamagedError(f"{where} {error}. Nothing of it was run. {checksums.REMEDY}") from error
-    except NotMadeError as error:
-        raise UntrustedError(
-            f"{where} is refused: {error.name}: {error.reason}. Nothing of it was run.", [error.name]
-        ) from error
-
-
-def _make(content: bytes, path: str, device: TDevice, names: Names) -> Any:
-    """The object in a file, if nothing of it is refused."""
-    archive = read_archive(content)
-    length = min(len(archive.pickle), len(content))
-    budget = Budget(length)
-    try:
-        program = parse(archive.pickle, budget)
-        making = Making(program, names, Storages(archive.data, device), budget, length)
-        refusals = making.check()
-        if refusals.missing or refusals.faults:
-            raise UntrustedError(
-                refusal(path, refusals, names.runs_methods), sorted([*refusals.missing, *refusals.faults])
-            )
-        return making.make()
-    except MalformedError as error:
-        raise MalformedError(f"is damaged: its pickle {error}") from error
+    return read_policy(content, os.fspath(path), device, Names(trusted, live))
 
 
 def _no_policy(path: str | os.PathLike[str]) -> str:

@@ -146,12 +146,15 @@ def a_factory_that_runs_later() -> bytes:
     return in_policy(call(g("collections", "defaultdict"), v("ran")))
 
 
-@attack("A class as the factory of a defaultdict is constructed at the first missing key.")
+@attack(
+    "A class as the factory of a defaultdict is made when the program asks for a missing key.",
+    harmless=True,
+)
 def a_factory_that_constructs() -> bytes:
     return in_policy(call(g("collections", "defaultdict"), v("Loud")))
 
 
-@attack("An object with `__call__` as the factory of a defaultdict.")
+@attack("An object with `__call__` as the factory of a defaultdict.", harmless=True)
 def a_factory_that_is_an_object() -> bytes:
     return in_policy(call(g("collections", "defaultdict"), new(v("Loud"))))
 

@@ -6,8 +6,10 @@ import abc
 import enum
 import functools
 import sys
+import typing
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 #: What ran.
@@ -177,6 +179,76 @@ class Kind(enum.Enum):
     @classmethod
     def _missing_(cls, value: object) -> None:
         ran("_missing_")
+
+
+class Flags(enum.Flag):
+    A = 1
+    B = 2
+
+
+class LoudFlags(enum.Flag):
+    A = 1
+    B = 2
+
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        ran("_missing_")
+
+
+class Generic(typing.Generic[typing.TypeVar("T")]):
+    pass
+
+
+class Indexing(type):
+    def __getitem__(cls, index: object) -> None:
+        ran("__getitem__ of a metaclass")
+
+    def __or__(cls, other: object) -> None:
+        ran("__or__ of a metaclass")
+
+    def __hash__(cls) -> int:
+        ran("__hash__ of a metaclass")
+        return 1
+
+
+class Indexed(metaclass=Indexing):
+    pass
+
+
+class Problem(Exception):
+    def __init__(self, *args: object) -> None:
+        ran("constructor of an exception")
+
+
+class FinalProblem(Exception):
+    def __del__(self) -> None:
+        ran("__del__ of an exception")
+
+
+class SystemProblem(OSError):
+    pass
+
+
+class LoudArray(np.ndarray):
+    def __array_finalize__(self, other: object) -> None:
+        ran("__array_finalize__")
+
+
+class LoudTensor(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, *args: object, **kwargs: object) -> None:  # type: ignore[override]
+        ran("__torch_function__")
+
+
+class DispatchingTensor(torch.Tensor):
+    @classmethod
+    def __torch_dispatch__(cls, *args: object, **kwargs: object) -> None:
+        ran("__torch_dispatch__")
+
+
+class FinalTensor(torch.Tensor):
+    def __del__(self) -> None:
+        ran("__del__ of a tensor")
 
 
 class Lazy(type(sys)):  # type: ignore[misc]

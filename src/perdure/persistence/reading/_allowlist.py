@@ -6,11 +6,15 @@ dictionaries: a file imports nothing, and no module's or class's hook for missin
 
 from __future__ import annotations
 
+import array
 import collections
+import decimal
 import io
+import operator
 import pkgutil
 import sys
 import types
+import uuid
 from collections.abc import Callable, Iterable
 from enum import EnumType
 from types import ModuleType
@@ -21,8 +25,8 @@ import torch
 from torch.serialization import get_safe_globals
 
 from perdure.errors import RestoreError
-from perdure.persistence._pickle_steps import Name, names_in
 from perdure.persistence._pickling import LenientPickler
+from perdure.persistence.reading._pickle_steps import Name, names_in
 
 Trusted: TypeAlias = type | ModuleType | Callable[..., Any] | str
 """A class or function, its dotted name, or a package (which means every class defined in it)."""
@@ -210,6 +214,9 @@ _BUILTIN = (
     *(dict, list, tuple, set, frozenset, int, float, bool, str, bytes, complex),
     *(object, slice, range, bytearray, type(None)),
     *(collections.OrderedDict, collections.defaultdict, collections.deque, collections.Counter),
+    *(decimal.Clamped, decimal.DivisionByZero, decimal.FloatOperation, decimal.Inexact),
+    *(decimal.InvalidOperation, decimal.Overflow, decimal.Rounded, decimal.Subnormal, decimal.Underflow),
+    *(uuid.UUID, array.array),
 )
 BIT_GENERATORS = (
     np.random.MT19937,
@@ -225,6 +232,8 @@ _CONSTANTS: dict[str, Any] = {
     **_named(torch.Tensor, torch.nn.Parameter, torch.Size, torch.device),
     "numpy.random._mt19937.MT19937": np.random.MT19937,
     "builtins.Ellipsis": ...,
+    "_operator.or_": operator.or_,
+    "operator.or_": operator.or_,
     "builtins.NotImplemented": NotImplemented,
     **{
         f"torch.{name}": value

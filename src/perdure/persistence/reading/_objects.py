@@ -7,15 +7,17 @@ class that needs its own is one that `perdure.register` knows. Knows no files an
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
 import inspect
 import sys
 import types
+import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +26,9 @@ from perdure.state import Handler, blank, is_native, known, slots, unassignable
 
 Charge: TypeAlias = Callable[[int], None]
 """Asked for so many bytes of memory before they are taken."""
+
+Rule: TypeAlias = Callable[[Any, Charge], None]
+"""What a class adds to the attributes in a file."""
 
 ATTRIBUTE_COST = 100
 _TABLE_COST = 250
@@ -43,6 +48,27 @@ def dotted(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def by_class(function: _Function) -> _Function:
+    """Keep what a function says of a class. By the class's identity: a metaclass may hash in Python."""
+    known_ones: dict[tuple[int, Any], tuple[type, Any]] = {}
+
+    @functools.wraps(function)
+    def once(cls: type, *more: Any) -> Any:
+        found = known_ones.get((id(cls), more))
+        if found is None:
+            if len(known_ones) >= _MOST_KEPT:
+                known_ones.clear()
+            found = known_ones[id(cls), more] = cls, function(cls, *more)
+        return found[1]
+
+    return once  # type: ignore[return-value]
+
+
+_MOST_KEPT = 10_000
+
 # -- classes -------------------------------------------------------------------------------------------------
 
 _NEVER = (type, enum.Enum, types.ModuleType, types.FunctionType, torch.Tensor, np.ndarray, np.generic)
@@ -59,13 +85,20 @@ def why_not_made(cls: type) -> str | None:
             f"its objects hold more than attributes. Register how they are made: perdure.register({name}, capture=..., "
             "restore=..., create=...)"
         )
+    return why_not_filled(cls)
+
+
+def why_not_filled(cls: type) -> str | None:
+    """Why no object of a class gets what a file says, with the remedy; None if it does."""
+    if registered(cls) is not None:
+        return None
     if hasattr(cls, "__del__"):
         return (
             "it has a finalizer (__del__), which would act on what the file says. If that is harmless, register it: "
             f"{register_line(cls)}"
         )
     if inspect.isabstract(cls):
-        return "it is an abstract class"
+        return "it is an abstract class, which has no objects. Use the versions of the libraries that wrote the file"
     if _has_own_setstate(cls):
         return (
             f"it has a __setstate__ of its own, which loading does not run. Register it: {register_line(cls)}"
@@ -75,7 +108,7 @@ def why_not_made(cls: type) -> str | None:
 
 def registered(cls: type) -> Handler | None:
     """What was registered for a class that could not be made without; None for one that is made by its attributes."""
-    if not (hasattr(cls, "__del__") or _is_more_than_attributes(cls) or _has_own_setstate(cls)):
+    if _is_made_by_attributes(cls):
         return None
     about = known(cls)
     if about.structural and not issubclass(cls, torch.nn.Module):
@@ -83,18 +116,65 @@ def registered(cls: type) -> Handler | None:
     return about.entry if isinstance(about.entry, Handler) else None
 
 
+@by_class
+def _is_made_by_attributes(cls: type) -> bool:
+    return not (hasattr(cls, "__del__") or _is_more_than_attributes(cls) or _has_own_setstate(cls))
+
+
+@by_class
 def _is_more_than_attributes(cls: type) -> bool:
     return issubclass(cls, _NEVER) or (is_native(cls) and not issubclass(cls, _IMMUTABLE))
 
 
+@by_class
 def _has_own_setstate(cls: type) -> bool:
-    return any("__setstate__" in vars(base) and dotted(base) not in _RULES for base in cls.__mro__)
+    return any("__setstate__" in vars(base) and not _has_rule(base) for base in cls.__mro__)
+
+
+def _has_rule(base: type) -> bool:
+    return dotted(base) in _RULES or dotted(base) in _STATES or _sets_fields(base)
+
+
+def _sets_fields(cls: type) -> bool:
+    """Whether a class sets its state as Python makes a frozen dataclass with slots do it: a list of its fields."""
+    return cls.__dict__.get("__setstate__") is _SETS_FIELDS
+
+
+_SETS_FIELDS: Any = vars(dataclasses)["_dataclass_setstate"]
 
 
 def register_line(cls: type) -> str:
-    """The line that a user needs for a class that sets its own state."""
+    """The line that a user needs for a class that sets its own state, or that acts when it is made or is a key."""
     name = cls.__qualname__
-    return f"perdure.register({name}, capture={name}.__getstate__, restore={name}.__setstate__)"
+    if hasattr(cls, "__setstate__"):
+        restore = f"{name}.__setstate__"
+    elif slots(cls):
+        restore = (
+            "lambda obj, state: [setattr(obj, *each) for part in state if part for each in part.items()]"
+        )
+    else:
+        restore = "lambda obj, state: vars(obj).update(state)"
+    return f"perdure.register({name}, capture={name}.__getstate__, restore={restore})"
+
+
+def create_line(cls: type, arguments: str = "__reduce__()[1]") -> str:
+    """The line that a user needs for a class whose objects are made with arguments."""
+    name = cls.__qualname__
+    make = (
+        f"{name}(*arguments)" if arguments.startswith("__reduce__") else f"{name}.__new__({name}, *arguments)"
+    )
+    return (
+        f"perdure.register({name}, capture=lambda obj: obj.{arguments}, restore=lambda obj, arguments: None, "
+        f"create=lambda arguments: {make})"
+    )
+
+
+def creator(cls: type) -> Callable[[Any], Any] | None:
+    """What the user registered to make objects of a class from arguments."""
+    entry = known(cls).entry
+    create = entry.create if isinstance(entry, Handler) else None
+    ours = str(getattr(create, "__module__", "")).startswith("perdure.")
+    return None if ours or known(cls).structural else create
 
 
 def make(cls: type, arguments: tuple[Any, ...]) -> Any:
@@ -110,20 +190,26 @@ def make(cls: type, arguments: tuple[Any, ...]) -> Any:
         if issubclass(cls, base) and len(arguments) == 1 and type(arguments[0]) is base:
             create: Any = base.__new__
             return create(cls, arguments[0])
-    if arguments:
-        raise NotMadeError(
-            dotted(cls),
-            f"it is made with arguments for __new__, which loading does not run. Register it: "
-            f"{register_line(cls)}",
-        )
+    makes_itself: Any = cls.__new__
+    if arguments and makes_itself is not object.__new__:
+        create = creator(cls)
+        if create is None:
+            raise NotMadeError(
+                dotted(cls),
+                "it is made with arguments for __new__, which loading does not run. If it may get what a file says, "
+                f"register it: {create_line(cls, '__getnewargs__()')}",
+            )
+        made = create(arguments)
+        if type(made) is not cls:
+            raise NotMadeError(dotted(cls), f"what is registered for it made a {type(made).__name__}")
+        return made
     return blank(cls)
 
 
-@functools.lru_cache(maxsize=10_000)
-def attribute_fault(cls: Hashable, name: str) -> str | None:
+@by_class
+def attribute_fault(cls: type, name: str) -> str | None:
     """Why a file may not give an object of a class this attribute, or None if it may."""
-    assert isinstance(cls, type)
-    if name in slots(cls):
+    if name in slots(cls) or name in _HARMLESS:
         return None
     if unassignable(cls, name, ()) is not None or _is_code(cls, name):
         return (
@@ -132,6 +218,10 @@ def attribute_fault(cls: Hashable, name: str) -> str | None:
             "(PolicyPersistence.Mode.POLICY_STATE_DICT)"
         )
     return None
+
+
+#: Special attributes that objects have of their own, and that Python does not act upon.
+_HARMLESS = ("__name__", "__qualname__", "__doc__", "__module__", "__orig_class__", "__networkx_cache__")
 
 
 def _is_code(cls: type, name: str) -> bool:
@@ -144,19 +234,24 @@ def _is_code(cls: type, name: str) -> bool:
 # -- attributes ----------------------------------------------------------------------------------------------
 
 
-def set_state(obj: Any, state: Any, charge: Charge) -> None:
+def set_state(obj: Any, state: Any, charge: Charge, *, made_by_call: bool = False) -> None:
     """Give an object the state that a pickle has for it: its attributes, or what the user registered.
 
+    :param made_by_call: whether a builder made it: then what it holds beyond its attributes is there already.
     :raises NotMadeError: if it may not have one of them.
     :raises TypeError: if it is no state.
     """
     cls: Any = type(obj)
-    handler = registered(cls)
+    handler = registered(cls) if not made_by_call or _has_own_setstate(cls) else None
     if handler is not None:
         handler.restore(obj, state)
         return
+    put = _state_of(cls)
+    if put is not None:
+        put(obj, state, charge)
+        return
     own = slots(cls)
-    for name, value in _attributes(state, charge):
+    for name, value in _attributes(cls, state, charge):
         if type(name) is not str:
             raise TypeError(f"an attribute's name is a {type(name).__name__}")
         if (fault := attribute_fault(cls, name)) is not None:
@@ -165,14 +260,27 @@ def set_state(obj: Any, state: Any, charge: Charge) -> None:
             own[name].__set__(obj, value)
         else:
             attributes_of(obj)[sys.intern(name)] = value
-    for base in reversed(cls.__mro__):
-        rule = _RULES.get(dotted(base)) if "__setstate__" in vars(base) else None
-        if rule is not None:
-            rule(obj, charge)
+    for rule in _rules_of(cls):
+        rule(obj, charge)
 
 
-def _attributes(state: Any, charge: Charge) -> Iterator[tuple[Any, Any]]:
-    """The attributes in a state: a dictionary, or a pair of them, the second one for slots."""
+@by_class
+def _rules_of(cls: type) -> list[Rule]:
+    bases = (dotted(base) for base in reversed(cls.__mro__) if "__setstate__" in vars(base))
+    return [_RULES[name] for name in bases if name in _RULES]
+
+
+@by_class
+def _state_of(cls: type) -> Callable[[Any, Any, Charge], None] | None:
+    return next((_STATES[dotted(base)] for base in cls.__mro__ if dotted(base) in _STATES), None)
+
+
+def _attributes(cls: type, state: Any, charge: Charge) -> Iterator[tuple[Any, Any]]:
+    """The attributes in a state: a dictionary, or a pair of them, the second one for slots; or a dataclass's fields."""
+    if type(state) is list and any(_sets_fields(base) for base in cls.__mro__):
+        names = [field.name for field in dataclasses.fields(cls)]
+        yield from zip(names, state, strict=True)
+        return
     halves = state if type(state) is tuple and len(state) == 2 else (state,)
     for half in halves:
         if half is None:
@@ -190,8 +298,6 @@ def attributes_of(obj: Any) -> dict[str, Any]:
 
 
 # -- what the classes of torch and Gymnasium do in __setstate__ -----------------------------------------------
-
-Rule: TypeAlias = Callable[[Any, Charge], None]
 
 
 def _defaults(**factories: Callable[[], Any]) -> Rule:
@@ -312,6 +418,80 @@ def _multi_discrete(space: Any, charge: Charge) -> None:
         attributes["start"] = np.zeros_like(attributes["nvec"])
 
 
+def _uuid(made: Any, charge: Charge) -> None:
+    number = made.int
+    if type(number) is not int or not 0 <= number < 1 << 128:
+        raise TypeError("a UUID is no number of 128 bits")
+    safety = getattr(made, "is_safe", None)
+    found = uuid.SafeUUID._value2member_map_.get(safety if type(safety) is int else None)
+    slots(uuid.UUID)["is_safe"].__set__(made, found or uuid.SafeUUID.unknown)
+
+
+def _batch(batch: Any, charge: Charge) -> None:
+    """Tianshou writes batches in a batch as dictionaries."""
+    cls: Any = type(batch)
+    pending = [attributes_of(batch)]
+    while pending:
+        attributes = pending.pop()
+        for name, value in attributes.items():
+            if type(value) is dict:
+                charge(ATTRIBUTE_COST * (1 + len(value)))
+                attributes[name] = blank(cls)
+                for key, each in value.items():
+                    if type(key) is not str or attribute_fault(cls, key) is not None:
+                        raise TypeError(f"a batch has the key {key!r:.40}")
+                    attributes_of(attributes[name])[key] = each
+                pending.append(attributes_of(attributes[name]))
+
+
+def _tensor_dict_module(module: Any, charge: Charge) -> None:
+    if "module" in attributes_of(module):
+        raise NotMadeError(
+            dotted(type(module)),
+            "it holds a function as a pickle of its own, which nobody can look into. Give it a torch.nn.Module, or "
+            "save the policy's state dictionary",
+        )
+
+
+def _tensor_dict(made: Any, charge: Charge) -> None:
+    attributes = attributes_of(made)
+    attributes["_cache"] = attributes["_last_op"] = None
+    _unlocked(made, charge)
+
+
+def _unlocked(made: Any, charge: Charge) -> None:
+    if attributes_of(made).get("_is_locked"):
+        raise NotMadeError(dotted(type(made)), "it is locked. Unlock it before you save it (.unlock_())")
+
+
+def _settings_of_rmsprop(optimizer: torch.optim.Optimizer, charge: Charge) -> None:
+    for group in attributes_of(optimizer)["param_groups"]:
+        charge(2 * ATTRIBUTE_COST)
+        group.setdefault("momentum", 0)
+        group.setdefault("centered", False)
+
+
+def _handle(handle: Any, state: Any, charge: Charge) -> None:
+    """A handle refers to the table that its hook is in."""
+    hooks, number, *more = state if type(state) is tuple else (None,)
+    others = more[0] if more and more[0] is not None else ()
+    if type(number) is not int or not 0 <= number < 1 << 31 or type(others) not in (tuple, list):
+        raise TypeError("a handle of a hook has no number")
+    attributes = attributes_of(handle)
+    tables = [OrderedDict() if hooks is None else hooks, *others]
+    if any(type(each) is not OrderedDict for each in tables):
+        raise TypeError("a handle of a hook belongs to no table of hooks")
+    charge(ATTRIBUTE_COST * len(tables))
+    attributes["hooks_dict_ref"] = weakref.ref(tables[0])
+    attributes["id"] = number
+    attributes["extra_dict_ref"] = tuple(weakref.ref(each) for each in tables[1:])
+    # So that the next hook that is registered does not get the same number.
+    torch.utils.hooks.RemovableHandle.next_id = max(torch.utils.hooks.RemovableHandle.next_id, number + 1)
+
+
+#: Classes whose state is none of attributes.
+_STATES: dict[str, Callable[[Any, Any, Charge], None]] = {"torch.utils.hooks.RemovableHandle": _handle}
+
 _LAYERS = "torch.nn.modules"
 _RULES: dict[str, Rule] = {
     f"{_LAYERS}.module.Module": _MODULE,
@@ -346,6 +526,18 @@ _RULES: dict[str, Rule] = {
     "tianshou.utils.net.continuous.ContinuousCritic": _defaults(
         apply_preprocess_net_to_obs_only=_constant(False)
     ),
+    "tianshou.data.batch.Batch": _batch,
+    "tianshou.data.buffer.buffer_base.ReplayBuffer": _defaults(
+        _random_state=lambda: np.random.RandomState(42)
+    ),
+    "stable_baselines3.common.sb2_compat.rmsprop_tf_like.RMSpropTFLike": _settings_of_rmsprop,
+    "tensordict.nn.common.TensorDictModule": _tensor_dict_module,
+    "tensordict.base.TensorDictBase": _tensor_dict,
+    "torchrl.data.tensor_specs.Composite": _unlocked,
+    "torch.amp.grad_scaler.GradScaler": _defaults(),
+    "numpy.polynomial._polybase.ABCPolyBase": _defaults(),
+    **dict.fromkeys(("builtins.BaseException", "torch.Tensor", "numpy.ndarray"), _defaults()),
+    "uuid.UUID": _uuid,
 }
 
 

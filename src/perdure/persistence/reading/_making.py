@@ -5,23 +5,16 @@ from __future__ import annotations
 import collections
 import functools
 from collections import OrderedDict
-from enum import EnumType
 from typing import Any, NamedTuple
 
 import torch
 
-from perdure.persistence import _objects
-from perdure.persistence._allowlist import ABSENT, Names, look_up
-from perdure.persistence._builders import (
-    BUILDERS,
-    COMPILED,
-    CONTAINERS,
-    FROM_TYPE,
-    WITH_ATTRIBUTES,
-)
-from perdure.persistence._building import Builder, Context
-from perdure.persistence._hashing import Clock, insert
-from perdure.persistence._pickle_steps import (
+from perdure.persistence.reading import _objects
+from perdure.persistence.reading._allowlist import ABSENT, Names, look_up
+from perdure.persistence.reading._builders import BUILDERS, of_class, why_not_called
+from perdure.persistence.reading._building import Builder, Context
+from perdure.persistence.reading._hashing import Clock, insert
+from perdure.persistence.reading._pickle_steps import (
     UNMADE,
     Budget,
     Fill,
@@ -32,7 +25,8 @@ from perdure.persistence._pickle_steps import (
     Program,
     method_name,
 )
-from perdure.persistence._storages import STORAGE_TYPES, Storage, Storages
+from perdure.persistence.reading._storages import STORAGE_TYPES, Storage, Storages
+from perdure.persistence.reading._torch_builders import COMPILED, FROM_TYPE, WITH_ATTRIBUTES, as_subclass
 
 
 class Refusals(NamedTuple):
@@ -61,6 +55,8 @@ class Making:
         self._length = length
         self._context = Context(budget.charge, Clock(length), names.runs_methods)
         self._made: list[Any] = []
+        self._faults: dict[tuple[str, Name], str | None] = {}
+        self._checked_states: set[tuple[Name, int]] = set()
         _mark_used(program.root)
 
     # -- what is refused -------------------------------------------------------------------------------------
@@ -74,7 +70,9 @@ class Making:
                 if step.node.used and step.how == "state" and step.node.kind == "object":
                     self._check_attributes(step, faults)
             elif step.used and step.what is None and step.kind == "call":
-                faults["(computed)"] = "it calls something that it computes, which loading does not do"
+                faults["(computed)"] = (
+                    "it calls something that it computes, which loading does not do. Save the policy's state dictionary"
+                )
             elif step.used and step.what is not None:
                 self._check_name(step, step.what, missing, faults)
         return Refusals(list(missing), faults)
@@ -88,11 +86,19 @@ class Making:
                 faults[what.dotted] = (
                     "it takes an attribute of something that is no object of an allowed class"
                 )
+            elif (
+                what.dotted in BUILDERS
+                and BUILDERS[what.dotted].needs_trust
+                and self._names.find(what) is ABSENT
+            ):
+                missing[what.dotted] = None
             return
         found = self._names.find(what)
-        # What the name would stand for, if it were trusted, so that the next message says nothing new.
-        known = look_up(what) if found is ABSENT else found
-        fault = _fault(node, known)
+        key = node.kind, what
+        if key not in self._faults:
+            # What the name would stand for, if it were trusted, so that the next message says nothing new.
+            self._faults[key] = _fault(node, look_up(what) if found is ABSENT else found)
+        fault = self._faults[key]
         if fault is not None:
             faults[what.dotted] = fault
         elif found is ABSENT:
@@ -104,6 +110,10 @@ class Making:
         assert step.node.what is not None
         cls = self._names.find(step.node.what)
         (state,) = step.content
+        key = step.node.what, id(state)
+        if key in self._checked_states:
+            return
+        self._checked_states.add(key)
         if not isinstance(cls, type) or _objects.registered(cls) is not None:
             return
         for name in _keys(state):
@@ -145,7 +155,9 @@ class Making:
     def _value(self, operand: Operand) -> Any:
         value = self._argument(operand)
         if type(value) is Storage:
-            raise MalformedError("has the data of a tensor without the tensor")
+            raise _objects.NotMadeError(
+                "torch.storage", "the memory of a tensor is kept by itself. Keep the tensor in the policy"
+            )
         return value
 
     def _argument(self, operand: Operand) -> Any:
@@ -206,11 +218,10 @@ class Making:
             return self._from_type(node)
         if node.what.dotted in WITH_ATTRIBUTES:
             made = BUILDERS[WITH_ATTRIBUTES[node.what.dotted]].make(self._context, *arguments[:-1])
-            _objects.set_state(made, arguments[-1], self._context.charge)
+            _objects.set_state(made, arguments[-1], self._context.charge, made_by_call=True)
             return made
         builder = self._builder(node.what)
-        if builder is None:
-            return _member(self._names.find(node.what), arguments)
+        assert builder is not None
         if builder.state == "needed" and state is None:
             return UNMADE
         if builder.state in ("needed", "optional"):
@@ -220,9 +231,7 @@ class Making:
     def _builder(self, what: Name) -> Builder | None:
         builder = BUILDERS.get(what.dotted)
         cls = None if builder is not None else self._names.find(what)
-        if isinstance(cls, type) and (base := _container(cls)) is not None:
-            return Builder(functools.partial(CONTAINERS[base], cls), "attributes")
-        return builder
+        return of_class(cls) if isinstance(cls, type) else builder
 
     def _from_type(self, node: Node) -> Any:
         function, kind, parts, state = node.parts
@@ -230,12 +239,14 @@ class Making:
             raise MalformedError("makes a tensor without saying how")
         name = function.what.dotted if function.what is not None else ""
         if function.kind != "global" or not name.startswith("torch._utils._rebuild") or name not in BUILDERS:
-            raise MalformedError("makes a tensor by something else than a function for that")
+            raise _objects.NotMadeError(
+                name or FROM_TYPE, "it makes a tensor in a way of its own. Save the policy's state dictionary"
+            )
         made = BUILDERS[name].make(self._context, *(self._argument(part) for part in parts.parts))
         cls = self._value(kind)
         if cls is not torch.Tensor and cls is not type(made):
-            raise MalformedError("has a tensor of a class of its own; save its state dictionary")
-        _objects.set_state(made, self._value(state), self._context.charge)
+            made = as_subclass(made, cls)
+        _objects.set_state(made, self._value(state), self._context.charge, made_by_call=True)
         return made
 
     # -- what is put into it ---------------------------------------------------------------------------------
@@ -278,10 +289,10 @@ class Making:
             assert handler.create is not None
             node.value = handler.create(state)
         else:
-            _objects.set_state(node.value, state, self._context.charge)
+            _objects.set_state(node.value, state, self._context.charge, made_by_call=node.kind == "call")
 
 
-_MALFORMED = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, OverflowError)
+_MALFORMED = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError)
 _FOLLOWED = (FROM_TYPE, *WITH_ATTRIBUTES)
 
 
@@ -304,7 +315,11 @@ def _needed(node: Node) -> tuple[Operand, ...]:
     name = node.what.dotted if node.kind == "call" and node.what is not None else ""
     if name == COMPILED:
         return node.parts[:1]
-    return node.parts[1:] if name == FROM_TYPE else node.parts
+    if name == FROM_TYPE and len(node.parts) == 4:
+        _, kind, arguments, state = node.parts
+        if isinstance(arguments, Node):
+            return kind, *arguments.parts, state
+    return node.parts
 
 
 def _fault(node: Node, found: Any) -> str | None:
@@ -313,15 +328,7 @@ def _fault(node: Node, found: Any) -> str | None:
         if found is not None and not isinstance(found, type):
             return "it is made like an object of a class, and it is none"
         return None if found is None else _objects.why_not_made(found)
-    if node.kind == "call" and found is not None:
-        if isinstance(found, EnumType) or (isinstance(found, type) and _container(found) is not None):
-            return None
-        return "it is called, and loading calls nothing that a file names"
-    return None
-
-
-def _container(cls: type) -> type | None:
-    return next((base for base in CONTAINERS if issubclass(cls, base)), None)
+    return why_not_called(found) if node.kind == "call" and found is not None else None
 
 
 def _keys(state: Operand) -> list[Operand]:
@@ -329,17 +336,3 @@ def _keys(state: Operand) -> list[Operand]:
     halves = state.parts if isinstance(state, Node) and state.kind == "tuple" else (state,)
     steps = [step for half in halves if isinstance(half, Node) for step in half.fills or ()]
     return [key for step in steps if step.how == "pairs" for key in step.content[::2]]
-
-
-def _member(cls: Any, arguments: tuple[Any, ...]) -> Any:
-    """The member of an enumeration that has this value; its class is not asked."""
-    (value,) = arguments
-    if type(value) not in (str, int, float, bool, bytes, type(None)):
-        raise MalformedError(f"has a member of {cls.__qualname__} whose value is no plain one")
-    for member in vars(cls)["_member_map_"].values():
-        inner = member._value_
-        if type(inner) is type(value) and inner == value:
-            return member
-    raise MalformedError(
-        f"has a member {value!r:.80} of {cls.__qualname__}, which that enumeration has not (any more)"
-    )

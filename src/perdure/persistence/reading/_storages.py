@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from perdure.persistence._pickle_steps import MalformedError
+from perdure.persistence.reading._pickle_steps import MalformedError
 
 TDevice: TypeAlias = str | torch.device | dict[str, str] | Callable[[Any, str], Any] | None
 """Where tensors are loaded to: whatever :func:`torch.load` accepts as `map_location`."""
@@ -29,6 +29,9 @@ STORAGE_TYPES = {
     "ComplexDoubleStorage": torch.complex128,
     "ComplexFloatStorage": torch.complex64,
     "UntypedStorage": torch.uint8,
+    "QInt8Storage": torch.qint8,
+    "QUInt8Storage": torch.quint8,
+    "QInt32Storage": torch.qint32,
 }
 _MOST_DIMENSIONS = 64
 
@@ -79,6 +82,18 @@ class Storages:
         return memory.to(device).untyped_storage()
 
 
+class LiveStorages(Storages):
+    """The memory of live tensors themselves; nothing is copied."""
+
+    def __init__(self, live: Mapping[str, torch.UntypedStorage]) -> None:
+        super().__init__({}, None)
+        self._live = live
+
+    def take(self, key: str, dtype: torch.dtype, location: str, count: int) -> Storage:
+        """The storage with this key."""
+        return Storage(self._live[key], dtype)
+
+
 def _device(location: str) -> torch.device:
     try:
         return torch.device(location)
@@ -95,8 +110,8 @@ def _memory(record: memoryview, dtype: torch.dtype) -> torch.Tensor:
     return memory
 
 
-def tensor(storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any) -> torch.Tensor:
-    """A tensor in a storage, if it lies in it as a whole."""
+def fits(storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any) -> None:
+    """See that a tensor lies in a storage as a whole."""
     numbers = (offset, *size, *stride)
     if len(size) != len(stride) or len(size) > _MOST_DIMENSIONS:
         raise MalformedError("has a tensor without a shape")
@@ -106,5 +121,10 @@ def tensor(storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride:
     end = offset if 0 in size else last + 1
     if end * dtype.itemsize > storage.memory.nbytes() or math.prod(size) >= 1 << 62:
         raise MalformedError("has a tensor that is larger than its data")
+
+
+def tensor(storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any) -> torch.Tensor:
+    """A tensor in a storage, if it lies in it as a whole."""
+    fits(storage, dtype, offset, size, stride)
     empty = torch.empty(0, dtype=dtype, device=storage.memory.device)
     return empty.set_(storage.memory, offset, tuple(size), tuple(stride))

@@ -5,17 +5,24 @@ Knows no files and no pickles.
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import decimal
 import enum
+import fractions
+import pathlib
 import time
+import types
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from perdure.persistence._objects import NotMadeError, dotted, register_line
-from perdure.persistence._pickle_steps import MalformedError
-from perdure.state import Handler, known
+from perdure.persistence.reading._objects import NotMadeError, dotted, register_line
+from perdure.persistence.reading._pickle_steps import MalformedError
+from perdure.state import Handler, known, slots
 
 _BATCH = 16
 
@@ -63,7 +70,17 @@ _PLAIN = (
     complex,
     type(None),
     range,
-    slice,
+    datetime.date,
+    datetime.time,
+    datetime.datetime,
+    datetime.timedelta,
+    datetime.timezone,
+    decimal.Decimal,
+    fractions.Fraction,
+    uuid.UUID,
+    pathlib.PurePosixPath,
+    pathlib.PureWindowsPath,
+    type(pathlib.Path()),
     torch.dtype,
     torch.device,
     torch.layout,
@@ -85,8 +102,36 @@ def check_key(key: Any) -> None:
             if len(part) + len(stack) + count > MOST_PARTS:
                 raise TypeError(f"a key consists of more than {MOST_PARTS:,} parts")
             stack.extend(tuple.__iter__(part) if issubclass(kind, tuple) else frozenset.__iter__(part))
+        elif kind is slice:
+            stack.extend((part.start, part.stop, part.step))
+        elif (fields := _hashed_fields(kind)) is not None:
+            stack.extend(_field(part, name) for name in fields)
         else:
             _check_hash(kind)
+
+
+def _hashed_fields(kind: type) -> tuple[str, ...] | None:
+    """The fields of a class that is hashed and compared as Python makes a dataclass do it: as a tuple of them."""
+    own = vars(kind)
+    parameters = own.get("__dataclass_params__")
+    if parameters is None or not (parameters.eq and parameters.frozen):
+        return None
+    made = all(_is_generated(own.get(name)) for name in ("__hash__", "__eq__"))
+    fields = dataclasses.fields(kind)
+    return tuple(each.name for each in fields if each.hash in (None, True)) if made else None
+
+
+def _is_generated(method: Any) -> bool:
+    """Whether `dataclasses` wrote a method: it has no file, and lies in no module of the user's."""
+    return type(method) is types.FunctionType and method.__code__.co_filename == "<string>"
+
+
+def _field(part: Any, name: str) -> Any:
+    """A field's value, found as Python does without asking the class."""
+    descriptor = slots(type(part)).get(name)
+    if descriptor is not None:
+        return descriptor.__get__(part)
+    return object.__getattribute__(part, "__dict__")[name]
 
 
 def _inherits_hash(kind: type, *bases: type) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from perdure.persistence._hashing import Clock
-from perdure.persistence._pickle_steps import MalformedError
+from perdure.persistence.reading._hashing import Clock
+from perdure.persistence.reading._pickle_steps import MalformedError
 from perdure.state import Handler, known
 
 #: What an element of a container and a generator take of memory, in bytes.
@@ -39,10 +39,12 @@ class Builder:
     :param make: makes the object, from the context and the arguments; where there is a state, it comes between.
     :param state: what BUILD gives to the object afterwards: nothing; attributes; the `needed` state without which it
         cannot be made; or an `optional` one, with which it is made again.
+    :param needs_trust: whether the function must be trusted for that: what it makes acts when it is used.
     """
 
     make: Make
     state: Literal["none", "attributes", "needed", "optional"] = "none"
+    needs_trust: bool = False
 
 
 def expect(value: Any, kind: Any) -> Any:

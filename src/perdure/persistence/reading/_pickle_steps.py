@@ -312,7 +312,8 @@ _HANDLERS: dict[str, Callable[[_Reader, Any], object]] = {
     "NEWTRUE": lambda reader, _: reader.push(True),
     "NEWFALSE": lambda reader, _: reader.push(False),
     **dict.fromkeys(
-        ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"), _Reader.push
+        ("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"),
+        _Reader.push,
     ),
     **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES"), _Reader.push),
     "EMPTY_LIST": lambda reader, _: reader.add("list"),

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from typing import NamedTuple
 
-from perdure.persistence._pickle_steps import MalformedError
+from perdure.persistence.reading._pickle_steps import MalformedError
 
 MOST_INFLATED = 16
 """How many bytes a byte of a compressed archive may become."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from perdure.persistence._making import Refusals
+from perdure.persistence.reading._making import Refusals
 
 
 def refusal(path: str, refusals: Refusals, restoring: bool) -> str:

@@ -17,9 +17,9 @@ from perdure.tree import Array, Node, Path
 #: A class, and the names of the attributes of one of its objects.
 Shape = tuple[Any, ...]
 
-#: How objects of a shape are taken. Of data, nothing but the shape decides, and no attribute needs a second look. Of
-#: anchors (what a checkpoint may be unable to make) each one counts. The others have attributes that are left out.
-DATA, ANCHOR, OTHER = 1, 2, 3
+#: What objects of a shape are. Of data, nothing but the shape decides, and all attributes are captured. Of anchors
+#: (what a checkpoint may be unable to make, also because something of it is left out) it matters where each one is.
+DATA, ANCHOR = 1, 2
 
 _STEPS = 3
 #: A container with more elements is looked at in part.
@@ -30,11 +30,11 @@ MANY = 1_000
 class Structure:
     """The structure of one world.
 
-    :param shapes: of its objects, with how they are taken.
+    :param shapes: of its objects, with what these are.
     :param first: where the first object of each shape is.
     :param facts: what is known of each place that decides, in order.
-    :param decisive: the paths of these places: of objects that a checkpoint may be unable to make, and of what was left
-        out.
+    :param decisive: the paths of these places: of objects that a checkpoint may be unable to make, of what was left
+        out, and of texts that may name files.
     :param long: the containers of many elements.
     """
 
@@ -43,19 +43,15 @@ class Structure:
     facts: list[Any] = field(default_factory=list)
     decisive: list[Path] = field(default_factory=list)
     long: list[Node] = field(default_factory=list)
+    _directories: set[str] = field(default_factory=set)
 
     def note_shape(self, shape: Shape, path: Path) -> int:
-        """Note a shape that was not met before, and say how its objects are taken."""
+        """Note a shape that was not met before, and say what its objects are."""
         cls, *names = shape
-        about = known(cls)
-        taken = DATA
-        if is_anchor(cls):
-            taken = ANCHOR
-        elif about.left_out or any(type(name) is not str or is_secret_name(name) for name in names):
-            taken = OTHER
+        special = any(type(name) is not str or is_secret_name(name) for name in names)
         self.first[shape] = path
-        self.shapes[shape] = taken
-        return taken
+        self.shapes[shape] = kind = ANCHOR if special or _is_anchor(cls) else DATA
+        return kind
 
     def note_place(self, path: Path, *facts: Any) -> None:
         """Note a place that decides, and what is known of it."""
@@ -67,6 +63,13 @@ class Structure:
                 return
             path, _, step = path
             self.facts.append(step)
+
+    def note_text(self, text: str, path: Path) -> None:
+        """Note a text that may be a place; one of each directory."""
+        directory = text.rpartition("/")[0]
+        if directory not in self._directories:
+            self._directories.add(directory)
+            self.note_place(path, directory)
 
     def places(self, seen: Container[Shape] = ()) -> Iterator[Path]:
         """The paths that decide: where something may be impossible to make, and where a shape comes first.
@@ -89,12 +92,11 @@ class Structure:
         return self.facts == last.facts and self.shapes.keys() <= seen
 
 
-def is_anchor(cls: type) -> bool:
-    """Whether objects of a class may be impossible to make: then it matters where each one is."""
-    entry = known(cls).entry
-    if isinstance(entry, Handler):
-        return entry.create is None
-    return isinstance(entry, Adapter) or cannot_make(cls) is not None
+def _is_anchor(cls: type) -> bool:
+    about = known(cls)
+    if isinstance(about.entry, Handler):
+        return about.entry.create is None
+    return isinstance(about.entry, Adapter) or bool(about.left_out) or cannot_make(cls) is not None
 
 
 def shapes_of_tensors(fields: dict[str, Any]) -> list[Any]:

@@ -24,7 +24,7 @@ from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, Handler, Refuse, Skip, known, on_change
 from perdure.state._report import grouped
 from perdure.state._secrets import ENVIRONMENT, SECRET, is_environment_copy, is_secret_name
-from perdure.state._structure import ANCHOR, DATA, MANY, Structure, shapes_of_tensors
+from perdure.state._structure import ANCHOR, MANY, Structure, shapes_of_tensors
 from perdure.state.buffers import Rows, writer_of
 from perdure.tree import (
     Array,
@@ -129,7 +129,7 @@ class Walker:
         """The node of a value; its contents are filled in later."""
         cls = type(value)
         if self.skip and matches(write_path(path), self.skip):
-            return Omitted(LEFT_OUT)
+            return self.left_out(Omitted(LEFT_OUT), path)
         if cls in tree.PLAIN_TYPES:
             return value
         found = self.memo.get(id(value))
@@ -155,7 +155,7 @@ class Walker:
         above = path if self._covered else None
         while above is not None:
             if id(above) in self._covered:
-                return Omitted("held by the state that the environment gives of itself")
+                return self.left_out(Omitted("held by the state that the environment gives of itself"), path)
             above = above[0]
         self._refused.append((write_path(path), f"{type(value).__qualname__}: {reason}"))
         return Omitted(reason)
@@ -166,7 +166,7 @@ class Walker:
             self.ambiguous.add(name)
         return name
 
-    def skipped(self, node: Omitted, path: Path) -> Omitted:
+    def left_out(self, node: Omitted, path: Path) -> Omitted:
         """Note that something was left out."""
         self.structure.note_place(path, node.reason)
         return node
@@ -214,16 +214,17 @@ class Walker:
     ) -> None:
         """The fields of an object, whose shape is noted."""
         shape = (cls, *attributes)
-        taken = self._shapes.get(shape) or self.structure.note_shape(shape, path)
-        if taken is not DATA:
+        if (self._shapes.get(shape) or self.structure.note_shape(shape, path)) is ANCHOR:
             self._fields(attributes, known(cls).left_out, fields, path)
-            if taken is ANCHOR:
-                self.structure.note_place(path, cls, len(shape), shapes_of_tensors(fields))
+            self.structure.note_place(path, cls, len(shape), shapes_of_tensors(fields))
             return
         plain = _NONE if self.skip else tree.PLAIN_TYPES
         for name, child in attributes.items():
+            kind = type(child)
+            if kind is str and child[:1] == "/":
+                self.structure.note_text(child, (path, ".", name))
             # What `node` would return: most attributes are plain.
-            fields[name] = child if type(child) in plain else self.node(child, (path, ".", name))
+            fields[name] = child if kind in plain else self.node(child, (path, ".", name))
 
     def _fields(
         self, attributes: Mapping[str, Any], left_out: Mapping[str, str], fields: dict[str, Any], path: Path
@@ -237,11 +238,11 @@ class Walker:
                 fields[name] = Omitted(left_out[name])
             elif kind in _TEXT and is_secret_name(name):
                 fields[name] = _SECRET
-            elif kind in plain:
-                # What `node` would return: most attributes are plain.
-                fields[name] = child
             else:
-                fields[name] = self.node(child, (path, ".", name))
+                if kind is str and child[:1] == "/":
+                    self.structure.note_text(child, (path, ".", name))
+                # What `node` would return: most attributes are plain.
+                fields[name] = child if kind in plain else self.node(child, (path, ".", name))
 
     def _handled(self, value: Any, path: Path) -> Node:
         return self._later(Walker._fill_handled, value, Custom(self._class_name(type(value)), None), path)
@@ -281,7 +282,7 @@ class Walker:
         cls = type(value)
         if cls is dict:
             if is_environment_copy(value):
-                return Omitted(ENVIRONMENT)
+                return self.left_out(Omitted(ENVIRONMENT), path)
             node = tree.MappingNode("dict", [])
             if value:
                 return self._later(Walker._fill_dict, value, node, path)
@@ -297,8 +298,10 @@ class Walker:
                 kind = type(child)
                 taken: Any
                 if kind in _TEXT and is_secret_name(key):
-                    taken = _SECRET
+                    taken = self.left_out(_SECRET, (path, "[", key))
                 else:
+                    if kind is str and child[:1] == "/":
+                        self.structure.note_text(child, (path, "[", key))
                     taken = child if kind in as_it_is else self.node(child, (path, "[", key))
                 node.pairs.append((key, taken))
                 continue
@@ -493,7 +496,7 @@ def _taker(cls: type) -> Taker:
             skipped = Omitted(entry.reason)
             if issubclass(cls, _CODE):
                 return lambda walker, value, path: walker._show(value, skipped, path)
-            return lambda walker, value, path: walker.skipped(skipped, path)
+            return lambda walker, value, path: walker.left_out(skipped, path)
         case Handler():
             return Walker._handled
         case Adapter():

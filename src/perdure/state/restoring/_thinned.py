@@ -12,21 +12,17 @@ from typing import Any
 
 from perdure import tree
 from perdure.state._structure import MANY
-from perdure.state._walker import LEFT_OUT
 from perdure.tree import (
     Custom,
     MappingNode,
     Node,
     NumberRun,
     Object,
-    Omitted,
     Path,
     RepeatRun,
     SequenceNode,
     Value,
 )
-
-_UNSEEN = Omitted(LEFT_OUT)
 
 
 @contextmanager
@@ -115,9 +111,9 @@ def _few(node: Node, staying: set[int]) -> list[Any]:
     for item in rest:
         if id(item) in staying or isinstance(item, RepeatRun | NumberRun):
             if gone:
-                few.append(RepeatRun(_UNSEEN, gone))
+                few.append(RepeatRun(None, gone))
                 gone = 0
             few.append(item)
         else:
             gone += 1
-    return [*few, RepeatRun(_UNSEEN, gone)] if gone else few
+    return [*few, RepeatRun(None, gone)] if gone else few

@@ -4,6 +4,7 @@ Errors::
 
     PerdureError
     ├── CaptureError               something in the world cannot be part of a checkpoint
+    │   └── NotRestorableError     it can, but a fresh process of the script could not restore it
     ├── RestoreError               a checkpoint or policy file does not fit the script
     ├── StoreError                 a run directory cannot be read or written
     │   ├── LockedError            another process is writing to it
@@ -20,6 +21,7 @@ Warnings::
     PerdureWarning
     ├── DamagedCheckpointWarning   a damaged checkpoint was skipped, or given up
     ├── NotCapturedWarning         something will not be part of the checkpoints
+    ├── NotRestorableWarning       a fresh process of the script could not restore the checkpoints from now on
     ├── SlowReplayWarning          resuming would take long, because episodes are played again
     ├── ChangedScriptWarning       the script was edited since the run began
     ├── ChangedRowsWarning         a replay buffer changed where its cursor did not say so
@@ -51,6 +53,15 @@ class CaptureError(PerdureError):
 
     Raised when a checkpoint is taken. The message lists every path that is at fault, each with its remedy: register
     the class, wrap the environment, or leave the path out with `skip`.
+    """
+
+
+class NotRestorableError(CaptureError):
+    """A checkpoint could be taken, but a fresh process of the same script could not restore it.
+
+    Raised at the first checkpoint of a process, before anything is written, so that no training time is lost. The
+    message lists every path with its remedy. What the world is compared with is the world as the script built it: the
+    one that was given to `Run.resume` or `Run.steps`. `perdure.Run(..., on_unrestorable="warn")` goes on without.
     """
 
 
@@ -144,6 +155,13 @@ class DamagedCheckpointWarning(PerdureWarning):
 
 class NotCapturedWarning(PerdureWarning):
     """Something will not be part of the checkpoints, so a resumed run may not be exact. Keep it in the world."""
+
+
+class NotRestorableWarning(PerdureWarning):
+    """Since the last checkpoint something came into the world that a fresh process of the script could not restore.
+
+    The run goes on, and its checkpoints are still written. The last one that can be restored is kept.
+    """
 
 
 class SlowReplayWarning(PerdureWarning):

@@ -67,8 +67,18 @@ def test_everything_that_cannot_be_captured_is_listed_with_a_remedy():
 
 
 def test_a_long_list_is_cut():
+    kinds = [type(f"Metres{number}", (float,), {}) for number in range(50)]
     with pytest.raises(CaptureError, match=r"(?s)^50 part.*and 30 more"):
+        capture({"x": [kind(1) for kind in kinds]})
+
+
+def test_the_same_problem_at_many_paths_is_one_line():
+    with pytest.raises(CaptureError) as caught:
         capture({"x": [generator() for _ in range(50)]})
+    first, *lines = str(caught.value).splitlines()
+    assert first.startswith("50 part(s)")
+    assert len(lines) == 1
+    assert lines[0].startswith("  x[0], x[1], x[2] and 47 more: generator: a running generator's position")
 
 
 def test_lazy_modules_are_refused():

@@ -81,6 +81,8 @@ class PersistenceCallback(BaseCallback):
         self._resume = False
         self._resumed = False
         self._total = 0
+        #: What a fresh process resumes into, in its first call of `learn`.
+        self._baseline: Any = None
         self._root: BaseCallback = self
 
     def _on_training_start(self) -> None:
@@ -98,7 +100,9 @@ class PersistenceCallback(BaseCallback):
             self._total = self.locals["total_timesteps"]
             self._root = self.locals.get("callback", self)
             self.world = World(model=self.model, callbacks=_remembering(self._root))
-            if not self._resumed:
+            if self._resumed:
+                run.baseline = self._baseline
+            else:
                 found = run.find_checkpoint(self.world)
                 self._resume = found is not None
                 if found is not None and (
@@ -142,6 +146,7 @@ class PersistenceCallback(BaseCallback):
         if self.model.num_timesteps >= self._total and (last is None or last.step < self.model.num_timesteps):
             self.run.checkpoint(self.world, self.model.num_timesteps, counters={"at": _END})
         self._resumed = True
+        self._baseline = self.run.baseline
         self._exit.close()
 
 

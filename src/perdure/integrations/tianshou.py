@@ -124,6 +124,8 @@ class _Session:
                 found = self.opened.find_checkpoint(self.world)
                 if found is None:
                     reset()
+                    # A process that resumes resets first too.
+                    self.opened.remember_built(self.world)
                 else:
                     # Some environments are whole only after a first reset; all that it draws is put back.
                     trainer._reset_collectors()

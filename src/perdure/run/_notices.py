@@ -3,11 +3,20 @@ files."""
 
 from __future__ import annotations
 
+import sys
+import sysconfig
 from collections.abc import Iterable
+from pathlib import Path
 
-from perdure.state import ENVIRONMENT, SECRET, Report
+import perdure
+from perdure.state import ENVIRONMENT, SECRET, Report, grouped
 from perdure.tree import Omitted, State
 
+#: Where code lies that no user wrote for this run.
+_OTHERS = (
+    *(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")),
+    str(Path(perdure.__file__).parent),
+)
 _MOST = 3
 _LONGEST = 80
 
@@ -34,6 +43,26 @@ def places(report: Report) -> str | None:
     return "places are those of this process: " + _some(
         (f"{what} ({_some(where)})" for what, where in paths.items()), "; "
     )
+
+
+def dropped(report: Report) -> list[str]:
+    """What a checkpoint has and the run goes on without, because it was asked to: a line for each kind."""
+    lost = report.mismatched + report.unexpected
+    lost += [(path, "a part of it cannot be restored") for path in report.incomplete]
+    lines = [
+        f"dropped from the checkpoint (strict=False): {line.strip()}" for line in grouped(lost).splitlines()
+    ]
+    if report.missing:
+        lines.append(f"not in the checkpoint, and as the script builds it: {_some(report.missing)}")
+    return lines
+
+
+def user_level() -> int:
+    """The `stacklevel` for a warning from the calling function: that of the line in the user's script."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OTHERS):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _some(found: Iterable[str], between: str = ", ") -> str:

@@ -28,11 +28,12 @@ from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
 from perdure.run._loop_variables import Watch
+from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._signals import Interrupts
 from perdure.state import (
+    BuiltWorld,
     LiveWorld,
     Report,
-    capture,
     parts_of,
     paused_collection,
     prepare,
@@ -78,6 +79,10 @@ class Run:
         new one and print a line.
     :param on_error: when a checkpoint cannot be written, for example because the disk is full, "raise" the error in the
         training, or "warn", go on, and try again when the next one is due.
+    :param on_unrestorable: when a fresh process of this script could not restore a checkpoint, "auto" raises an error
+        at the first checkpoint of this process, before it is written, and only warns at later ones; "raise" always
+        raises, "warn" always warns, "ignore" does not look. After a warning the training goes on, and the last
+        checkpoint that can be restored is kept. What a fresh process has is the world as `resume` or `steps` got it.
     :param compression: "auto" compresses what gets much smaller, "zstd" whatever gets smaller, "none" nothing.
     :param lock_timeout: how many seconds to wait for a previous process that is still exiting.
     :raises LockedError: if another process holds the run.
@@ -95,6 +100,7 @@ class Run:
         background: bool = True,
         when_busy: WhenBusy = "wait",
         on_error: OnError = "raise",
+        on_unrestorable: OnUnrestorable = "auto",
         compression: Compression = "auto",
         lock_timeout: float = 10.0,
     ) -> None:
@@ -107,10 +113,16 @@ class Run:
         self._record = RunRecord()
         self._interrupts = Interrupts()
         retention = keep if isinstance(keep, Retention) else Retention(keep)
+        self._restorable = RestorableCheck(on_unrestorable, strict=strict, say=_say)
+
+        def retained(found: Sequence[CheckpointInfo]) -> set[int]:
+            kept = self._restorable.kept
+            return retention(found) | (set() if kept is None else {kept.number})
+
         self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
         try:
             self._checkpointer = Checkpointer(
-                self._store, retention, when_busy=when_busy, on_error=on_error, say=_say
+                self._store, retained, when_busy=when_busy, on_error=on_error, say=_say
             )
             versions.clean(self.directory)
         except BaseException:
@@ -144,7 +156,11 @@ class Run:
         :raises RestoreError: if the script builds arrays of other shapes than when the run began.
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
-        self._found = self._find(self._walk(world), world)
+        live = self._walk(world)
+        self._found = self._find(live, world)
+        if self._found is None:
+            self._restorable.built(live)
+            self._restorable.release()
         return None if self._found is None else self._found.info
 
     def resume(self, world: Any) -> CheckpointInfo | None:
@@ -160,6 +176,7 @@ class Run:
         checkpoint, self._found = self._found, None
         if checkpoint is None:
             checkpoint = self._find(live, world)
+        self._restorable.built(live)
         while checkpoint is not None:
             try:
                 self._restore(checkpoint, live, world)
@@ -167,8 +184,33 @@ class Run:
                 # Every byte is verified as it is read. Only arrays were written, and will be overwritten.
                 checkpoint = self._older(checkpoint.info.number, error)
             else:
-                return checkpoint.info
-        return None
+                break
+        self._restorable.release()
+        return None if checkpoint is None else checkpoint.info
+
+    def remember_built(self, world: Any) -> None:
+        """Say that the world is now as a fresh process has it when it resumes.
+
+        Checkpoints are compared with it (see `on_unrestorable`). `find_checkpoint` and `resume` say it themselves. Call
+        it where a script builds more after `find_checkpoint` found nothing, and a fresh process would build that
+        before it resumes.
+
+        :raises CaptureError: if a part of the world has no proper name.
+        """
+        self._restorable.built(self._walk(world))
+        self._restorable.release()
+
+    @property
+    def baseline(self) -> BuiltWorld | None:
+        """What checkpoints are compared with: the world as the script built it; None if it is not known.
+
+        Of another run that the same process opens later, it can be set to that of this one.
+        """
+        return self._restorable.baseline
+
+    @baseline.setter
+    def baseline(self, baseline: BuiltWorld | None) -> None:
+        self._restorable.baseline = baseline
 
     def _walk(self, world: Any) -> LiveWorld:
         self._parts(world)
@@ -211,6 +253,8 @@ class Run:
         _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
         if (kept := _notices.places(restored.report)) is not None:
             _say(kept)
+        for line in _notices.dropped(restored.report):
+            _say(line)
 
     def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
         self._store.give_up(damaged, str(error))
@@ -252,6 +296,7 @@ class Run:
             changed is copied; `flush` waits for the rest, and an error is raised by the next call on this run.
         :returns: the checkpoint; None if it was not waited for, or skipped, or an error became a warning.
         :raises CaptureError: if something in the world cannot be captured; it lists what, and the remedies.
+        :raises NotRestorableError: if a fresh process could not restore it; see `on_unrestorable`.
         :raises StoreError: if it cannot be written; the previous checkpoints are untouched.
         """
         parts = self._parts(world)
@@ -266,10 +311,16 @@ class Run:
         self._cadence.restart(step)
         self._best_untagged = False
         with paused_collection():
-            state = capture(parts, skip=self._skip)
+            live = walk_live(parts, skip=self._skip)
+            state = live.state()
+            self._restorable.check(live, step, self._last_written)
             return self._checkpointer.save(
                 state, wait=wait, step=step, counters=counters, metrics=shown, tags=[*tags, *marks]
             )
+
+    def _last_written(self) -> CheckpointInfo | None:
+        self._checkpointer.poll(wait=True)
+        return self.last
 
     def flush(self) -> None:
         """Wait until every checkpoint so far is durable.
@@ -366,6 +417,7 @@ class Run:
                     self._safe_point(world, done, every, seconds, None)
             if start < total:
                 self.checkpoint(world, total)
+        self._restorable.end()
 
     @contextmanager
     def _flushed(self) -> Iterator[None]:
@@ -425,6 +477,7 @@ class Run:
         :raises StoreError: if that checkpoint could not be written.
         """
         self._closed = True
+        self._restorable.end()
         try:
             self._checkpointer.close()
         finally:

@@ -56,6 +56,8 @@ from perdure.state._registry import known as known
 from perdure.state._registry import register_first as register_first
 from perdure.state._registry import slots as slots
 from perdure.state._report import Report
+from perdure.state._report import grouped as grouped
+from perdure.state._report import some as some
 from perdure.state._secrets import ENVIRONMENT as ENVIRONMENT
 from perdure.state._secrets import SECRET as SECRET
 from perdure.state._secrets import is_secret_path as is_secret_path
@@ -63,6 +65,7 @@ from perdure.state._secrets import secrets
 from perdure.state._shown_classes import running_code as running_code
 from perdure.state._walker import Walker as Walker
 from perdure.state.buffers import Cursor, Ring, RowWriter, register_rows
+from perdure.state.restoring import BuiltWorld as BuiltWorld
 from perdure.state.restoring import FilledArray as FilledArray
 from perdure.state.restoring import Restoration as Restoration
 from perdure.state.restoring import check, restore

@@ -16,10 +16,7 @@ from perdure.state import rng
 from perdure.state._live_objects import LiveObjects
 from perdure.state._shown_classes import ShownClasses
 from perdure.state._walker import Walker
-from perdure.tree import (
-    Object,
-    State,
-)
+from perdure.tree import Node, Object, State
 
 
 def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
@@ -75,7 +72,13 @@ class LiveWorld(LiveObjects):
         shown = ShownClasses(classes, walker.ambiguous, [*walker.code, *code])
         super().__init__(parts, classes, walker.given, walker.skip, shown)
         self.root = root
+        #: What decides whether it can be restored.
+        self.structure = walker.structure
         self._walker = walker
+
+    def met(self) -> Iterator[tuple[Any, Node]]:
+        """Every object that the walk met, with its node."""
+        return self._walker.met()
 
     def state(self) -> State:
         """The state of the world and of the random generators.

@@ -22,7 +22,9 @@ from perdure.state._class_names import class_name
 from perdure.state._containers import BUILTIN, ITEMS, factory_name
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, Handler, Refuse, Skip, known, on_change
+from perdure.state._report import grouped
 from perdure.state._secrets import ENVIRONMENT, SECRET, is_environment_copy, is_secret_name
+from perdure.state._structure import ANCHOR, MANY, Structure, shapes_of_tensors
 from perdure.state.buffers import Rows, writer_of
 from perdure.tree import (
     Array,
@@ -75,6 +77,8 @@ class Walker:
         self.code: list[Any] = []
         #: Whether functions ran that are not Perdure's own.
         self.foreign = False
+        self.structure = Structure()
+        self._shapes = self.structure.shapes
         #: The arrays of states that were captured before, which objects hold.
         self._nested: dict[int, Array] = {}
 
@@ -100,10 +104,8 @@ class Walker:
     def raise_refusals(self) -> None:
         """Raise an error that lists everything that could not be captured, if there was anything."""
         if self._refused:
-            listed = "\n".join(f"  {path}: {reason}" for path, reason in self._refused[:20])
-            more = f"\n  and {len(self._refused) - 20} more" if len(self._refused) > 20 else ""
             raise CaptureError(
-                f"{len(self._refused)} part(s) of the world cannot be captured:\n{listed}{more}"
+                f"{len(self._refused)} part(s) of the world cannot be captured:\n{grouped(self._refused)}"
             )
 
     def find_views(self) -> None:
@@ -115,6 +117,10 @@ class Walker:
                 if isinstance(node, Array):
                     node.rows = rows
 
+    def met(self) -> Iterator[tuple[Any, Node]]:
+        """Every object that was met, with its node."""
+        return ((value, self.memo[id(value)]) for value in self._alive if id(value) in self.memo)
+
     def own_arrays(self) -> list[Array]:
         """The arrays that have bytes of their own, also those of states that objects hold."""
         return [*(node for node in self._arrays if node.base is None), *self._nested.values()]
@@ -123,7 +129,7 @@ class Walker:
         """The node of a value; its contents are filled in later."""
         cls = type(value)
         if self.skip and matches(write_path(path), self.skip):
-            return Omitted(LEFT_OUT)
+            return self.left_out(Omitted(LEFT_OUT), path)
         if cls in tree.PLAIN_TYPES:
             return value
         found = self.memo.get(id(value))
@@ -149,7 +155,7 @@ class Walker:
         above = path if self._covered else None
         while above is not None:
             if id(above) in self._covered:
-                return Omitted("held by the state that the environment gives of itself")
+                return self.left_out(Omitted("held by the state that the environment gives of itself"), path)
             above = above[0]
         self._refused.append((write_path(path), f"{type(value).__qualname__}: {reason}"))
         return Omitted(reason)
@@ -160,8 +166,14 @@ class Walker:
             self.ambiguous.add(name)
         return name
 
-    def _show(self, value: Any, node: Omitted) -> Omitted:
+    def left_out(self, node: Omitted, path: Path) -> Omitted:
+        """Note that something was left out."""
+        self.structure.note_place(path, node.reason)
+        return node
+
+    def _show(self, value: Any, node: Omitted, path: Path) -> Omitted:
         self.code.append(value)
+        self.structure.note_place(path, node.reason)
         return node
 
     # -- objects ---------------------------------------------------------------------------------------------
@@ -171,7 +183,7 @@ class Walker:
 
     def _fill_object(self, value: Any, node: Object, path: Path) -> None:
         self._note_rows(value)
-        self._fields(attributes_of(value), known(type(value)).left_out, node.fields, path)
+        self._own_fields(type(value), attributes_of(value), node.fields, path)
 
     def _note_rows(self, value: Any) -> None:
         writer = writer_of(type(value))
@@ -195,7 +207,24 @@ class Walker:
         self.given[id(value)] = given  # it may hold containers made for this walk only
         if adapter.covers is not None and given[adapter.covers] is not None:
             self._covered[id(path)] = path
-        self._fields(given, about.left_out, node.fields, path)
+        self._own_fields(type(value), given, node.fields, path)
+
+    def _own_fields(
+        self, cls: type, attributes: Mapping[str, Any], fields: dict[str, Any], path: Path
+    ) -> None:
+        """The fields of an object, whose shape is noted."""
+        shape = (cls, *attributes)
+        if (self._shapes.get(shape) or self.structure.note_shape(shape, path)) is ANCHOR:
+            self._fields(attributes, known(cls).left_out, fields, path)
+            self.structure.note_place(path, cls, len(shape), shapes_of_tensors(fields))
+            return
+        plain = _NONE if self.skip else tree.PLAIN_TYPES
+        for name, child in attributes.items():
+            kind = type(child)
+            if kind is str and child[:1] == "/":
+                self.structure.note_text(child, (path, ".", name))
+            # What `node` would return: most attributes are plain.
+            fields[name] = child if kind in plain else self.node(child, (path, ".", name))
 
     def _fields(
         self, attributes: Mapping[str, Any], left_out: Mapping[str, str], fields: dict[str, Any], path: Path
@@ -209,11 +238,11 @@ class Walker:
                 fields[name] = Omitted(left_out[name])
             elif kind in _TEXT and is_secret_name(name):
                 fields[name] = _SECRET
-            elif kind in plain:
-                # What `node` would return: most attributes are plain.
-                fields[name] = child
             else:
-                fields[name] = self.node(child, (path, ".", name))
+                if kind is str and child[:1] == "/":
+                    self.structure.note_text(child, (path, ".", name))
+                # What `node` would return: most attributes are plain.
+                fields[name] = child if kind in plain else self.node(child, (path, ".", name))
 
     def _handled(self, value: Any, path: Path) -> Node:
         return self._later(Walker._fill_handled, value, Custom(self._class_name(type(value)), None), path)
@@ -235,6 +264,10 @@ class Walker:
             return
         self._alive.append(payload)
         node.payload = self.node(payload, path)
+        shape = (type(value),)
+        if (self._shapes.get(shape) or self.structure.note_shape(shape, path)) is ANCHOR:
+            form = handler.form and isinstance(payload, dict) and payload.get("form")
+            self.structure.note_place(path, shape, form)
 
     def _nested_state(self, value: State, path: Path) -> Node:
         # A handler captured it earlier: it is taken as it is, and the handler gets the same back.
@@ -249,7 +282,7 @@ class Walker:
         cls = type(value)
         if cls is dict:
             if is_environment_copy(value):
-                return Omitted(ENVIRONMENT)
+                return self.left_out(Omitted(ENVIRONMENT), path)
             node = tree.MappingNode("dict", [])
             if value:
                 return self._later(Walker._fill_dict, value, node, path)
@@ -265,8 +298,10 @@ class Walker:
                 kind = type(child)
                 taken: Any
                 if kind in _TEXT and is_secret_name(key):
-                    taken = _SECRET
+                    taken = self.left_out(_SECRET, (path, "[", key))
                 else:
+                    if kind is str and child[:1] == "/":
+                        self.structure.note_text(child, (path, "[", key))
                     taken = child if kind in as_it_is else self.node(child, (path, "[", key))
                 node.pairs.append((key, taken))
                 continue
@@ -277,6 +312,8 @@ class Walker:
                 node.pairs.append((key_node, Omitted(f"its key is {key_node.reason}")))
             else:
                 node.pairs.append((key_node, self.node(child, (path, "[", step))))
+        if len(node.pairs) > MANY:
+            self.structure.long.append(node)
 
     def _fill_mapping(self, value: dict[Any, Any], node: tree.MappingNode, path: Path) -> None:
         # Asked of the built-in class: a subclass may answer differently about its content and order.
@@ -304,22 +341,28 @@ class Walker:
         if cls in BUILTIN:
             if value:
                 node.items = self._elements(value, path, 1)
+                if len(node.items) > MANY:
+                    self.structure.long.append(node)
             if cls is collections.deque:
                 node.extra = value.maxlen
             return
         base = next(base for base in ITEMS if issubclass(cls, base))
         node.items = self._elements(list(base.__iter__(value)), path, 2)  # type: ignore[attr-defined]
+        if len(node.items) > MANY:
+            self.structure.long.append(node)
         if base is collections.deque:
             node.extra = value.maxlen
         self._fill_subclass(value, node, path)
 
     def _fill_subclass(self, value: Any, node: SequenceNode | tree.MappingNode, path: Path) -> None:
         fields: dict[str, Any] = {}
-        self._fields(attributes_of(value), known(type(value)).left_out, fields, path)
+        self._own_fields(type(value), attributes_of(value), fields, path)
         node.fields = fields or None
 
     def _object_array(self, value: np.ndarray[Any, Any], node: SequenceNode, path: Path) -> None:
         node.items = self._elements(value.ravel().tolist(), path, 2)
+        if len(node.items) > MANY:
+            self.structure.long.append(node)
 
     def _elements(self, value: Any, path: Path, holders: int) -> list[Any]:
         """The nodes of a container's elements. `holders`: how many containers hold each of them during the
@@ -415,6 +458,9 @@ class Walker:
             return self._refuse(value, path, str(error))
         if kind == "enum":
             self._class_name(type(value))
+            shape = (type(value),)
+            if shape not in self._shapes:
+                self.structure.note_shape(shape, path)
         return Value(kind, data)
 
 
@@ -449,8 +495,8 @@ def _taker(cls: type) -> Taker:
         case Skip():
             skipped = Omitted(entry.reason)
             if issubclass(cls, _CODE):
-                return lambda walker, value, path: walker._show(value, skipped)
-            return lambda walker, value, path: skipped
+                return lambda walker, value, path: walker._show(value, skipped, path)
+            return lambda walker, value, path: walker.left_out(skipped, path)
         case Handler():
             return Walker._handled
         case Adapter():

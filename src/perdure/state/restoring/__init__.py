@@ -9,13 +9,15 @@ Each step returns its result, and the next one takes it:
 - `_read_arrays`: the bytes of all arrays, before anything else is changed (`Contents`).
 - `_apply`: writes the plan into the world (`Written`).
 - `_restore`: joins them; `prepare` is everything that changes nothing.
+- `_built`: the world as the script built it, which later checkpoints are matched with (`BuiltWorld`).
 """
 
 from perdure._lazy import publish
 from perdure.state.restoring._apply import FilledArray
+from perdure.state.restoring._built import BuiltWorld
 from perdure.state.restoring._constructible import unassignable
 from perdure.state.restoring._restore import Restoration, check, prepare, restore
 
-__all__ = ["FilledArray", "Restoration", "check", "prepare", "restore", "unassignable"]
+__all__ = ["BuiltWorld", "FilledArray", "Restoration", "check", "prepare", "restore", "unassignable"]
 
 publish(globals())

@@ -54,6 +54,7 @@ class _Ordering:
             skipped=list(report.skipped),
             unexpected=list(report.unexpected),
             mismatched=list(report.mismatched),
+            incomplete=list(report.incomplete),
         )
         self._left = dict(matches.left)
         self._bad = set(matches.bad)
@@ -214,15 +215,19 @@ class _Ordering:
         for node in made:
             for slot, child, *_ in tree.edges(node):
                 if id(node) not in self._bad and self._lacks(node, slot, child):
-                    self._bad.add(id(node))
+                    self._drop(node)
                     dropped.append(node)
                 elif isinstance(child, Node):
                     holders[id(child)].append((node, slot, child))
         while dropped:
             for node, slot, child in holders.pop(id(dropped.pop()), ()):
                 if id(node) not in self._bad and self._lacks(node, slot, child):
-                    self._bad.add(id(node))
+                    self._drop(node)
                     dropped.append(node)
+
+    def _drop(self, node: Node) -> None:
+        self._bad.add(id(node))
+        self._report.incomplete.append(write_path(self._matches.path(node)))
 
     def _lacks(self, node: Node, slot: Slot, child: Any) -> bool:
         live = self._matches.live(node)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perdure import tree
-from perdure.state._capture import LiveWorld
 from perdure.state._patterns import matches
 from perdure.state._places import Places, is_outside
 from perdure.state._report import Report
@@ -71,7 +70,7 @@ class OwnStrings:
         return Report(skipped=list(self.skipped), unexpected=list(self.unexpected), places=list(self.places))
 
 
-def own_strings(root: Object, live: LiveWorld) -> OwnStrings:
+def own_strings(root: Object, live: Object, skip: Sequence[str] = ()) -> OwnStrings:
     """Find the saved strings that are not to be used, and what is used instead.
 
     A place that the script has at the same path stays, unless the saved one lies below a directory that the script
@@ -79,11 +78,12 @@ def own_strings(root: Object, live: LiveWorld) -> OwnStrings:
     stays.
 
     :param root: of the saved state.
-    :param live: the walk over the script's world.
+    :param live: the root of what the script has built.
+    :param skip: paths that were left out.
     """
     own = OwnStrings()
     found: list[_Edge] = []
-    for edge in _edges(root, live.root, live.skip):
+    for edge in _edges(root, live, skip):
         if _stays(edge):
             if not isinstance(edge.saved, Omitted):
                 own.skipped.append((write_path(edge.path), edge.live.reason))
@@ -91,7 +91,7 @@ def own_strings(root: Object, live: LiveWorld) -> OwnStrings:
         elif _may_be_opened(edge):
             found.append(edge)
     if found:
-        _Settling(own, Places(_texts(live.root))).settle(found)
+        _Settling(own, Places(_texts(live))).settle(found)
     return own
 
 

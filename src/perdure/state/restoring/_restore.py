@@ -107,7 +107,7 @@ class Restoration:
             raise RestoreError(
                 "the checkpoint does not fit what the script has built; nothing was changed:\n"
                 f"{self.report.problems()}\n"
-                "Run the script that wrote it, or take what fits with strict=False (perdure.Run(..., strict=False)).",
+                f"Run the script that wrote it. {_price(self.report)}",
                 self.report,
             )
         # Handlers may draw random numbers, so the generators are set last, whatever happens.
@@ -133,6 +133,17 @@ class Restoration:
                 dict.__setitem__(self._world, name, value)
             else:
                 setattr(self._world, name, value)
+
+
+def _price(report: Report) -> str:
+    """What it would cost to restore what fits."""
+    lost = len(report.mismatched) + len(report.unexpected) + len(report.incomplete)
+    cost = [f"{lost} value(s) of the checkpoint would be lost"] if lost else []
+    if report.missing:
+        cost.append(f"{len(report.missing)} would be as the script builds them")
+    return (
+        f"perdure.Run(..., strict=False) takes what fits, but then {' and '.join(cost)}: it is another run."
+    )
 
 
 def prepare(state: State, world: Any, live: LiveWorld) -> Restoration:
@@ -172,7 +183,7 @@ def _match(state: State, world: Any, live: LiveWorld) -> Restoration:
     # A world of named parts may be given more of them while it runs.
     grows = callable(getattr(type(world), "parts", None))
     root = Object(state.root.type, fields)
-    plan = make_plan(root, live, own_strings(root, live), grows=grows)
+    plan = make_plan(root, live, own_strings(root, live.root, live.skip), grows=grows)
     if not (grows or isinstance(world, dict)):
         plan = _without_unplaceable(plan, live.parts)
     if process is None:
@@ -226,5 +237,6 @@ def _joined(a: Report, b: Report) -> Report:
         a.missing + b.missing,
         a.unexpected + b.unexpected,
         a.mismatched + b.mismatched,
+        a.incomplete + b.incomplete,
         a.places + b.places,
     )

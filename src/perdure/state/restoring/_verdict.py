@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from perdure import tree
 from perdure.state._class_names import same_class
@@ -47,8 +46,8 @@ def object_verdict(node: Object | Custom, cls: type, form: Callable[[Handler], s
         alike = isinstance(node, Object) and by_attributes and not issubclass(cls, NOT_BY_ATTRIBUTES)
     elif not isinstance(node, Custom):
         alike = False
-    elif (present := form(entry)) is not None and _form(node) != present:
-        expected = f"a {short(node.type)} of another form ({_form(node):.100}; expected {present:.100})"
+    elif (present := form(entry)) is not None and saved_form(node) != present:
+        expected = f"a {short(node.type)} of another form ({saved_form(node):.100}; expected {present:.100})"
         return Verdict(False, expected) if entry.create is None else REPLACE
     else:
         alike = True
@@ -65,6 +64,7 @@ def container_fits(node: SequenceNode | tree.MappingNode, cls: type) -> bool:
     return same_class(node.type, cls) and issubclass(cls, kinds) and by_content
 
 
-def _form(node: Any) -> str:
+def saved_form(node: Custom) -> str:
+    """The form that a handler recorded of an object."""
     pairs = node.payload.pairs if isinstance(node.payload, tree.MappingNode) else ()
     return next((str(child) for key, child in pairs if key == "form"), "none")

@@ -1,11 +1,13 @@
-"""What a run says once: which secrets its checkpoints leave out, and which places stay this process's own. Knows no
-files."""
+"""What a run says once: which secrets its checkpoints leave out, which places stay this process's own, and what is
+different here from where the checkpoint was written. Knows no files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from perdure.run._process_record import differences, machine
 from perdure.state import ENVIRONMENT, SECRET, Report
+from perdure.store import CheckpointInfo, library_versions
 from perdure.tree import Omitted, State
 
 _MOST = 3
@@ -34,6 +36,16 @@ def places(report: Report) -> str | None:
     return "places are those of this process: " + _some(
         (f"{what} ({_some(where)})" for what, where in paths.items()), "; "
     )
+
+
+def elsewhere(info: CheckpointInfo) -> str | None:
+    """What is different here from the process that wrote a checkpoint; None if nothing is that may matter."""
+    found = differences(info.versions or {}, library_versions())
+    then = (info.process or {}).get("machine")
+    found += differences(then if isinstance(then, dict) else {}, machine())
+    if not found:
+        return None
+    return f"the run may not go on bit-identically, because something is different here: {'; '.join(found)}"
 
 
 def _some(found: Iterable[str], between: str = ", ") -> str:

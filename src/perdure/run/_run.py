@@ -209,8 +209,9 @@ class Run:
         self._at = info.step
         self._cadence.restart(info.step)
         _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
-        if (kept := _notices.places(restored.report)) is not None:
-            _say(kept)
+        for notice in (_notices.places(restored.report), _notices.elsewhere(info)):
+            if notice is not None:
+                _say(notice)
 
     def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
         self._store.give_up(damaged, str(error))

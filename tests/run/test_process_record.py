@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 import perdure
+from perdure.cli import main
+from perdure.errors import DamagedError
 from perdure.run import _process_record
 from perdure.store import Store, _manifest
 
@@ -112,9 +115,10 @@ def test_the_command_is_kept_without_secrets(given: list[str], kept: list[str]) 
     assert _process_record.command(given) == kept
 
 
-def show(directory: Path) -> Any:
-    command = [sys.executable, "-m", "perdure", "show", str(directory), "--json"]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+def show(directory: Path, *options: str) -> str:
+    result = CliRunner().invoke(main, ["show", str(directory), *options])
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -135,7 +139,7 @@ def test_the_commit_of_the_script(tmp_path: Path) -> None:
     def train() -> Any:
         script = [sys.executable, str(tmp_path / "train.py"), "--api-key", "abc"]
         subprocess.run(script, cwd=tmp_path, capture_output=True, check=True)
-        return show(tmp_path / "runs" / "a")["checkpoint"]["process"]
+        return json.loads(show(tmp_path / "runs" / "a", "--json"))["checkpoint"]["process"]
 
     (tmp_path / "train.py").write_text(SCRIPT)
     git("init", "-q")
@@ -150,10 +154,9 @@ def test_the_commit_of_the_script(tmp_path: Path) -> None:
 
 def test_show_prints_it(tmp_path: Path) -> None:
     checkpoint(tmp_path / "run")
-    command = [sys.executable, "-m", "perdure", "show", str(tmp_path / "run")]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "command " in shown
-    assert "threads " in " ".join(shown.split())
+    shown = " ".join(show(tmp_path / "run").split())
+    assert "command python" in shown
+    assert f"threads {torch.get_num_threads()}, " in shown
 
 
 @pytest.mark.parametrize(
@@ -169,5 +172,5 @@ def test_a_record_that_perdure_did_not_write(
         assert len(resumed(tmp_path / "run", capfd)) <= 1
         show(tmp_path / "run")
     else:
-        with pytest.raises(perdure.DamagedError, match="process"):
+        with pytest.raises(DamagedError, match="process"):
             resumed(tmp_path / "run", capfd)

@@ -153,6 +153,9 @@ def checkpoint_document(status: CheckpointStatus) -> dict[str, Any]:
         "step": info.step if known else None,
         "created": info.created or None,
         "bytes": info.bytes if known else None,
-        **{name: to_plain(getattr(info, name), name) for name in ("metrics", "counters", "versions")},
+        **{
+            name: to_plain(getattr(info, name), name)
+            for name in ("metrics", "counters", "versions", "process")
+        },
         "tags": list(info.tags),
     }

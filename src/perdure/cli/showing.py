@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -154,6 +155,7 @@ def _print_checkpoint(out: Console, chosen: CheckpointStatus, leaves: list[Leaf]
         ("counters", values(info.counters)),
         ("tags", ", ".join(info.tags)),
         ("versions", _versions(info.versions or {})),
+        *_process(info.process or {}),
     ]
     out.print()
     out.print(Text(f"checkpoint {info.number}", "bold"))
@@ -184,6 +186,21 @@ def _print_checkpoint(out: Console, chosen: CheckpointStatus, leaves: list[Leaf]
 def _some(paths: list[str]) -> str:
     more = f" and {len(paths) - 3:,} more" if len(paths) > 3 else ""
     return ", ".join(paths[:3]) + more
+
+
+def _process(process: Mapping[str, Any]) -> list[tuple[str, Text | str]]:
+    """The process that wrote a checkpoint. A file may hold anything under these names."""
+    command, git, machine = (process.get(name) for name in ("command", "git", "machine"))
+    found: list[tuple[str, Text | str]] = []
+    if isinstance(command, list):
+        found.append(("command", text(shlex.join(map(str, command)))))
+    if isinstance(git, dict):
+        changed = ", with changes" if git.get("changed") else ""
+        found.append(("code", text(f"commit {str(git.get('commit'))[:12]}{changed}")))
+    if isinstance(machine, dict):
+        told = [f"{name} {value}" for name, value in machine.items()]
+        found.append(("machine", text(", ".join([f"host {process.get('host')}", *told]))))
+    return found
 
 
 def _versions(versions: Mapping[str, Any]) -> Text:

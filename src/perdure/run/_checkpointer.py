@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
 from perdure.progress import Bar
+from perdure.run import _process_record
 from perdure.snapshot import Stager, Staging
 from perdure.store import CheckpointInfo, Committed, Store
 from perdure.tree import State
@@ -129,6 +130,7 @@ class Checkpointer:
                 counters=counters,
                 metrics=metrics,
                 tags=tags,
+                process=_process_record.record(),
                 progress=progress,
             )
 

@@ -11,20 +11,16 @@ from __future__ import annotations
 import ast
 import dis
 import linecache
-import os
-import sysconfig
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
-import perdure
 from perdure.run._liveness import Carried, Loop, Scope, carried, in_order
+from perdure.run._user_code import is_users
 from perdure.state import Walker, fingerprint
 
-_PERDURE = os.path.dirname(perdure.__file__) + os.sep
-_INSTALLED = (*(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")), _PERDURE)
 #: Packages whose objects only show a run, such as progress bars and writers of logs.
 _OUTPUTS = frozenset(("logging", "rich", "tensorboard", "tensorboardX", "tqdm", "wandb"))
 
@@ -154,14 +150,14 @@ class _Place:
 def _at_head(frame: FrameType | None) -> _Place | None:
     """The loop at whose head a frame stands; None if that cannot be seen."""
     # A progress bar around the steps has a loop too; the user's is further up.
-    while frame is not None and frame.f_code.co_filename.startswith(_INSTALLED):
+    while frame is not None and not is_users(frame):
         frame = frame.f_back
     return None if frame is None else _loop_at(frame)
 
 
 def _around_call(frame: FrameType | None) -> _Place | None:
     """The loop around the call at which a frame stands, or around the call of that function; None if there is none."""
-    while frame is not None and not frame.f_code.co_filename.startswith(_INSTALLED):
+    while frame is not None and is_users(frame):
         if (place := _loop_at(frame)) is not None:
             return place
         frame = frame.f_back

@@ -1,22 +1,15 @@
-"""What a run says once: which secrets its checkpoints leave out, and which places stay this process's own. Knows no
-files."""
+"""What a run says once: which secrets its checkpoints leave out, which places stay this process's own, and what is
+different here from where the checkpoint was written. Knows no files."""
 
 from __future__ import annotations
 
-import sys
-import sysconfig
 from collections.abc import Iterable
-from pathlib import Path
 
-import perdure
+from perdure.run._process_record import differences, machine
 from perdure.state import ENVIRONMENT, SECRET, Report, grouped
+from perdure.store import CheckpointInfo, library_versions
 from perdure.tree import Omitted, State
 
-#: Where code lies that no user wrote for this run.
-_OTHERS = (
-    *(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")),
-    str(Path(perdure.__file__).parent),
-)
 _MOST = 3
 _LONGEST = 80
 
@@ -57,12 +50,14 @@ def dropped(report: Report) -> list[str]:
     return lines
 
 
-def user_level() -> int:
-    """The `stacklevel` for a warning from the calling function: that of the line in the user's script."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OTHERS):
-        frame, level = frame.f_back, level + 1
-    return level
+def elsewhere(info: CheckpointInfo) -> str | None:
+    """What is different here from the process that wrote a checkpoint; None if nothing is that may matter."""
+    found = differences(info.versions or {}, library_versions())
+    then = (info.process or {}).get("machine")
+    found += differences(then if isinstance(then, dict) else {}, machine())
+    if not found:
+        return None
+    return f"the run may not go on bit-identically, because something is different here: {'; '.join(found)}"
 
 
 def _some(found: Iterable[str], between: str = ", ") -> str:

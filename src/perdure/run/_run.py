@@ -251,8 +251,9 @@ class Run:
         self._at = info.step
         self._cadence.restart(info.step)
         _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
-        if (kept := _notices.places(restored.report)) is not None:
-            _say(kept)
+        for notice in (_notices.places(restored.report), _notices.elsewhere(info)):
+            if notice is not None:
+                _say(notice)
         for line in _notices.dropped(restored.report):
             _say(line)
 

@@ -60,6 +60,7 @@ from perdure.state._report import grouped as grouped
 from perdure.state._report import some as some
 from perdure.state._secrets import ENVIRONMENT as ENVIRONMENT
 from perdure.state._secrets import SECRET as SECRET
+from perdure.state._secrets import is_secret_name as is_secret_name
 from perdure.state._secrets import is_secret_path as is_secret_path
 from perdure.state._secrets import secrets
 from perdure.state._shown_classes import running_code as running_code

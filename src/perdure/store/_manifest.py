@@ -9,10 +9,10 @@ import functools
 import importlib.metadata
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any
 
 from perdure.errors import DamagedError, UnsupportedFormatError
@@ -60,6 +60,7 @@ class CheckpointInfo:
     :param metrics: as given when it was committed.
     :param tags: as given when it was committed.
     :param versions: of Python and the libraries when it was committed.
+    :param process: which process committed it: its command, the commit of its code, its machine.
     """
 
     number: int
@@ -71,6 +72,7 @@ class CheckpointInfo:
     metrics: Mapping[str, Any] | None = None
     tags: Sequence[str] = ()
     versions: Mapping[str, str] | None = None
+    process: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -105,16 +107,44 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-@functools.cache
+#: Packages that the numbers of a run depend on if it uses them: the module, and what it is installed as.
+_PEERS = {
+    "gymnasium": "gymnasium",
+    "gym": "gym",
+    "pettingzoo": "pettingzoo",
+    "stable_baselines3": "stable-baselines3",
+    "sb3_contrib": "sb3-contrib",
+    "tianshou": "tianshou",
+    "torchrl": "torchrl",
+    "tensordict": "tensordict",
+    "mujoco": "mujoco",
+    "dm_control": "dm-control",
+    "ale_py": "ale-py",
+    "Box2D": "box2d",
+    "pygame": "pygame",
+    "numba": "numba",
+    "scipy": "scipy",
+    "pandas": "pandas",
+}
+
+
 def library_versions() -> Mapping[str, str]:
-    """The versions of Python and of the libraries that the numbers of any run depend on."""
+    """The versions of Python, of the libraries that the numbers of any run depend on, and of training and environment
+    libraries that this process has imported."""
     versions = {"python": platform.python_version()}
-    for library in ("perdure", "torch", "numpy"):
-        try:
-            versions[library] = importlib.metadata.version(library)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return MappingProxyType(versions)
+    used = [distribution for module, distribution in _PEERS.items() if module in sys.modules]
+    for library in ("perdure", "torch", "numpy", *used):
+        if (version := _version(library)) is not None:
+            versions[library] = version
+    return versions
+
+
+@functools.cache
+def _version(library: str) -> str | None:
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def write_run(run: RunInfo) -> bytes:
@@ -145,6 +175,7 @@ def write_manifest(manifest: Manifest) -> bytes:
         "metrics": to_plain(info.metrics, "metrics"),
         "tags": list(info.tags),
         "versions": info.versions,
+        **({} if info.process is None else {"process": to_plain(info.process, "process")}),
         "state": manifest.document,
         "packs": list(manifest.packs),
         "arrays": [_dump_layout(layout) for layout in manifest.arrays],
@@ -192,6 +223,7 @@ def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None)
         metrics=from_plain(_typed(body, "metrics", dict, where)),
         tags=tuple(tags),
         versions=_typed(body, "versions", dict, where),
+        process=_typed(body, "process", dict, where) if "process" in body else None,
     )
     return Manifest(run, info, body.get("state"), packs, arrays)
 

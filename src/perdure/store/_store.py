@@ -85,7 +85,6 @@ class Store:
         self._compress = Compressor(compression)
         self._run = run
         self._catalog = Catalog(backend, run.id)
-        self._versions = dict(library_versions())
         self._writer = os.getpid() if write else None
         self._mutex = threading.RLock()
         # Kept from the first commit on: to start a thread takes longer than to write a small file.
@@ -145,6 +144,7 @@ class Store:
         counters: Mapping[str, Any] | None = None,
         metrics: Mapping[str, Any] | None = None,
         tags: Sequence[str] = (),
+        process: Mapping[str, Any] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Committed:
         """Make `state` a checkpoint: after it returns, the checkpoint survives a power cut.
@@ -160,6 +160,7 @@ class Store:
         :param counters: JSON-able.
         :param metrics: JSON-able; NaN and infinities may be in it.
         :param tags: for finding it again.
+        :param process: which process commits it, JSON-able.
         :param progress: called now and then with the number of bytes written and of all bytes to write.
         :raises StoreError: if it could not be written, for instance because the disk is full. No older checkpoint is
             lost, and the commit can be tried again.
@@ -189,7 +190,8 @@ class Store:
                 counters=from_plain(to_plain(dict(counters or {}), "counters")),
                 metrics=from_plain(to_plain(dict(metrics or {}), "metrics")),
                 tags=tuple(map(str, tags)),
-                versions=self._versions,
+                versions=dict(library_versions()),
+                process=process,
             )
             plan = CommitPlan(blobs, known, sizes, self._backend, number)
             # Only a commit that succeeds tells what the disk holds.

@@ -9,7 +9,8 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 - `_script_check`: notices that the script was edited since the run began.
 - `_loop_variables`: warns of loop variables that no checkpoint holds; `_liveness` finds them in the source.
 - `_restorable`: tells when a checkpoint is taken that a fresh process could not restore.
-- `_process_record`: which process wrote a checkpoint, and what is different in this one. `_user_code`: whose code is whose.
+- `_process_record`: which process wrote a checkpoint, and what is different in this one.
+- `_user_code`: which code is the user's.
 - `_signals`: SIGTERM, SIGHUP and Ctrl-C ask for a checkpoint; then the process exits.
 """
 

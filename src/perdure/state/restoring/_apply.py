@@ -17,7 +17,7 @@ import torch
 
 from perdure import tree
 from perdure.errors import DamagedError, RestoreError
-from perdure.state import _aliasing, _array_leaves, _values
+from perdure.state import _aliasing, _array_leaves, _object_arrays, _values
 from perdure.state._aliasing import LiveArray
 from perdure.state._containers import FACTORIES, factory_name
 from perdure.state._registry import Adapter, Handler, blank, is_part_of_program, known, slots
@@ -275,8 +275,10 @@ class _Writer:
         if issubclass(kind, tuple | frozenset):
             return self._immutable(node, live, kind)
         if kind is np.ndarray:
+            if node.type == tree.OBJECT_VIEW:
+                return self._object_view(node, live)
             if live is ABSENT:
-                live = np.empty(tuple(_shape(node)), dtype=object)
+                live = np.empty(tuple(_object_arrays.shape_of(node)), dtype=object)
             return self._stands(node, live, _FILL, lambda: self._fill_object_array(node, live))
         if issubclass(kind, collections.deque):
             if live is ABSENT or live.maxlen != node.extra:
@@ -312,6 +314,15 @@ class _Writer:
         elements = self._elements(node, live.ravel().tolist())
         for index, value in zip(np.ndindex(live.shape), elements, strict=True):
             live[index] = value
+
+    def _object_view(self, node: SequenceNode, live: Any) -> Any:
+        (child,) = node.items
+        if self._plan.writes(node, 0, child):
+            base = self._child(node, 0, child)
+            if live is ABSENT or not _object_arrays.lies_at(live, base, node):
+                live = _object_arrays.view_of(base, node)
+        self._done[id(node)] = live
+        return live
 
     def _immutable(self, node: SequenceNode, live: Any, kind: Any) -> Any:
         base = tuple if issubclass(kind, tuple) else frozenset
@@ -439,11 +450,6 @@ def _remove(live: Any, name: str) -> None:
 
 def _no_tasks() -> list[collections.deque[tuple[Any, Callable[[], None]]]]:
     return [collections.deque() for _ in range(4)]
-
-
-def _shape(node: SequenceNode) -> list[int]:
-    assert isinstance(node.extra, Value)
-    return [int(length) for length in node.extra.data]
 
 
 def _empties(node: RepeatRun) -> Iterator[Any]:

@@ -13,7 +13,18 @@ from perdure.state._live_objects import LiveObjects
 from perdure.state._report import Report
 from perdure.state._shown_classes import Ambiguous
 from perdure.state.restoring._keys import Keys
-from perdure.tree import Custom, MappingNode, Node, Object, Omitted, Path, SequenceNode, Slot, write_path
+from perdure.tree import (
+    OBJECT_VIEW,
+    Custom,
+    MappingNode,
+    Node,
+    Object,
+    Omitted,
+    Path,
+    SequenceNode,
+    Slot,
+    write_path,
+)
 
 
 class _Absent:
@@ -23,7 +34,11 @@ class _Absent:
 
 ABSENT: Any = _Absent()
 #: The names of containers that need no class of the script.
-CONTAINERS: dict[str, type] = {**{name: cls for cls, name in BUILTIN.items()}, "ndarray": np.ndarray}
+CONTAINERS: dict[str, type] = {
+    **{name: cls for cls, name in BUILTIN.items()},
+    "ndarray": np.ndarray,
+    OBJECT_VIEW: np.ndarray,
+}
 
 
 @dataclass(slots=True)

@@ -19,8 +19,10 @@ from perdure.state import _aliasing, _object_arrays
 from perdure.state._attributes import attributes_of
 from perdure.state._containers import ITEMS, factory_name
 from perdure.state._describe import describe_at
+from perdure.state._iterators import IteratorHandler
 from perdure.state._registry import Adapter, Handler, Skip, is_part_of_program, known
 from perdure.state._shown_classes import ShownClasses
+from perdure.state._values import Unsupported
 from perdure.tree import Array, SequenceNode
 
 
@@ -170,6 +172,13 @@ class LiveObjects:
     def form(self, live: Any, handler: Handler) -> str | None:
         """The form of an object, where its handler tells forms apart."""
         return None if handler.form is None else handler.form(live)
+
+    def parts_of_iterator(self, live: Any, handler: IteratorHandler) -> Any:
+        """What an iterator is made of, as a tuple; None if that cannot be told."""
+        try:
+            return handler.capture(live)
+        except Unsupported:
+            return None
 
     def misfits(self, adapter: Adapter, live: Any, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Which saved fields an adapter says cannot be assigned."""

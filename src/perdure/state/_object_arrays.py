@@ -21,8 +21,8 @@ Objects: TypeAlias = "np.ndarray[Any, np.dtype[np.object_]]"
 _SIZE = np.dtype(object).itemsize
 _MOST_COMPARED = 64
 UNALIGNED = (
-    "it shares memory with another array, and both are a field of a structured array. Keep the field as an array of its "
-    "own: array['field'].copy()"
+    "it shares memory with another array, and both are a field of a structured array. Keep the field as an array of "
+    "its own: array['field'].copy()"
 )
 
 

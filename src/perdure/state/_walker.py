@@ -274,6 +274,9 @@ class Walker:
             self.foreign = True
         try:
             payload = handler.capture(value)
+        except _values.Unsupported as error:
+            self._refuse(value, path, str(error))
+            return
         except Exception as error:
             reason = f"the handler registered for it failed to capture it: {type(error).__name__}: {error}"
             self._refuse(value, path, reason)
@@ -494,7 +497,14 @@ _TEXT = frozenset({str, bytes})
 _SECRET = Omitted(SECRET)
 #: Modules whose capturing functions draw from no random generator.
 _CALM = frozenset(
-    {"random", "perdure.state.rng", "perdure.state._torch_objects", "perdure.state._torch_rules"}
+    {
+        "random",
+        "perdure.state.rng",
+        "perdure.state._data_loaders",
+        "perdure.state._iterators",
+        "perdure.state._torch_objects",
+        "perdure.state._torch_rules",
+    }
 )
 _EMPTY = frozenset({dict, list, type(None)})
 #: Containers of these classes have no further state when they are empty.

@@ -18,6 +18,7 @@ from perdure.state import _values
 from perdure.state._class_names import remedy_if_renamed, same_class
 from perdure.state._containers import ITEMS
 from perdure.state._describe import describe
+from perdure.state._iterators import IteratorHandler
 from perdure.state._live_objects import LiveObjects
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, known
@@ -301,8 +302,19 @@ class _Matcher:
                     grad = self._world.gradient(live) if kind == "." else None
                     found = ABSENT if grad is None else grad
                     self._todo.append(Edge(child, found, (path, kind, name), node, slot))
+            case Custom() if isinstance(entry := known(self._world.class_of(live)).entry, IteratorHandler):
+                parts = self._parts(node, entry, live)
+                self._todo.append(Edge(node.payload, parts, (path, "", None), node, "payload"))
             case _:
                 self._below(node, ABSENT, path)
+
+    def _parts(self, node: Custom, handler: IteratorHandler, live: Any) -> Any:
+        """What a live iterator is made of: what it goes over may be the script's own."""
+        parts = self._world.parts_of_iterator(live, handler)
+        self._matches.new_objects.append(parts)
+        # One that is exhausted has fewer.
+        alike = parts is not None and self._world.length(parts) == len(getattr(node.payload, "items", ()))
+        return parts if alike else ABSENT
 
     def _below_fields(self, node: Node, fields: Mapping[str, Any], live: Any, path: Path) -> None:
         cls = self._world.class_of(live)

@@ -12,8 +12,14 @@ from typing import Any
 
 from perdure import tree
 from perdure.state._describe import describe
+from perdure.state._iterators import IteratorHandler
 from perdure.state._registry import Handler, known
-from perdure.state.restoring._constructible import NESTED_STATE, why_not_constructible, why_not_hashable
+from perdure.state.restoring._constructible import (
+    NESTED_STATE,
+    hashed,
+    why_not_constructible,
+    why_not_hashable,
+)
 from perdure.state.restoring._plan import ABSENT, Edge, Matches, RestorePlan
 from perdure.state.restoring._resource_limits import check_memory
 from perdure.tree import (
@@ -61,11 +67,13 @@ class _Ordering:
         self._reached: list[Node] = []
         self._first: list[Node] = []
         self._inside_out: list[Node] = []
+        self._at_once: set[int] = set()
 
     def plan(self) -> RestorePlan:
         """What will be written."""
         self._reach()
         check_memory(self._matches, self._reached)
+        self._find_at_once()
         self._sort()
         self._drop_incomplete()
         return RestorePlan(
@@ -76,6 +84,7 @@ class _Ordering:
             self._reached,
             self._inside_out,
             self._first,
+            frozenset(self._at_once),
         )
 
     # -- what is written -------------------------------------------------------------------------------------
@@ -195,10 +204,40 @@ class _Ordering:
 
     def _is_made_from_contents(self, node: Node) -> bool:
         """Whether the object of a node can only be made once its contents exist."""
+        if id(node) in self._at_once:
+            return True
         if isinstance(node, Custom):
-            return self._matches.live(node) is ABSENT
+            return self._matches.live(node) is ABSENT or self._iterator(node) is not None
         kind = self._matches.class_of(node) if isinstance(node, SequenceNode) else None
         return isinstance(node, SequenceNode) and issubclass(kind or list, tuple | frozenset)
+
+    def _iterator(self, node: Node) -> IteratorHandler | None:
+        """How the iterator of a node is made, if it is one."""
+        cls = self._matches.class_of(node) if isinstance(node, Custom) else None
+        entry = None if cls is None else known(cls).entry
+        return entry if isinstance(entry, IteratorHandler) else None
+
+    def _find_at_once(self) -> None:
+        """Find the containers that must be filled before iterators over them are made."""
+        for node in self._reached:
+            handler = self._iterator(node)
+            if handler is None or not handler.filled or not isinstance(node, Custom):
+                continue
+            parts = node.payload.items if isinstance(node.payload, SequenceNode) else []
+            for container in parts[:1]:
+                if not isinstance(container, SequenceNode | tree.MappingNode):
+                    continue
+                self._at_once.add(id(container))
+                keys = hashed(container, self._matches.class_of(container))
+                if any(self._hashes_by_content(key) for key in keys):
+                    path = write_path(self._matches.path(node))
+                    detail = "an iterator over objects that have a __hash__ of their own is not supported"
+                    self._report.unexpected.append((path, detail))
+                    self._bad.add(id(node))
+
+    def _hashes_by_content(self, key: Any) -> bool:
+        cls = self._matches.class_of(key) if isinstance(key, Object) else object
+        return getattr(cls, "__hash__", None) is not object.__hash__
 
     def _drop_incomplete(self) -> None:
         """Do not make an object that would lack a part of its contents: it would be another object."""

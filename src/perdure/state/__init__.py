@@ -18,8 +18,10 @@ library is first met.
 from perdure._lazy import publish
 from perdure.state import (
     _builtin_rules,
+    _data_loaders,
     _iterator_rules,
     _itertools_rules,
+    _protocol,
     _python_arrays,
     _torch_objects,
     _torch_rules,
@@ -112,6 +114,15 @@ __all__ = [
     "structural",
     "tensor_like",
 ]
-del _builtin_rules, _iterator_rules, _itertools_rules, _python_arrays, _torch_objects, _torch_rules
+del (
+    _builtin_rules,
+    _data_loaders,
+    _iterator_rules,
+    _itertools_rules,
+    _protocol,
+    _python_arrays,
+    _torch_objects,
+    _torch_rules,
+)
 
 publish(globals())

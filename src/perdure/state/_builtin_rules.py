@@ -101,13 +101,6 @@ refuse(
     concurrent.futures.Future,
     "a thread is computing it. Wait for its result before the checkpoint, and keep the result",
 )
-for paused in (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType):
-    refuse(
-        paused,
-        "where it is paused cannot be read. Write it as a class that keeps its position in attributes: "
-        "class Batches: def __init__(self): self.at = 0; def __iter__(self): return self; "
-        "def __next__(self): self.at += 1; return ...",
-    )
 refuse("pybullet_utils.bullet_client.BulletClient", OPAQUE.format(name="BulletClient"))
 refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
 for name in (

@@ -21,6 +21,7 @@ from perdure.state import _aliasing, _array_leaves, _object_arrays, _values
 from perdure.state._aliasing import LiveArray
 from perdure.state._containers import FACTORIES, factory_name
 from perdure.state._iterators import IteratorHandler
+from perdure.state._protocol import OwnHandler
 from perdure.state._registry import Adapter, Handler, blank, is_part_of_program, known, slots
 from perdure.state.buffers import Rows, writer_of
 from perdure.state.restoring._constructible import NESTED_STATE
@@ -210,6 +211,8 @@ class _Writer:
         handler = known(type(live) if live is not ABSENT else self._class(node)).entry
         if isinstance(handler, IteratorHandler):
             return self._iterator(node, live, handler)
+        if live is ABSENT and isinstance(handler, OwnHandler) and handler.create is None:
+            live = blank(self._class(node))
         if live is not ABSENT:
             entry = known(type(live)).entry
             assert isinstance(entry, Handler)

@@ -10,6 +10,7 @@ from perdure.state._class_names import same_class
 from perdure.state._containers import ITEMS
 from perdure.state._describe import short
 from perdure.state._iterators import IteratorHandler
+from perdure.state._protocol import OwnHandler
 from perdure.state._registry import Adapter, Handler, Skip, known
 from perdure.state.restoring._constructible import (
     NOT_BY_ATTRIBUTES,
@@ -47,6 +48,8 @@ def object_verdict(node: Object | Custom, cls: type, form: Callable[[Handler], s
         alike = isinstance(node, Object) and by_attributes and not issubclass(cls, NOT_BY_ATTRIBUTES)
     elif not isinstance(node, Custom):
         alike = False
+    elif isinstance(entry, OwnHandler) and entry.immutable:
+        return REPLACE
     elif isinstance(entry, IteratorHandler):
         saved = entry.left_out_function(node.payload)
         alike = saved is None or saved == form(entry)

@@ -77,7 +77,7 @@ def test_the_same_problem_at_many_paths_is_one_line():
     first, *lines = str(caught.value).splitlines()
     assert first.startswith("50 part(s)")
     assert len(lines) == 1
-    assert lines[0].startswith("  x[0], x[1], x[2] and 47 more: generator: a running generator's position")
+    assert lines[0].startswith("  x[0], x[1], x[2] and 47 more: generator: where it is paused cannot be read")
 
 
 def test_lazy_modules_are_refused():

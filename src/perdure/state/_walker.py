@@ -20,6 +20,7 @@ from perdure.state import _aliasing, _array_leaves, _object_arrays, _values
 from perdure.state._attributes import attributes_of
 from perdure.state._class_names import class_name
 from perdure.state._containers import BUILTIN, ITEMS, factory_name
+from perdure.state._iterators import IteratorHandler
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, Handler, Refuse, Skip, known, on_change
 from perdure.state._report import grouped
@@ -292,6 +293,8 @@ class Walker:
         if (self._shapes.get(shape) or self.structure.note_shape(shape, path)) is ANCHOR:
             form = handler.form and isinstance(payload, dict) and payload.get("form")
             self.structure.note_place(path, shape, form)
+        elif isinstance(handler, IteratorHandler) and handler.function is not None:
+            self.structure.note_place(path, payload[-1:])  # the name of its function
 
     def _nested_state(self, value: State, path: Path) -> Node:
         # A handler captured it earlier: it is taken as it is, and the handler gets the same back.

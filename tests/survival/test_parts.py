@@ -4,7 +4,7 @@ import pytest
 from harness import differences, final, killed, uninterrupted
 
 
-@pytest.mark.parametrize("name", ["buffers"])
+@pytest.mark.parametrize("name", ["buffers", "iterators", "loaders"])
 def test_killed_and_resumed_ends_as_uninterrupted(name, tmp_path):
     steps = uninterrupted("part_cases", name, tmp_path / "whole")
     killed("part_cases", name, tmp_path / "killed", steps, kills=2)

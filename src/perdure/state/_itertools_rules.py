@@ -383,7 +383,21 @@ def _capture_pairwise(live: Any) -> Parts:
     if not _PAIRWISE_IS_KNOWN:
         raise Unsupported(unreadable(itertools.pairwise))
     source, *before = gc.get_referents(live) or [iter(())]
+    if type(source) is itertools.chain:
+        source, before = _without_chain(source, before)
     return inner(source), tuple(before[:1])
+
+
+def _without_chain(chain: Any, before: list[Any]) -> tuple[Any, list[Any]]:
+    """What `_make_pairwise` made a chain of; without it, each resumed run would add another one."""
+    _, state = reduced(chain)
+    if state is None or type(state[0]) is not _TUPLE_ITERATOR:
+        return chain, before
+    arguments = state[0].__reduce__()
+    (parts,), at = arguments[1], arguments[2] if len(arguments) == 3 else len(arguments[1][0])
+    if at == 0 and len(parts) == 2 and type(parts[0]) is tuple and len(parts[0]) == 1 and not before:
+        return parts[1], list(parts[0])
+    return (state[1], before) if at == len(parts) and len(state) == 2 else (chain, before)
 
 
 def _make_pairwise(parts: Parts) -> Any:

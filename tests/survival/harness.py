@@ -28,6 +28,7 @@ MODULES = {
     "loop_cases": ("gymnasium",),
     "sb3_cases": ("stable_baselines3", "perdure.integrations.sb3"),
     "tianshou_cases": ("tianshou.highlevel.experiment", "perdure.integrations.tianshou"),
+    "part_cases": ("tianshou.data",),
     "torchrl_cases": ("gymnasium", "torchrl.data", "perdure.integrations.torchrl"),
 }
 _turns = itertools.count()

@@ -16,7 +16,18 @@ library is first met.
 """
 
 from perdure._lazy import publish
-from perdure.state import _builtin_rules, _torch_objects, _torch_rules, buffers, rng
+from perdure.state import (
+    _builtin_rules,
+    _data_loaders,
+    _iterator_rules,
+    _itertools_rules,
+    _protocol,
+    _python_arrays,
+    _torch_objects,
+    _torch_rules,
+    buffers,
+    rng,
+)
 from perdure.state._aliasing import LiveArray as LiveArray
 from perdure.state._aliasing import address as address
 from perdure.state._aliasing import content as content
@@ -104,6 +115,15 @@ __all__ = [
     "structural",
     "tensor_like",
 ]
-del _builtin_rules, _torch_objects, _torch_rules
+del (
+    _builtin_rules,
+    _data_loaders,
+    _iterator_rules,
+    _itertools_rules,
+    _protocol,
+    _python_arrays,
+    _torch_objects,
+    _torch_rules,
+)
 
 publish(globals())

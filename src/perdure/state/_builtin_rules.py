@@ -101,10 +101,6 @@ refuse(
     concurrent.futures.Future,
     "a thread is computing it. Wait for its result before the checkpoint, and keep the result",
 )
-refuse(
-    types.GeneratorType,
-    "a running generator's position cannot be read. Keep the position in an attribute and make the generator anew",
-)
 refuse("pybullet_utils.bullet_client.BulletClient", OPAQUE.format(name="BulletClient"))
 refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
 for name in (

@@ -29,6 +29,7 @@ OWN_CLASSES = {
     "perdure:MujocoSimulation": "perdure.environments.handlers.mujoco:Simulation",
     "perdure:PersistEvent": "perdure.persistence._persistence:PersistEvent",
     "perdure:RestoreEvent": "perdure.persistence._persistence:RestoreEvent",
+    "perdure:ResumedSampler": "perdure.state._data_loaders:ResumedSampler",
     "perdure:DemoReplayBuffer": "perdure.demo.training:ReplayBuffer",
 }
 _RECORDED = {place: name for name, place in OWN_CLASSES.items()}

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.state import _aliasing
+from perdure.state import _aliasing, _object_arrays
 from perdure.state._attributes import attributes_of
 from perdure.state._containers import ITEMS, factory_name
 from perdure.state._describe import describe_at
+from perdure.state._iterators import IteratorHandler
 from perdure.state._registry import Adapter, Handler, Skip, is_part_of_program, known
 from perdure.state._shown_classes import ShownClasses
+from perdure.state._values import Unsupported
 from perdure.tree import Array, SequenceNode
 
 
@@ -128,13 +130,23 @@ class LiveObjects:
         return _aliasing.fits(node, live)
 
     def is_like_object_array(self, node: SequenceNode, live: Any) -> bool:
-        """Whether the elements of a saved array of objects can be written into a live value."""
-        return (
-            type(live) is np.ndarray
-            and live.dtype == object
-            and list(live.shape) == node.extra.data
-            and bool(live.flags.writeable)
-        )
+        """Whether a live value can be a saved array of objects, or a saved view of one."""
+        return _object_arrays.fits(node, live)
+
+    def object_memory(self, base: SequenceNode, views: Sequence[SequenceNode], lives: Sequence[Any]) -> Any:
+        """The same as `common_memory` for arrays of objects."""
+        return _object_arrays.memory_of(lives, views, base)
+
+    def not_apart(self, lives: Sequence[Any]) -> Iterator[int]:
+        """Which live arrays of objects (as positions) share memory with one of the others that may keep it."""
+        found = [position for position, live in enumerate(lives) if live.size]
+        for group in _aliasing.overlapping([lives[position] for position in found]):
+            staying: list[Any] = []
+            for position in sorted(found[member] for member in group):
+                if any(_aliasing.share(other, lives[position]) for other in staying):
+                    yield position
+                else:
+                    staying.append(lives[position])
 
     def common_memory(self, base: Array, views: Sequence[Array], lives: Sequence[Any]) -> Any:
         """The memory that live arrays have in common, if they lie in it as saved views lie in theirs; else None.
@@ -160,6 +172,13 @@ class LiveObjects:
     def form(self, live: Any, handler: Handler) -> str | None:
         """The form of an object, where its handler tells forms apart."""
         return None if handler.form is None else handler.form(live)
+
+    def parts_of_iterator(self, live: Any, handler: IteratorHandler) -> Any:
+        """What an iterator is made of, as a tuple; None if that cannot be told."""
+        try:
+            return handler.capture(live)
+        except Unsupported:
+            return None
 
     def misfits(self, adapter: Adapter, live: Any, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Which saved fields an adapter says cannot be assigned."""

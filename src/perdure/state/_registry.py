@@ -127,6 +127,9 @@ OPAQUE = (
 )
 #: Asked for a rule when none is registered for a class.
 finders: list[Callable[[type], Entry | None]] = []
+#: Asked for what a class offers itself, in its own body or in that of one of its bases (the second argument). The
+#: nearest class of the two kinds decides, and a registered rule wins over what the same class offers.
+offered: list[Callable[[type, type], Entry | None]] = []
 #: Called whenever a rule is registered, because others cache what they know about classes.
 on_change: list[Callable[[], None]] = []
 
@@ -251,6 +254,10 @@ def known(cls: type) -> _Class:
                 found.structural = found.structural or about.structural
                 found.rebuild = about.rebuild if found.rebuild is None else found.rebuild
                 found.tensor = found.tensor or about.tensor
+            if found.entry is None:
+                found.entry = next(
+                    (entry for find in offered if (entry := find(cls, base)) is not None), None
+                )
         if found.entry is None:
             found.entry = next((entry for find in finders if (entry := find(cls)) is not None), None)
         if found.entry is None and is_native(cls):

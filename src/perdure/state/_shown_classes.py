@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from perdure.state._class_names import module_of, renamed_class, same_class
+from perdure.state._protocol import OwnHandler
 from perdure.state._registry import Handler, is_environment, known, makeable
 
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
@@ -181,7 +182,8 @@ def _is_own(module: Any) -> bool:
 def _is_registered(cls: type) -> bool:
     """Whether somebody said that objects of a class, or of one it derives from, may be made."""
     about = known(cls)
-    return bool(about.rebuild) or isinstance(about.entry, Handler)
+    by_handler = isinstance(about.entry, Handler) and not isinstance(about.entry, OwnHandler)
+    return bool(about.rebuild) or by_handler
 
 
 def _below_class(cls: type) -> Iterator[Any]:

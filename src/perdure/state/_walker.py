@@ -16,10 +16,11 @@ import torch
 
 from perdure import tree
 from perdure.errors import CaptureError, DamagedError
-from perdure.state import _aliasing, _array_leaves, _values
+from perdure.state import _aliasing, _array_leaves, _object_arrays, _values
 from perdure.state._attributes import attributes_of
 from perdure.state._class_names import class_name
 from perdure.state._containers import BUILTIN, ITEMS, factory_name
+from perdure.state._iterators import IteratorHandler
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, Handler, Refuse, Skip, known, on_change
 from perdure.state._report import grouped
@@ -69,6 +70,7 @@ class Walker:
         #: Paths (by their ids) below which the adapter's own field replaces whatever cannot be captured.
         self._covered: dict[int, Path] = {}
         self._arrays: list[Array] = []
+        self._objects: list[_object_arrays.Met] = []
         self._buffers: list[Rows] = []
         self.classes: dict[str, type] = {}
         #: Recorded names that two classes have.
@@ -88,10 +90,13 @@ class Walker:
         for name, part in parts.items():
             secret = type(part) in _TEXT and is_secret_name(name)
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
+        self._fill()
+        return root
+
+    def _fill(self) -> None:
         while self._unfilled:
             fill, value, node, path = self._unfilled.popleft()
             fill(self, value, node, path)
-        return root
 
     def finish(self) -> None:
         """Find the arrays that are views of others, and raise what was refused.
@@ -110,6 +115,8 @@ class Walker:
 
     def find_views(self) -> None:
         """Find the arrays that are views of others, and those that are rows of a replay buffer."""
+        if len(self._objects) > 1:
+            self._find_object_views()
         self._arrays += _aliasing.find_views(self._arrays)
         for rows in self._buffers:
             for array in rows.writer.arrays(rows.buffer):
@@ -120,6 +127,21 @@ class Walker:
     def met(self) -> Iterator[tuple[Any, Node]]:
         """Every object that was met, with its node."""
         return ((value, self.memo[id(value)]) for value in self._alive if id(value) in self.memo)
+
+    def _find_object_views(self) -> None:
+        runs = [run.array for each in self._objects for run in each.node.items if isinstance(run, NumberRun)]
+        # The arrays, and a copy of their common memory, hold the elements meanwhile.
+        refused = _object_arrays.find_views(self._objects, lambda flat: self._elements(flat, None, 3))
+        for met, reason in list(refused):
+            self._refuse(met.array, met.path, reason)
+        self._fill()
+        # The elements of a view are those of its base.
+        used = {
+            id(run.array) for each in self._objects for run in each.node.items if isinstance(run, NumberRun)
+        }
+        unused = {id(array) for array in runs} - used
+        if unused:
+            self._arrays = [array for array in self._arrays if id(array) not in unused]
 
     def own_arrays(self) -> list[Array]:
         """The arrays that have bytes of their own, also those of states that objects hold."""
@@ -253,6 +275,9 @@ class Walker:
             self.foreign = True
         try:
             payload = handler.capture(value)
+        except _values.Unsupported as error:
+            self._refuse(value, path, str(error))
+            return
         except Exception as error:
             reason = f"the handler registered for it failed to capture it: {type(error).__name__}: {error}"
             self._refuse(value, path, reason)
@@ -268,6 +293,8 @@ class Walker:
         if (self._shapes.get(shape) or self.structure.note_shape(shape, path)) is ANCHOR:
             form = handler.form and isinstance(payload, dict) and payload.get("form")
             self.structure.note_place(path, shape, form)
+        elif isinstance(handler, IteratorHandler) and handler.function is not None:
+            self.structure.note_place(path, payload[-1:])  # the name of its function
 
     def _nested_state(self, value: State, path: Path) -> Node:
         # A handler captured it earlier: it is taken as it is, and the handler gets the same back.
@@ -435,6 +462,7 @@ class Walker:
     def _numpy_array(self, value: np.ndarray[Any, Any], path: Path) -> Node:
         if value.dtype == object:
             items = SequenceNode("ndarray", [], Value("shape", list(value.shape)))
+            self._objects.append(_object_arrays.Met(value, items, path))
             return self._later(Walker._object_array, value, items, path)
         try:
             return self._array(value, path)
@@ -472,7 +500,14 @@ _TEXT = frozenset({str, bytes})
 _SECRET = Omitted(SECRET)
 #: Modules whose capturing functions draw from no random generator.
 _CALM = frozenset(
-    {"random", "perdure.state.rng", "perdure.state._torch_objects", "perdure.state._torch_rules"}
+    {
+        "random",
+        "perdure.state.rng",
+        "perdure.state._data_loaders",
+        "perdure.state._iterators",
+        "perdure.state._torch_objects",
+        "perdure.state._torch_rules",
+    }
 )
 _EMPTY = frozenset({dict, list, type(None)})
 #: Containers of these classes have no further state when they are empty.

@@ -28,6 +28,7 @@ from perdure.tree._arrays import (
 from perdure.tree._codec import decode, document, encode
 from perdure.tree._encoder import is_text
 from perdure.tree._nodes import (
+    OBJECT_VIEW,
     PLAIN_TYPES,
     Array,
     Content,
@@ -59,6 +60,7 @@ from perdure.tree._nodes import (
 )
 
 __all__ = [
+    "OBJECT_VIEW",
     "PLAIN_TYPES",
     "TORCH_DTYPES",
     "Array",

@@ -23,6 +23,7 @@ from perdure.tree._arrays import (
 )
 from perdure.tree._encoder import LARGEST_INTEGER, encode_tree
 from perdure.tree._nodes import (
+    OBJECT_VIEW,
     Array,
     Custom,
     MappingNode,
@@ -280,10 +281,29 @@ class _Decoder:
                 _expect(isinstance(shape, list) and len(shape) <= 32, "the shape of an object array", shape)
                 count = sum(_count(child) for child in node.items)
                 _expect(math.prod(map(self.size, shape)) == count, f"a shape of {count} elements", shape)
+            case SequenceNode() if node.type == OBJECT_VIEW:
+                self.check_object_view(node)
             case SequenceNode() if node.type == "deque" and node.extra is not None:
                 _expect(
                     sum(_count(child) for child in node.items) <= self.size(node.extra), "a deque", node.extra
                 )
+
+    def check_object_view(self, node: SequenceNode) -> None:
+        extra: Any = node.extra.data if isinstance(node.extra, Value) else None
+        _expect(isinstance(extra, list) and len(extra) == 3, "a shape, an offset and strides", extra)
+        shape, offset, strides = extra
+        _expect(isinstance(shape, list) and len(shape) <= 32, "the shape of an object array", shape)
+        base: Any = node.items[0] if len(node.items) == 1 else None
+        _expect(isinstance(base, SequenceNode) and base.type == "ndarray", "the base of a view", base)
+        numbers = isinstance(strides, list) and all(type(stride) is int for stride in strides)
+        _expect(numbers and len(strides) == len(shape), "a stride for each axis", strides)
+        count = math.prod(map(self.size, shape))
+        _expect(0 < count <= _MOST_REPEATED, "a view that is not empty and not huge", shape)
+        reach = [stride * (n - 1) for stride, n in zip(strides, shape, strict=True)]
+        low = self.size(offset) + sum(min(0, way) for way in reach)
+        high = offset + sum(max(0, way) for way in reach)
+        total = sum(_count(child) for child in base.items)
+        _expect(low >= 0 and high < total, f"a view within {total} elements", f"{low} to {high}")
 
     def check_view(self, node: Array, base: Array) -> None:
         _expect(base.base is None, "a view of an array that has bytes of its own", "a view of a view")

@@ -210,6 +210,11 @@ class SequenceNode(Node):
         self.fields: dict[str, Any] | None = None
 
 
+#: The type of a `SequenceNode` for an array of objects that is a view of another one: its only item. `extra` has its
+#: shape, and its offset and its strides in elements.
+OBJECT_VIEW = "ndarray view"
+
+
 class RepeatRun(Node):
     """Inside `SequenceNode.items`: `count` separate but equal elements, None or empty dicts or lists."""
 

@@ -17,9 +17,11 @@ import torch
 
 from perdure import tree
 from perdure.errors import DamagedError, RestoreError
-from perdure.state import _aliasing, _array_leaves, _values
+from perdure.state import _aliasing, _array_leaves, _object_arrays, _values
 from perdure.state._aliasing import LiveArray
 from perdure.state._containers import FACTORIES, factory_name
+from perdure.state._iterators import IteratorHandler
+from perdure.state._protocol import OwnHandler
 from perdure.state._registry import Adapter, Handler, blank, is_part_of_program, known, slots
 from perdure.state.buffers import Rows, writer_of
 from perdure.state.restoring._constructible import NESTED_STATE
@@ -152,8 +154,14 @@ class _Writer:
 
     def _stands(self, node: Node, value: Any, task: int, todo: Callable[[], None]) -> Any:
         self._done[id(node)] = value
-        self._tasks[task].append((node, todo))
+        self._later(node, task, todo)
         return value
+
+    def _later(self, node: Node, task: int, todo: Callable[[], None]) -> None:
+        if id(node) in self._plan.at_once:
+            todo()
+        else:
+            self._tasks[task].append((node, todo))
 
     def _class(self, node: Object | SequenceNode | tree.MappingNode | Custom) -> Any:
         return CONTAINERS.get(node.type) or self._matches.find(node.type)
@@ -200,6 +208,11 @@ class _Writer:
                 object.__getattribute__(live, "__dict__")[name] = value
 
     def _handled(self, node: Custom, live: Any) -> Any:
+        handler = known(type(live) if live is not ABSENT else self._class(node)).entry
+        if isinstance(handler, IteratorHandler):
+            return self._iterator(node, live, handler)
+        if live is ABSENT and isinstance(handler, OwnHandler) and handler.create is None:
+            live = blank(self._class(node))
         if live is not ABSENT:
             entry = known(type(live)).entry
             assert isinstance(entry, Handler)
@@ -214,6 +227,14 @@ class _Writer:
         self._at = node
         self._done[id(node)] = created = entry.create(payload)
         return created
+
+    def _iterator(self, node: Custom, live: Any, handler: IteratorHandler) -> Any:
+        parts = self._child(node, "payload", node.payload)
+        self._at = node
+        self._done[id(node)] = made = handler.rebuild(None if live is ABSENT else live, parts)
+        if handler.place is not None:
+            self._tasks[_HANDLE].append((node, partial(handler.place, made, parts)))
+        return made
 
     def _complete(self, make: Callable[[], Any]) -> Any:
         """What `make` returns, with everything that it needs filled before anything else is."""
@@ -249,7 +270,7 @@ class _Writer:
             pairs.append((self._child(node, ("key", position), key), value))
         if node.fields:
             self._fill_fields(node, node.fields, live)
-        self._tasks[_HASH].append((node, lambda: self._fill_pairs(node, pairs, live)))
+        self._later(node, _HASH, lambda: self._fill_pairs(node, pairs, live))
 
     def _fill_pairs(self, node: tree.MappingNode, pairs: list[tuple[Any, Any]], live: Any) -> None:
         stays = id(node) not in self._matches.shrunk
@@ -275,8 +296,10 @@ class _Writer:
         if issubclass(kind, tuple | frozenset):
             return self._immutable(node, live, kind)
         if kind is np.ndarray:
+            if node.type == tree.OBJECT_VIEW:
+                return self._object_view(node, live)
             if live is ABSENT:
-                live = np.empty(tuple(_shape(node)), dtype=object)
+                live = np.empty(tuple(_object_arrays.shape_of(node)), dtype=object)
             return self._stands(node, live, _FILL, lambda: self._fill_object_array(node, live))
         if issubclass(kind, collections.deque):
             if live is ABSENT or live.maxlen != node.extra:
@@ -305,13 +328,22 @@ class _Writer:
             set.clear(live)
             set.update(live, elements)
 
-        self._tasks[_HASH].append((node, fill))
+        self._later(node, _HASH, fill)
         self._fill_fields(node, node.fields or {}, live)
 
     def _fill_object_array(self, node: SequenceNode, live: Any) -> None:
         elements = self._elements(node, live.ravel().tolist())
         for index, value in zip(np.ndindex(live.shape), elements, strict=True):
             live[index] = value
+
+    def _object_view(self, node: SequenceNode, live: Any) -> Any:
+        (child,) = node.items
+        if self._plan.writes(node, 0, child):
+            base = self._child(node, 0, child)
+            if live is ABSENT or not _object_arrays.lies_at(live, base, node):
+                live = _object_arrays.view_of(base, node)
+        self._done[id(node)] = live
+        return live
 
     def _immutable(self, node: SequenceNode, live: Any, kind: Any) -> Any:
         base = tuple if issubclass(kind, tuple) else frozenset
@@ -439,11 +471,6 @@ def _remove(live: Any, name: str) -> None:
 
 def _no_tasks() -> list[collections.deque[tuple[Any, Callable[[], None]]]]:
     return [collections.deque() for _ in range(4)]
-
-
-def _shape(node: SequenceNode) -> list[int]:
-    assert isinstance(node.extra, Value)
-    return [int(length) for length in node.extra.data]
 
 
 def _empties(node: RepeatRun) -> Iterator[Any]:

@@ -16,9 +16,10 @@ import torch
 
 from perdure import tree
 from perdure.errors import RestoreError
-from perdure.state import _aliasing, _values, rng
+from perdure.state import _aliasing, _object_arrays, _values, rng
 from perdure.state._capture import LiveWorld
 from perdure.state._class_names import module_of
+from perdure.state._iterators import CLASSES, IteratorHandler
 from perdure.state._live_objects import LiveObjects
 from perdure.state._registry import Adapter, Handler, known
 from perdure.state._report import Report
@@ -176,6 +177,8 @@ class BuiltWorld(LiveObjects):
             return super().elements(live)
         if not isinstance(live, SequenceNode) or issubclass(self.class_of(live), set | frozenset):
             return []
+        if live.type == tree.OBJECT_VIEW:
+            return []
         found: list[Any] = []
         for item in live.items:
             found.extend([0] * _count(item) if isinstance(item, RepeatRun | NumberRun) else [item])
@@ -199,7 +202,15 @@ class BuiltWorld(LiveObjects):
     def is_like_object_array(self, node: SequenceNode, live: Any) -> bool:
         if not isinstance(live, Node):
             return super().is_like_object_array(node, live)
-        return isinstance(live, SequenceNode) and live.type == "ndarray" and live.extra == node.extra
+        if not isinstance(live, SequenceNode) or live.type not in ("ndarray", tree.OBJECT_VIEW):
+            return False
+        return _object_arrays.shape_of(live) == _object_arrays.shape_of(node)
+
+    def object_memory(self, base: SequenceNode, views: Sequence[SequenceNode], lives: Sequence[Any]) -> Any:
+        return None  # it can always be made
+
+    def not_apart(self, lives: Sequence[Any]) -> Iterator[int]:
+        return iter(())
 
     def common_memory(self, base: Array, views: Sequence[Array], lives: Sequence[Any]) -> Any:
         return None  # it can always be made
@@ -218,6 +229,9 @@ class BuiltWorld(LiveObjects):
         if not isinstance(live, Custom):
             return super().form(live, handler)
         return None if handler.form is None else saved_form(live)
+
+    def parts_of_iterator(self, live: Any, handler: IteratorHandler) -> Any:
+        return live.payload if isinstance(live, Custom) else super().parts_of_iterator(live, handler)
 
     def misfits(self, adapter: Adapter, live: Any, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [] if isinstance(live, Node) else super().misfits(adapter, live, fields)
@@ -296,7 +310,7 @@ def _let_go(node: Node) -> None:
                 if isinstance(item, NumberRun):
                     item.array.data = None
                     item.array.name = ""
-        case Custom() if not isinstance(node.payload, MappingNode):
+        case Custom() if not isinstance(node.payload, MappingNode) and node.type not in CLASSES:
             node.payload = None
 
 

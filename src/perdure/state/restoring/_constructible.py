@@ -18,6 +18,7 @@ from perdure.state import _values
 from perdure.state._class_names import class_name, module_of, remedy_if_renamed
 from perdure.state._containers import ITEMS
 from perdure.state._describe import describe, short
+from perdure.state._protocol import OwnHandler, why_not_blank
 from perdure.state._registry import Adapter, Handler, cannot_make, known, slots
 from perdure.state.restoring._plan import CONTAINERS, Matches
 from perdure.tree import (
@@ -91,6 +92,10 @@ def why_not_constructible(matches: Matches, node: Node) -> str | None:
         case Custom():
             cls = matches.find(node.type)
             entry = None if cls is None else known(cls).entry
+            if isinstance(entry, OwnHandler) and entry.create is None and cls is not None:
+                if (reason := why_not_blank(cls)) is None:
+                    return None
+                return f"the checkpoint has a {short(node.type)} and the script has none; {reason}"
             if not isinstance(entry, Handler) or entry.create is None:
                 reason = (
                     f"the checkpoint has a {short(node.type)}, the script has none, and no handler can create one. "

@@ -18,6 +18,7 @@ from perdure.state import _values
 from perdure.state._class_names import remedy_if_renamed, same_class
 from perdure.state._containers import ITEMS
 from perdure.state._describe import describe
+from perdure.state._iterators import IteratorHandler
 from perdure.state._live_objects import LiveObjects
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, known
@@ -28,6 +29,7 @@ from perdure.state.restoring._constructible import (
     unassignable,
     unreadable,
 )
+from perdure.state.restoring._object_views import pair_memory, separate
 from perdure.state.restoring._order import order
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, Edge, Match, Matches, RestorePlan
 from perdure.state.restoring._process_strings import OwnStrings
@@ -101,6 +103,8 @@ class _Matcher:
         self.flexible: set[int] = set()
         self._replaced: list[Edge] = []
         self._arrays: list[tuple[Array, Path]] = []
+        self._objects: list[SequenceNode] = []
+        self._object_views: list[SequenceNode] = []
         self._todo: collections.deque[Edge] = collections.deque()
 
     def matches(self) -> Matches:
@@ -128,6 +132,12 @@ class _Matcher:
                 self._todo.append(edge)
             else:
                 self._matches.reject(edge, "the checkpoint has this part, the script's world does not")
+        self._match_all()
+        for base, found in pair_memory(self._matches, self._object_views):
+            self._below(base, found, self._matches.path(base))
+        self._match_all()
+
+    def _match_all(self) -> None:
         while self._todo:
             self._match(self._todo.popleft())
 
@@ -247,7 +257,7 @@ class _Matcher:
                 parameter = "parameter" in node.extra and issubclass(world.class_of(live), torch.Tensor)
                 fixed = must_fit or parameter or world.is_parameter(live)
                 return Verdict(False, describe(node)) if fixed else REPLACE
-            case SequenceNode() if node.type == "ndarray":
+            case SequenceNode() if node.type in ("ndarray", tree.OBJECT_VIEW):
                 return FITS if world.is_like_object_array(node, live) else REPLACE
             case SequenceNode() | tree.MappingNode():
                 return FITS if container_fits(node, world.class_of(live)) else REPLACE
@@ -280,7 +290,11 @@ class _Matcher:
                 self._below_fields(node, node.fields or {}, live, path)
             case SequenceNode():
                 self._below_items(node, live, path)
-                if node.type != "ndarray":
+                if node.type == "ndarray":
+                    self._objects.append(node)
+                elif node.type == tree.OBJECT_VIEW:
+                    self._object_views.append(node)
+                else:
                     self._below_fields(node, node.fields or {}, live, path)
             case Array():
                 self._arrays.append((node, path))
@@ -288,8 +302,19 @@ class _Matcher:
                     grad = self._world.gradient(live) if kind == "." else None
                     found = ABSENT if grad is None else grad
                     self._todo.append(Edge(child, found, (path, kind, name), node, slot))
+            case Custom() if isinstance(entry := known(self._world.class_of(live)).entry, IteratorHandler):
+                parts = self._parts(node, entry, live)
+                self._todo.append(Edge(node.payload, parts, (path, "", None), node, "payload"))
             case _:
                 self._below(node, ABSENT, path)
+
+    def _parts(self, node: Custom, handler: IteratorHandler, live: Any) -> Any:
+        """What a live iterator is made of: what it goes over may be the script's own."""
+        parts = self._world.parts_of_iterator(live, handler)
+        self._matches.new_objects.append(parts)
+        # One that is exhausted has fewer.
+        alike = parts is not None and self._world.length(parts) == len(getattr(node.payload, "items", ()))
+        return parts if alike else ABSENT
 
     def _below_fields(self, node: Node, fields: Mapping[str, Any], live: Any, path: Path) -> None:
         cls = self._world.class_of(live)
@@ -451,6 +476,7 @@ class _Matcher:
 
     def _separate(self) -> None:
         """Where live arrays overlap and the saved ones did not, let only one of them keep its memory."""
+        separate(self._matches, self._objects)
         own = [(node, path) for node, path in self._arrays if node.base is None and 0 not in node.shape]
         # Parameters must keep their memory, so they come first.
         own.sort(key=lambda entry: "parameter" not in entry[0].extra)

@@ -12,8 +12,15 @@ from typing import Any
 
 from perdure import tree
 from perdure.state._describe import describe
+from perdure.state._iterators import IteratorHandler
+from perdure.state._protocol import OwnHandler
 from perdure.state._registry import Handler, known
-from perdure.state.restoring._constructible import NESTED_STATE, why_not_constructible, why_not_hashable
+from perdure.state.restoring._constructible import (
+    NESTED_STATE,
+    hashed,
+    why_not_constructible,
+    why_not_hashable,
+)
 from perdure.state.restoring._plan import ABSENT, Edge, Matches, RestorePlan
 from perdure.state.restoring._resource_limits import check_memory
 from perdure.tree import (
@@ -31,6 +38,7 @@ from perdure.tree import (
 )
 
 _DEEPEST = 1_000
+_MOST_LOOKED_AT = 1_000_000
 
 
 def order(matches: Matches) -> RestorePlan:
@@ -61,11 +69,14 @@ class _Ordering:
         self._reached: list[Node] = []
         self._first: list[Node] = []
         self._inside_out: list[Node] = []
+        self._at_once: set[int] = set()
 
     def plan(self) -> RestorePlan:
         """What will be written."""
         self._reach()
         check_memory(self._matches, self._reached)
+        self._refuse_self_made()
+        self._find_at_once()
         self._sort()
         self._drop_incomplete()
         return RestorePlan(
@@ -76,6 +87,7 @@ class _Ordering:
             self._reached,
             self._inside_out,
             self._first,
+            frozenset(self._at_once),
         )
 
     # -- what is written -------------------------------------------------------------------------------------
@@ -195,10 +207,74 @@ class _Ordering:
 
     def _is_made_from_contents(self, node: Node) -> bool:
         """Whether the object of a node can only be made once its contents exist."""
+        if id(node) in self._at_once:
+            return True
         if isinstance(node, Custom):
-            return self._matches.live(node) is ABSENT
+            return (self._matches.live(node) is ABSENT and self._is_created(node)) or (
+                self._iterator(node) is not None
+            )
         kind = self._matches.class_of(node) if isinstance(node, SequenceNode) else None
         return isinstance(node, SequenceNode) and issubclass(kind or list, tuple | frozenset)
+
+    def _iterator(self, node: Node) -> IteratorHandler | None:
+        """How the iterator of a node is made, if it is one."""
+        cls = self._matches.class_of(node) if isinstance(node, Custom) else None
+        entry = None if cls is None else known(cls).entry
+        return entry if isinstance(entry, IteratorHandler) else None
+
+    def _is_created(self, node: Custom) -> bool:
+        """Whether the object of a node is made of its contents, and not before them."""
+        entry = known(self._matches.class_of(node) or object).entry
+        return not (isinstance(entry, OwnHandler) and entry.create is None)
+
+    def _refuse_self_made(self) -> None:
+        """Refuse objects that a handler creates of what refers back to them: neither can be there first."""
+        budget = _MOST_LOOKED_AT
+        for node in self._reached:
+            if not isinstance(node, Custom) or self._matches.live(node) is not ABSENT:
+                continue
+            if self._iterator(node) is not None or not self._is_created(node):
+                continue
+            seen: set[int] = set()
+            stack = [node.payload]
+            while stack and budget:
+                each = stack.pop()
+                if not isinstance(each, Node) or id(each) in seen:
+                    continue
+                budget -= 1
+                if each is node:
+                    path = write_path(self._matches.path(node))
+                    detail = (
+                        f"the checkpoint has {describe(node)} whose state refers back to it, so it cannot be created "
+                        "from it. Let the script build it, or let __perdure_restore__ take what refers back"
+                    )
+                    self._report.unexpected.append((path, detail))
+                    self._bad.add(id(node))
+                    break
+                seen.add(id(each))
+                stack.extend(child for _, child, *_ in tree.edges(each))
+
+    def _find_at_once(self) -> None:
+        """Find the containers that must be filled before iterators over them are made."""
+        for node in self._reached:
+            handler = self._iterator(node)
+            if handler is None or not handler.filled or not isinstance(node, Custom):
+                continue
+            parts = node.payload.items if isinstance(node.payload, SequenceNode) else []
+            for container in parts[:1]:
+                if not isinstance(container, SequenceNode | tree.MappingNode):
+                    continue
+                self._at_once.add(id(container))
+                keys = hashed(container, self._matches.class_of(container))
+                if any(self._hashes_by_content(key) for key in keys):
+                    path = write_path(self._matches.path(node))
+                    detail = "an iterator over objects that have a __hash__ of their own is not supported"
+                    self._report.unexpected.append((path, detail))
+                    self._bad.add(id(node))
+
+    def _hashes_by_content(self, key: Any) -> bool:
+        cls = self._matches.class_of(key) if isinstance(key, Object) else object
+        return getattr(cls, "__hash__", None) is not object.__hash__
 
     def _drop_incomplete(self) -> None:
         """Do not make an object that would lack a part of its contents: it would be another object."""

@@ -8,12 +8,24 @@ from typing import Any
 
 import numpy as np
 
+from perdure.state import _iterators
 from perdure.state._containers import BUILTIN
 from perdure.state._live_objects import LiveObjects
 from perdure.state._report import Report
 from perdure.state._shown_classes import Ambiguous
 from perdure.state.restoring._keys import Keys
-from perdure.tree import Custom, MappingNode, Node, Object, Omitted, Path, SequenceNode, Slot, write_path
+from perdure.tree import (
+    OBJECT_VIEW,
+    Custom,
+    MappingNode,
+    Node,
+    Object,
+    Omitted,
+    Path,
+    SequenceNode,
+    Slot,
+    write_path,
+)
 
 
 class _Absent:
@@ -23,7 +35,11 @@ class _Absent:
 
 ABSENT: Any = _Absent()
 #: The names of containers that need no class of the script.
-CONTAINERS: dict[str, type] = {**{name: cls for cls, name in BUILTIN.items()}, "ndarray": np.ndarray}
+CONTAINERS: dict[str, type] = {
+    **{name: cls for cls, name in BUILTIN.items()},
+    "ndarray": np.ndarray,
+    OBJECT_VIEW: np.ndarray,
+}
 
 
 @dataclass(slots=True)
@@ -124,6 +140,8 @@ class Matches:
 
     def find(self, name: str) -> type | None:
         """The class of a recorded name that the live side shows, or None."""
+        if name in _iterators.CLASSES:
+            return _iterators.CLASSES[name]
         try:
             return self.world.shown.find(name)
         except Ambiguous:
@@ -155,6 +173,7 @@ class RestorePlan:
     :param reached: all nodes that are written, parents before children.
     :param inside_out: nodes whose objects can only be made once their contents exist, innermost first.
     :param first: nodes whose handlers restore before anything else is written.
+    :param at_once: the ids of containers that are filled as soon as they are there, for iterators over them.
     """
 
     matches: Matches
@@ -164,6 +183,7 @@ class RestorePlan:
     reached: Sequence[Node]
     inside_out: Sequence[Node]
     first: Sequence[Node]
+    at_once: frozenset[int] = frozenset()
 
     @property
     def root(self) -> Object:

@@ -9,6 +9,8 @@ from perdure import tree
 from perdure.state._class_names import same_class
 from perdure.state._containers import ITEMS
 from perdure.state._describe import short
+from perdure.state._iterators import IteratorHandler
+from perdure.state._protocol import OwnHandler
 from perdure.state._registry import Adapter, Handler, Skip, known
 from perdure.state.restoring._constructible import (
     NOT_BY_ATTRIBUTES,
@@ -46,6 +48,13 @@ def object_verdict(node: Object | Custom, cls: type, form: Callable[[Handler], s
         alike = isinstance(node, Object) and by_attributes and not issubclass(cls, NOT_BY_ATTRIBUTES)
     elif not isinstance(node, Custom):
         alike = False
+    elif isinstance(entry, OwnHandler) and entry.immutable:
+        return REPLACE
+    elif isinstance(entry, IteratorHandler):
+        saved = entry.left_out_function(node.payload)
+        alike = saved is None or saved == form(entry)
+        if not alike:
+            return Verdict(False, f"a {short(node.type)} that calls {saved:.100}")
     elif (present := form(entry)) is not None and saved_form(node) != present:
         expected = f"a {short(node.type)} of another form ({saved_form(node):.100}; expected {present:.100})"
         return Verdict(False, expected) if entry.create is None else REPLACE
@@ -66,5 +75,7 @@ def container_fits(node: SequenceNode | tree.MappingNode, cls: type) -> bool:
 
 def saved_form(node: Custom) -> str:
     """The form that a handler recorded of an object."""
+    if isinstance(node.payload, SequenceNode) and node.payload.items:
+        return str(node.payload.items[-1])  # of an iterator: the name of its function
     pairs = node.payload.pairs if isinstance(node.payload, tree.MappingNode) else ()
     return next((str(child) for key, child in pairs if key == "form"), "none")

@@ -80,11 +80,6 @@ def test_the_same_problem_at_many_paths_is_one_line():
     assert lines[0].startswith("  x[0], x[1], x[2] and 47 more: generator: where it is paused cannot be read")
 
 
-def test_lazy_modules_are_refused():
-    with pytest.raises(CaptureError, match=r"x\.weight"):
-        capture({"x": torch.nn.LazyLinear(3)})
-
-
 def test_skip_patterns():
     world = {"a": Holder(), "b[x]": [generator()]}
     world["a"].viewer = generator()

@@ -504,6 +504,7 @@ _CALM = frozenset(
         "random",
         "perdure.state.rng",
         "perdure.state._data_loaders",
+        "perdure.state._exceptions",
         "perdure.state._iterators",
         "perdure.state._torch_objects",
         "perdure.state._torch_rules",

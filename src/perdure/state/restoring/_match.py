@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from perdure import tree
 from perdure.state import _values
@@ -254,7 +255,9 @@ class _Matcher:
             case Array():
                 if world.fits(node, live):
                     return FITS
-                parameter = "parameter" in node.extra and issubclass(world.class_of(live), torch.Tensor)
+                cls = world.class_of(live)
+                parameter = "parameter" in node.extra and issubclass(cls, torch.Tensor)
+                parameter = parameter and not issubclass(cls, UninitializedParameter | UninitializedBuffer)
                 fixed = must_fit or parameter or world.is_parameter(live)
                 return Verdict(False, describe(node)) if fixed else REPLACE
             case SequenceNode() if node.type in ("ndarray", tree.OBJECT_VIEW):

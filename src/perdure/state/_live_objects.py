@@ -136,6 +136,10 @@ class LiveObjects:
         """Whether a saved array can be written into a live value."""
         return not isinstance(live, _UNINITIALIZED) and _aliasing.fits(node, live)
 
+    def peculiarity(self, live: Any) -> str:
+        """What keeps a saved array from being written into a live value although they look alike, for a message."""
+        return _aliasing.peculiarity(live)
+
     def is_like_object_array(self, node: SequenceNode, live: Any) -> bool:
         """Whether a live value can be a saved array of objects, or a saved view of one."""
         return _object_arrays.fits(node, live)

@@ -92,10 +92,11 @@ def _module_fields(module: torch.nn.Module) -> Mapping[str, Any]:
         fields.update(_hooks(attributes, _MODULE_HOOKS, _lazy_hooks(attributes)))
         for name in _LAZY_HOOKS:
             fields.pop(name, None)
-    if _NONE in map(type, attributes["_buffers"].values()) or _NONE in map(
-        type, attributes["_modules"].values()
+    buffers, modules = attributes["_buffers"], attributes["_modules"]
+    if (buffers and _NONE in map(type, buffers.values())) or (
+        modules and _NONE in map(type, modules.values())
     ):
-        tables = (("_buffers", attributes["_buffers"]), ("_modules", attributes["_modules"]))
+        tables = (("_buffers", buffers), ("_modules", modules))
         return {
             _UNSET: {name: table for table, own in tables for name, value in own.items() if value is None},
             **fields,

@@ -199,7 +199,10 @@ class _Matcher:
         if live is not ABSENT and live is not match.live:
             verdict = self._verdict(node, live, edge.must_fit)
             if verdict.expected and self._is_changed(edge.path):
-                self._mismatch(edge, verdict.expected, self._world.describe(write_path(edge.path), live))
+                found = self._world.describe(write_path(edge.path), live)
+                if found == verdict.expected:
+                    found += self._world.peculiarity(live)
+                self._mismatch(edge, verdict.expected, found)
                 return
             if verdict.fits and match.live is ABSENT:
                 owner = self._owners.get(id(live))

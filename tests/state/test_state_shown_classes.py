@@ -231,7 +231,11 @@ Anonymous = type("_Anonymous", (), {"__module__": __name__})
 Colour = enum.Enum("Paint", ["RED", "BLUE"], module=__name__)
 
 
-@pytest.mark.parametrize("value", [Renamed(1, 2.0), RenamedToo(1, 2), Anonymous(), Colour.BLUE], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [Renamed(1, 2.0), RenamedToo(1, 2), Anonymous(), Colour.BLUE],
+    ids=lambda value: type(value).__name__,
+)
 def test_a_variable_of_another_name_than_its_class(value):
     fresh = resumed({"b": Buffer(), "x": [value]}, {"b": Buffer(), "x": []})
     assert type(fresh["x"][0]) is type(value)

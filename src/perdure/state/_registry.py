@@ -209,7 +209,7 @@ def leave_out(
     """Leave attributes of a class's objects out of every checkpoint.
 
     :param fresh: what an object has in their place that is made when a run is resumed. Without it, such an object is
-        not made, unless the attributes are cached properties.
+        not made, unless the class has the attributes, as a cached property or a first value.
     """
     attributes = list(attributes)
     _slot(cls).left_out.update(dict.fromkeys(attributes, reason))

@@ -6,7 +6,6 @@ Knows what matching found, and changes neither that nor the world.
 from __future__ import annotations
 
 import collections
-import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -171,8 +170,8 @@ class _Ordering:
         maker = about.entry.maker if isinstance(about.entry, Adapter) else None
         if slot in about.fresh or (maker is not None and slot in maker.provides):
             return True
-        is_cached = any(isinstance(found, functools.cached_property) for found in definition(cls, slot))
-        return slot in about.left_out and is_cached
+        # What a rule leaves out and the class itself has: a cached property, or what an object has at first.
+        return slot in about.left_out and bool(definition(cls, slot))
 
     # -- in which order --------------------------------------------------------------------------------------
 

@@ -495,3 +495,18 @@ def test_exceptions(kind):
         raise made
     resumed({"b": Buffer(), "last": None, "all": []}, fresh)
     assert fresh["last"] is None
+
+
+def test_a_class_that_only_has_the_name_of_a_shown_one_is_told_at_the_checkpoint(tmp_path):
+    import perdure
+    from perdure.errors import NotRestorableError
+
+    shown, other = local_tuple(), local_tuple()
+    world = perdure.World(buffer=Buffer(make=shown))
+    with perdure.Run(tmp_path / "run") as run:
+        assert run.resume(world) is None
+        world.buffer.memory.append(other(1, 2.0))
+        with pytest.raises(NotRestorableError, match="two classes that are called so"):
+            run.checkpoint(world, 1)
+        world.buffer.memory[0] = shown(1, 2.0)
+        run.checkpoint(world, 1)

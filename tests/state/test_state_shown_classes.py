@@ -501,11 +501,11 @@ def test_a_class_that_only_has_the_name_of_a_shown_one_is_told_at_the_checkpoint
     import perdure
     from perdure.errors import NotRestorableError
 
-    shown, other = local_tuple(), local_tuple()
+    shown = local_tuple()
     world = perdure.World(buffer=Buffer(make=shown))
     with perdure.Run(tmp_path / "run") as run:
         assert run.resume(world) is None
-        world.buffer.memory.append(other(1, 2.0))
+        world.buffer.memory.append(local_tuple()(1, 2.0))
         with pytest.raises(NotRestorableError, match="two classes that are called so"):
             run.checkpoint(world, 1)
         world.buffer.memory[0] = shown(1, 2.0)

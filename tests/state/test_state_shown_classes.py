@@ -31,6 +31,17 @@ def resumed(trained: Any, fresh: Any, code: Any = ()) -> Any:
     return fresh
 
 
+@pytest.fixture(autouse=True)
+def rules_of_this_test_alone():
+    from perdure.state import _registry
+
+    before = dict(_registry._classes)
+    yield
+    _registry._classes.clear()
+    _registry._classes.update(before)
+    _registry._slot(Buffer)
+
+
 class Buffer:
     def __init__(self, **attributes: Any) -> None:
         self.memory: Any = collections.deque(maxlen=40)
@@ -282,22 +293,14 @@ def test_a_class_with_a_finalizer_is_refused_until_it_is_registered():
         RestoreError, match=r"finalizer.*register\(Handle, capture=\.\.\., restore=\.\.\., create="
     ):
         resumed({"b": trained}, {"b": fresh})
-    from perdure.state import _registry
-
-    before = dict(_registry._classes)
-    try:
-        register(
-            Handle,
-            capture=lambda handle: {"obs": handle.obs},
-            restore=lambda handle, saved: setattr(handle, "obs", saved["obs"]),
-            create=lambda saved: Handle(saved["obs"]),
-        )
-        resumed({"b": trained}, {"b": fresh})
-        assert fresh.memory[0].obs == 3
-    finally:
-        _registry._classes.clear()
-        _registry._classes.update(before)
-        _registry._slot(Buffer)
+    register(
+        Handle,
+        capture=lambda handle: {"obs": handle.obs},
+        restore=lambda handle, saved: setattr(handle, "obs", saved["obs"]),
+        create=lambda saved: Handle(saved["obs"]),
+    )
+    resumed({"b": trained}, {"b": fresh})
+    assert fresh.memory[0].obs == 3
 
 
 @pytest.mark.parametrize("made", MADE)

@@ -65,6 +65,15 @@ def test_everything_that_cannot_be_captured_is_listed_with_a_remedy():
         assert part in message
 
 
+def test_tables_are_refused_as_a_whole():
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(
+        CaptureError, match=r"^1 part.*\n  x: DataFrame: .*to_numpy.*perdure.skip\(pandas.DataFrame"
+    ):
+        capture({"x": pandas.DataFrame({"a": [1.0]})})
+    assert capture({"x": pandas.DataFrame({"a": [1.0]}).to_numpy()})
+
+
 def test_a_long_list_is_cut():
     kinds = [type(f"Metres{number}", (float,), {}) for number in range(50)]
     with pytest.raises(CaptureError, match=r"(?s)^50 part.*and 30 more"):

@@ -103,6 +103,11 @@ refuse(
     "a thread is computing it. Wait for its result before the checkpoint, and keep the result",
 )
 refuse("pybullet_utils.bullet_client.BulletClient", OPAQUE.format(name="BulletClient"))
+refuse(
+    "pandas.core.generic.NDFrame",
+    "its state lies in native code where Python cannot see it. Keep what changes in NumPy arrays (table.to_numpy()) or "
+    "lists, and leave out tables that never change: perdure.skip(pandas.DataFrame, 'it never changes')",
+)
 refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
 for name in (
     "gymnasium.vector.vector_env.VectorEnv",

@@ -19,6 +19,7 @@ from perdure._lazy import publish
 from perdure.state import (
     _builtin_rules,
     _data_loaders,
+    _exceptions,
     _iterator_rules,
     _itertools_rules,
     _protocol,
@@ -118,6 +119,7 @@ __all__ = [
 del (
     _builtin_rules,
     _data_loaders,
+    _exceptions,
     _iterator_rules,
     _itertools_rules,
     _protocol,

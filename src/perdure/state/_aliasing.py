@@ -237,6 +237,25 @@ def fits(node: Array, live: Any) -> bool:
     )
 
 
+def peculiarity(live: Any) -> str:
+    """What keeps bytes from being written into a live array, beside its shape and its type; "" if nothing does."""
+    if isinstance(live, np.ndarray):
+        if not live.flags.writeable:
+            return " that is read-only"
+        return " whose elements share memory" if has_internal_overlap(live) else ""
+    if not isinstance(live, torch.Tensor):
+        return ""
+    if live.layout is not torch.strided or live.device.type == "meta":
+        return f" of layout {live.layout} on {live.device}"
+    if live.requires_grad and not live.is_leaf:
+        return " that was computed from others and leads a gradient to them"
+    if live.is_inference():
+        return " of the inference mode"
+    if live.is_conj() or live.is_neg():
+        return " that is another one's conjugate or negative"
+    return " whose elements share memory" if has_internal_overlap(live) else ""
+
+
 def with_own_axes(node: Array, content: LiveArray) -> LiveArray:
     """A node's elements, given in memory order, with its axes in their own order; nothing is copied."""
     inverse = tuple(sorted(range(len(node.order)), key=lambda axis: node.order[axis]))

@@ -11,6 +11,7 @@ import re
 import socket
 import subprocess
 import threading
+import time
 import types
 import weakref
 from multiprocessing.process import BaseProcess
@@ -102,6 +103,11 @@ refuse(
     "a thread is computing it. Wait for its result before the checkpoint, and keep the result",
 )
 refuse("pybullet_utils.bullet_client.BulletClient", OPAQUE.format(name="BulletClient"))
+refuse(
+    "pandas.core.generic.NDFrame",
+    "its state lies in native code where Python cannot see it. Keep what changes in NumPy arrays (table.to_numpy()) or "
+    "lists, and leave out tables that never change: perdure.skip(pandas.DataFrame, 'it never changes')",
+)
 refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
 for name in (
     "gymnasium.vector.vector_env.VectorEnv",
@@ -113,19 +119,39 @@ for name in (
 ):
     structural(name)
 structural(torch.nn.Module)
+made: type | str
 for made in (
     torch.distributions.Distribution,
     collections.Counter,
     types.SimpleNamespace,
     "tianshou.data.batch.Batch",
+    "argparse.Namespace",
+    collections.ChainMap,
+    collections.UserDict,
+    collections.UserList,
+    collections.UserString,
+    # Hooks that change a module's weights before each step.
+    "torch.nn.utils.prune.BasePruningMethod",
+    "torch.nn.utils.spectral_norm.SpectralNorm",
+    "torch.nn.utils.spectral_norm.SpectralNormLoadStateDictPreHook",
+    "torch.nn.utils.spectral_norm.SpectralNormStateDictHook",
+    "torch.nn.utils.weight_norm.WeightNorm",
 ):
     rebuildable(made)
 for name, attributes in (
     ("gymnasium.wrappers.common.RecordEpisodeStatistics", ("episode_start_time",)),
     ("gymnasium.wrappers.vector.common.RecordEpisodeStatistics", ("episode_start_times",)),
-    ("stable_baselines3.common.base_class.BaseAlgorithm", ("start_time",)),
     ("stable_baselines3.common.monitor.Monitor", ("t_start",)),
     ("stable_baselines3.common.vec_env.vec_monitor.VecMonitor", ("t_start",)),
-    ("tianshou.trainer.Trainer", ("_start_time",)),
 ):
     leave_out(name, attributes, WALL_CLOCK)
+leave_out(
+    "networkx.classes.graph.Graph",
+    ("adj", "nodes", "edges", "degree", "succ", "pred", "in_edges", "out_edges", "in_degree", "out_degree"),
+    "a view of the graph, made when it is needed",
+)
+leave_out("networkx.classes.graph.Graph", ("__networkx_cache__",), "a cache", fresh=dict)
+leave_out(
+    "stable_baselines3.common.base_class.BaseAlgorithm", ("start_time",), WALL_CLOCK, fresh=time.time_ns
+)
+leave_out("tianshou.trainer.Trainer", ("_start_time",), WALL_CLOCK, fresh=time.time)

@@ -72,6 +72,8 @@ class LiveWorld(LiveObjects):
         shown = ShownClasses(classes, walker.ambiguous, [*walker.code, *code])
         super().__init__(parts, classes, walker.given, walker.skip, shown)
         self.root = root
+        #: The recorded names that two classes of the live objects have.
+        self.ambiguous = walker.ambiguous
         #: What decides whether it can be restored.
         self.structure = walker.structure
         self._walker = walker

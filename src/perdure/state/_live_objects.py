@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from perdure import tree
 from perdure.state import _aliasing, _object_arrays
@@ -24,6 +25,8 @@ from perdure.state._registry import Adapter, Handler, Skip, is_part_of_program, 
 from perdure.state._shown_classes import ShownClasses
 from perdure.state._values import Unsupported
 from perdure.tree import Array, SequenceNode
+
+_UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 
 
 class LiveObjects:
@@ -68,7 +71,9 @@ class LiveObjects:
 
     def is_parameter(self, live: Any) -> bool:
         """Whether a live value is a parameter of a module."""
-        return isinstance(live, torch.nn.Parameter)
+        return isinstance(live, torch.nn.Parameter) and not isinstance(
+            live, UninitializedParameter | UninitializedBuffer
+        )
 
     def describe(self, path: str, live: Any) -> str:
         """A live value in a few words, for a message about a path."""
@@ -90,7 +95,9 @@ class LiveObjects:
 
     def keeps_tensor(self, live: Any, name: str) -> bool:
         """Whether a module keeps a parameter (even if it is None now) or a buffer under a name."""
-        return name in live._parameters or live._buffers.get(name) is not None
+        found = live._parameters.get(name, live._buffers.get(name))
+        is_fixed = name in live._parameters or found is not None
+        return is_fixed and not isinstance(found, _UNINITIALIZED)
 
     def entries(self, live: Any) -> dict[Any, Any]:
         """The content of a dict, to be asked with the methods of `dict` itself."""
@@ -127,7 +134,11 @@ class LiveObjects:
 
     def fits(self, node: Array, live: Any) -> bool:
         """Whether a saved array can be written into a live value."""
-        return _aliasing.fits(node, live)
+        return not isinstance(live, _UNINITIALIZED) and _aliasing.fits(node, live)
+
+    def peculiarity(self, live: Any) -> str:
+        """What keeps a saved array from being written into a live value although they look alike, for a message."""
+        return _aliasing.peculiarity(live)
 
     def is_like_object_array(self, node: SequenceNode, live: Any) -> bool:
         """Whether a live value can be a saved array of objects, or a saved view of one."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from perdure.state._class_names import base_names, dotted_name, module_of
 
@@ -75,6 +76,8 @@ class Adapter:
     :param arrange: prepares an object for saved fields (their names, in order) that are not those it has, or in another
         order, and returns whether all of them have to be assigned. It keeps what the object has.
     :param remove: takes a field away; by default from the object's attributes.
+    :param finish: called when all fields are assigned.
+    :param becomes: the class that objects of a class turn into by and by, if they do.
     :param missing: makes what an object will need for a field that it has not got yet, like the node that is to be
         restored there and without its content, or None. The object itself it leaves as it is.
     """
@@ -89,6 +92,8 @@ class Adapter:
     optional: Container[str] = frozenset()
     arrange: Callable[[Any, list[str]], bool] | None = None
     remove: Callable[[Any, str], None] | None = None
+    finish: Callable[[Any], None] | None = None
+    becomes: Callable[[type], type | None] = lambda cls: None
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,7 @@ Entry = Handler | Adapter | Skip | Refuse
 class _Class:
     entry: Entry | None = None
     left_out: dict[str, str] = field(default_factory=dict)
+    fresh: dict[str, Callable[[], Any]] = field(default_factory=dict)
     structural: bool = False
     rebuild: bool | None = None
     tensor: bool = False
@@ -177,10 +183,14 @@ def register_first(
     _slot(cls).entry = Handler(capture, restore, first=True)
 
 
-def register_adapter(cls: type | str, adapter: Adapter) -> None:
-    """Register the adapter for objects of a class."""
+def register_adapter(cls: type | str, adapter: Adapter, *, part_of_program: bool = True) -> None:
+    """Register the adapter for objects of a class.
+
+    :param part_of_program: whether only the script builds such objects, unless the adapter has a maker; then a live one
+        is never replaced by a plain value.
+    """
     slot = _slot(cls)
-    slot.entry, slot.structural = adapter, True
+    slot.entry, slot.structural = adapter, part_of_program
 
 
 def skip(cls: type | str, reason: str) -> None:
@@ -193,9 +203,18 @@ def refuse(cls: type | str, reason: str) -> None:
     _slot(cls).entry = Refuse(reason)
 
 
-def leave_out(cls: type | str, attributes: Iterable[str], reason: str) -> None:
-    """Leave attributes of a class's objects out of every checkpoint."""
+def leave_out(
+    cls: type | str, attributes: Iterable[str], reason: str, *, fresh: Callable[[], Any] | None = None
+) -> None:
+    """Leave attributes of a class's objects out of every checkpoint.
+
+    :param fresh: what an object has in their place that is made when a run is resumed. Without it, such an object is
+        not made, unless the class has the attributes, as a cached property or a first value.
+    """
+    attributes = list(attributes)
     _slot(cls).left_out.update(dict.fromkeys(attributes, reason))
+    if fresh is not None:
+        _slot(cls).fresh.update(dict.fromkeys(attributes, fresh))
 
 
 def structural(cls: type | str) -> None:
@@ -251,6 +270,7 @@ def known(cls: type) -> _Class:
                     continue
                 found.entry = found.entry or about.entry
                 found.left_out = {**about.left_out, **found.left_out}
+                found.fresh = {**about.fresh, **found.fresh}
                 found.structural = found.structural or about.structural
                 found.rebuild = about.rebuild if found.rebuild is None else found.rebuild
                 found.tensor = found.tensor or about.tensor
@@ -269,6 +289,8 @@ def known(cls: type) -> _Class:
 def is_part_of_program(value: Any) -> bool:
     """Whether only the script builds a live object: it is never made, and never replaced by a plain value."""
     about = known(type(value))
+    if isinstance(value, UninitializedParameter | UninitializedBuffer):
+        return False  # it is there to be replaced
     return about.structural or isinstance(about.entry, Skip) or isinstance(value, torch.nn.Parameter)
 
 

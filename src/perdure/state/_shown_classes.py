@@ -126,6 +126,8 @@ class ShownClasses:
         # What the script imports as a module, it uses.
         imported = {value.__name__ for value in self._variables if isinstance(value, types.ModuleType)}
         imported = {name for name in imported if name.partition(".")[0] not in _GENERAL}
+        if any(module.partition(".")[0] == "torch" for module in bases):
+            packages |= {"torch.nn", "torch.optim"}
         packages = {
             package for package in packages if package.partition(".")[0] not in sys.stdlib_module_names
         }
@@ -183,7 +185,8 @@ def _is_registered(cls: type) -> bool:
     """Whether somebody said that objects of a class, or of one it derives from, may be made."""
     about = known(cls)
     by_handler = isinstance(about.entry, Handler) and not isinstance(about.entry, OwnHandler)
-    return bool(about.rebuild) or by_handler
+    is_exception = issubclass(cls, BaseException) and module_of(cls) == "builtins"
+    return bool(about.rebuild) or by_handler or is_exception
 
 
 def _below_class(cls: type) -> Iterator[Any]:
@@ -192,12 +195,20 @@ def _below_class(cls: type) -> Iterator[Any]:
             if name == "__annotations__" and isinstance(value, dict):
                 for annotation in value.values():
                     yield from _annotated(annotation)
-            elif isinstance(value, type | types.FunctionType | functools.partial):
+            elif isinstance(value, types.FunctionType):
+                # `dataclass(slots=True)` makes a class anew; methods of it still refer to the first one.
+                yield from (each for each in _below_function(value) if not _is_earlier(each, cls))
+            elif isinstance(value, type | functools.partial):
                 yield value
             elif isinstance(value, staticmethod | classmethod):
                 yield value.__func__
             elif isinstance(value, property):
                 yield value.fget
+
+
+def _is_earlier(value: Any, cls: type) -> bool:
+    names = (module_of(cls), cls.__qualname__)
+    return isinstance(value, type) and value is not cls and (module_of(value), value.__qualname__) == names
 
 
 def _below_function(value: Any) -> Iterator[Any]:

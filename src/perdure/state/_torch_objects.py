@@ -5,12 +5,22 @@ from __future__ import annotations
 
 import collections
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import torch
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from perdure.state._registry import Adapter, Maker, blank, leave_out, register_adapter
+from perdure.state._registry import (
+    Adapter,
+    Handler,
+    Maker,
+    blank,
+    leave_out,
+    register_adapter,
+    register_handler,
+)
 from perdure.tree import Array, Custom, MappingNode, NumberRun, Object, Omitted, RepeatRun, SequenceNode
 
 _TABLES = ("_parameters", "_buffers", "_modules")
@@ -23,22 +33,38 @@ _UNSET = "_perdure_unset"
 
 #: A recurrent layer has its weights in a list too, with a list of weak references to them.
 _FLAT, _FLAT_REFS = "_flat_weights", "_flat_weight_refs"
+_LAZY_HOOKS = ("_initialize_hook", "_load_hook")
 _NONE = type(None)
 Find = Callable[[str], "type | None"]
 
 
-def _hooks(attributes: Mapping[str, Any], names: Iterable[str]) -> dict[str, list[Any]]:
-    """The hook tables that are not empty, in order. Their keys are numbers that mean nothing in another process."""
-    tables = ((name, attributes.get(name)) for name in names)
-    return {name: list(table.values()) for name, table in tables if table and isinstance(table, dict)}
+def _hooks(
+    attributes: Mapping[str, Any], names: Iterable[str], without: Container[int] = ()
+) -> dict[str, list[Any]]:
+    """The hook tables that are not empty, in order. Their keys are numbers that mean nothing in another process.
+
+    :param without: the numbers of hooks that do not count.
+    """
+    found = {}
+    for name in names:
+        table = attributes.get(name)
+        if table and isinstance(table, dict):
+            hooks = [hook for number, hook in table.items() if number not in without]
+            if hooks:
+                found[name] = hooks
+    return found
 
 
-def _put_hooks(table: dict[Any, Any], hooks: list[Any]) -> None:
-    """Let a table have these hooks, under keys that no other hook of this process has."""
-    if len(table) == len(hooks) and all(a is b for a, b in zip(table.values(), hooks, strict=True)):
+def _put_hooks(table: dict[Any, Any], hooks: list[Any], without: Container[int] = ()) -> None:
+    """Let a table have these hooks, under keys that no other hook of this process has.
+
+    :param without: the numbers of hooks that stay beside them.
+    """
+    keys = [number for number in table if number not in without]
+    if len(keys) == len(hooks) and all(table[key] is hook for key, hook in zip(keys, hooks, strict=True)):
         return
-    keys = list(table)
-    table.clear()
+    for key in keys:
+        del table[key]
     for number, hook in enumerate(hooks):
         if number >= len(keys):
             keys.append(torch.utils.hooks.RemovableHandle.next_id)
@@ -63,11 +89,14 @@ def _module_fields(module: torch.nn.Module) -> Mapping[str, Any]:
         fields["training"] = attributes["training"]
     fields.update({name: value for name, value in attributes.items() if name not in _MODULE_OWN})
     if any(map(attributes.get, _MODULE_HOOKS)):
-        fields.update(_hooks(attributes, _MODULE_HOOKS))
-    if _NONE in map(type, attributes["_buffers"].values()) or _NONE in map(
-        type, attributes["_modules"].values()
+        fields.update(_hooks(attributes, _MODULE_HOOKS, _lazy_hooks(attributes)))
+        for name in _LAZY_HOOKS:
+            fields.pop(name, None)
+    buffers, modules = attributes["_buffers"], attributes["_modules"]
+    if (buffers and _NONE in map(type, buffers.values())) or (
+        modules and _NONE in map(type, modules.values())
     ):
-        tables = (("_buffers", attributes["_buffers"]), ("_modules", attributes["_modules"]))
+        tables = (("_buffers", buffers), ("_modules", modules))
         return {
             _UNSET: {name: table for table, own in tables for name, value in own.items() if value is None},
             **fields,
@@ -75,11 +104,16 @@ def _module_fields(module: torch.nn.Module) -> Mapping[str, Any]:
     return fields
 
 
+def _lazy_hooks(attributes: Mapping[str, Any]) -> Container[int]:
+    """The numbers of the hooks that a lazy module has until its parameters have a shape."""
+    return [attributes[name].id for name in _LAZY_HOOKS if name in attributes]
+
+
 def _module_assign(module: torch.nn.Module, name: str, value: Any) -> None:
     attributes = vars(module)
     if name in _MODULE_OWN:
         if name in _MODULE_HOOKS and isinstance(value, list):
-            _put_hooks(attributes[name], value)
+            _put_hooks(attributes[name], value, _lazy_hooks(attributes))
         return
     is_new = "training" not in attributes
     if name == _UNSET:
@@ -132,6 +166,45 @@ def _remove_from_module(module: torch.nn.Module, name: str) -> None:
     for table in _TABLES:
         attributes[table].pop(name, None)
     attributes.pop(name, None)
+
+
+def _finish_module(module: torch.nn.Module) -> None:
+    """Let a lazy module be what it is when its parameters have a shape; or what it is before, if it was just made."""
+    if not isinstance(module, LazyModuleMixin):
+        return
+    lazy: Any = module
+    is_lazy = any(name in vars(module) for name in _LAZY_HOOKS)
+    if lazy.has_uninitialized_params():
+        if not is_lazy:
+            lazy._load_hook = lazy._register_load_state_dict_pre_hook(lazy._lazy_load_hook)
+            lazy._initialize_hook = lazy.register_forward_pre_hook(lazy._infer_parameters, with_kwargs=True)
+    elif is_lazy:
+        for name in _LAZY_HOOKS:
+            vars(module).pop(name).remove()
+        if lazy.cls_to_become is not None:
+            lazy.__class__ = lazy.cls_to_become
+
+
+def _becomes(cls: type) -> type | None:
+    return cls.cls_to_become if issubclass(cls, LazyModuleMixin) else None
+
+
+def _capture_uninitialized(tensor: Any) -> dict[str, Any]:
+    return {
+        "parameter": isinstance(tensor, torch.nn.Parameter),
+        "requires_grad": tensor.requires_grad,
+        "dtype": tensor.data.dtype,
+        "device": str(tensor.data.device),
+    }
+
+
+def _create_uninitialized(saved: Mapping[str, Any]) -> Any:
+    cls: Any = UninitializedParameter if saved["parameter"] else UninitializedBuffer
+    return cls(bool(saved["requires_grad"]), torch.device(saved["device"]), saved["dtype"])
+
+
+def _restore_uninitialized(tensor: Any, saved: Mapping[str, Any]) -> None:
+    tensor.requires_grad = bool(saved["requires_grad"])
 
 
 def _table_of(value: Any) -> str:
@@ -265,7 +338,13 @@ register_adapter(
         optional=frozenset({_UNSET}),
         arrange=_arrange_module,
         remove=_remove_from_module,
+        finish=_finish_module,
+        becomes=_becomes,
     ),
+)
+register_handler(
+    "torch.nn.parameter.UninitializedTensorMixin",
+    Handler(_capture_uninitialized, _restore_uninitialized, _create_uninitialized),
 )
 register_adapter(
     torch.optim.Optimizer,

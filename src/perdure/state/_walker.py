@@ -184,7 +184,7 @@ class Walker:
 
     def _class_name(self, cls: type) -> str:
         name = class_name(cls)
-        if self.classes.setdefault(name, cls) is not cls:
+        if self.classes.get(name) is not cls and self.classes.setdefault(name, cls) is not cls:
             self.ambiguous.add(name)
         return name
 
@@ -504,6 +504,7 @@ _CALM = frozenset(
         "random",
         "perdure.state.rng",
         "perdure.state._data_loaders",
+        "perdure.state._exceptions",
         "perdure.state._iterators",
         "perdure.state._torch_objects",
         "perdure.state._torch_rules",

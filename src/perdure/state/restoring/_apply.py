@@ -176,6 +176,9 @@ class _Writer:
             cls = self._class(node)
             maker = getattr(known(cls).entry, "maker", None)
             live = blank(cls) if maker is None else maker.blank(cls)
+            for name, make in known(cls).fresh.items():
+                if name in node.fields:
+                    object.__getattribute__(live, "__dict__")[name] = make()
         entry = known(type(live)).entry
         if isinstance(entry, Adapter):
             return self._stands(node, live, _FILL, lambda: self._fill_adapted(node, live, entry))
@@ -194,6 +197,8 @@ class _Writer:
                 continue
             if all_anew or value is not given.get(name, ABSENT) or name in adapter.made:
                 self._tasks[_ASSIGN].append((child, partial(adapter.assign, live, name, value)))
+        if adapter.finish is not None:
+            self._tasks[_ASSIGN].append((node, partial(adapter.finish, live)))
 
     def _fill_fields(self, node: Node, fields: dict[str, Any], live: Any) -> None:
         # No descriptor of the class runs: a property may compute, draw or recurse on a half-written object.

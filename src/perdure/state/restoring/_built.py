@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from perdure.state._live_objects import LiveObjects
 from perdure.state._registry import Adapter, Handler, known
 from perdure.state._report import Report
 from perdure.state._secrets import ENVIRONMENT, SECRET
-from perdure.state._shown_classes import ShownClasses
+from perdure.state._shown_classes import Ambiguous, ShownClasses
 from perdure.state._structure import Shape, Structure
 from perdure.state._walker import LEFT_OUT
 from perdure.state.restoring._constructible import NESTED_STATE
@@ -59,7 +59,7 @@ class BuiltWorld(LiveObjects):
 
     def __init__(self, world: LiveWorld, *, grows: bool = True) -> None:
         root = without_generators(world.root)
-        shown = _Imported(world.shown, world.classes.values())
+        self._shown = shown = _Imported(world.shown, world.classes.values())
         super().__init__(root.fields, world.classes, skip=world.skip, shown=shown)
         # The script of a fresh process is the same one.
         self.unchanged = lambda path: True
@@ -88,8 +88,10 @@ class BuiltWorld(LiveObjects):
                     self._unfit.add(id(node))
             case Object():
                 if isinstance(value, torch.nn.Module):
-                    buffers = (name for name, buffer in value._buffers.items() if buffer is not None)
-                    self._tensors[id(node)] = frozenset((*value._parameters, *buffers))
+                    names = (*value._parameters, *value._buffers)
+                    self._tensors[id(node)] = frozenset(
+                        name for name in names if LiveObjects.keeps_tensor(self, value, name)
+                    )
             case MappingNode():
                 if isinstance(value, collections.defaultdict) and node.extra == "":
                     self._factories[id(node)] = value.default_factory
@@ -251,6 +253,7 @@ class BuiltWorld(LiveObjects):
         same = self._last is not None and self._report.exact and now.same_as(self._last, self._seen)
         if thoroughly or not same:
             saved = without_generators(world.root)
+            self._shown.compare_with(world.classes, world.ambiguous)
             with thinned(saved, now.long, now.places(self._seen)):
                 self._report = self.report(saved)
             self._last = now.without_nodes()
@@ -278,9 +281,21 @@ class _Imported(ShownClasses):
         self._shown = shown
         self._live = frozenset(live)
         self._modules = frozenset(sys.modules)
+        self._now: Mapping[str, type] = {}
+        self._several: Collection[str] = ()
+
+    def compare_with(self, classes: Mapping[str, type], several: Collection[str]) -> None:
+        """Note the classes of a checkpoint's objects: those that only have the name of a shown one are not shown.
+
+        :param classes: by their recorded names.
+        :param several: the recorded names that two of them have.
+        """
+        self._now, self._several = classes, several
 
     def find(self, name: str) -> type | None:
         found = self._shown.find(name)
+        if found is not None and (name in self._several or self._now.get(name, found) is not found):
+            raise Ambiguous(name)
         return found if found in self._live or found is None or module_of(found) in self._modules else None
 
 

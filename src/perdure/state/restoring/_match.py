@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from perdure import tree
 from perdure.state import _values
@@ -198,7 +199,10 @@ class _Matcher:
         if live is not ABSENT and live is not match.live:
             verdict = self._verdict(node, live, edge.must_fit)
             if verdict.expected and self._is_changed(edge.path):
-                self._mismatch(edge, verdict.expected, self._world.describe(write_path(edge.path), live))
+                found = self._world.describe(write_path(edge.path), live)
+                if found == verdict.expected:
+                    found += self._world.peculiarity(live)
+                self._mismatch(edge, verdict.expected, found)
                 return
             if verdict.fits and match.live is ABSENT:
                 owner = self._owners.get(id(live))
@@ -254,7 +258,9 @@ class _Matcher:
             case Array():
                 if world.fits(node, live):
                     return FITS
-                parameter = "parameter" in node.extra and issubclass(world.class_of(live), torch.Tensor)
+                cls = world.class_of(live)
+                parameter = "parameter" in node.extra and issubclass(cls, torch.Tensor)
+                parameter = parameter and not issubclass(cls, UninitializedParameter | UninitializedBuffer)
                 fixed = must_fit or parameter or world.is_parameter(live)
                 return Verdict(False, describe(node)) if fixed else REPLACE
             case SequenceNode() if node.type in ("ndarray", tree.OBJECT_VIEW):

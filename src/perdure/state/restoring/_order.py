@@ -14,9 +14,10 @@ from perdure import tree
 from perdure.state._describe import describe
 from perdure.state._iterators import IteratorHandler
 from perdure.state._protocol import OwnHandler
-from perdure.state._registry import Handler, known
+from perdure.state._registry import Adapter, Handler, known
 from perdure.state.restoring._constructible import (
     NESTED_STATE,
+    definition,
     hashed,
     why_not_constructible,
     why_not_hashable,
@@ -159,10 +160,18 @@ class _Ordering:
         self._bad.add(id(holder))
 
     def _is_provided(self, holder: Node, slot: Slot) -> bool:
-        """Whether an object that is made gets a field that was left out from its other fields."""
-        cls = self._matches.find(holder.type) if isinstance(holder, Object) else None
-        maker = None if cls is None else getattr(known(cls).entry, "maker", None)
-        return maker is not None and slot in maker.provides
+        """Whether an object that is made gets a field that was left out by itself."""
+        cls = (
+            self._matches.find(holder.type) if isinstance(holder, Object) and isinstance(slot, str) else None
+        )
+        if cls is None or not isinstance(slot, str):
+            return False
+        about = known(cls)
+        maker = about.entry.maker if isinstance(about.entry, Adapter) else None
+        if slot in about.fresh or (maker is not None and slot in maker.provides):
+            return True
+        # What a rule leaves out and the class itself has: a cached property, or what an object has at first.
+        return slot in about.left_out and bool(definition(cls, slot))
 
     # -- in which order --------------------------------------------------------------------------------------
 

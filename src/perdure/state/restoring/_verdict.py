@@ -42,7 +42,8 @@ def object_verdict(node: Object | Custom, cls: type, form: Callable[[Handler], s
     """
     entry = known(cls).entry
     if not same_class(node.type, cls):
-        return REPLACE
+        later = entry.becomes(cls) if isinstance(entry, Adapter) else None
+        return FITS if later is not None and same_class(node.type, later) else REPLACE
     if not isinstance(entry, Handler):
         by_attributes = entry is None or isinstance(entry, Adapter)
         alike = isinstance(node, Object) and by_attributes and not issubclass(cls, NOT_BY_ATTRIBUTES)

@@ -422,8 +422,8 @@ def test_secrets_in_metrics_and_counters_are_left_out(tmp_path, capsys):
     assert found.metrics == {
         "loss": 0.5,
         "config": {"wandb": {"rate": 0.1}, "seeds": [1, 2]},
-        "argv": ["train.py", "--api-key", "(a secret)", "--lr", "3"],
-        "command": "train.py --password=(a secret) --api-key (a secret) -lr 3 --keyboard yes",
+        "argv": ["train.py", "--api-key", "***", "--lr", "3"],
+        "command": "train.py --password=*** --api-key *** -lr 3 --keyboard yes",
         "token_embedding": 7,
     }
     older = tmp_path / "older"

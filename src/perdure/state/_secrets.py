@@ -92,7 +92,7 @@ def is_environment_copy(value: dict[Any, Any]) -> bool:
 
 
 #: What stands for the value of an option that is a secret, in a list or a text.
-HIDDEN = "(a secret)"
+HIDDEN = "***"
 _OPTION = re.compile(r"(--?([A-Za-z][\w.-]{0,99}))(=|\s{1,9})(\S+)", re.ASCII)
 _MOST_VALUES = 100_000
 

@@ -385,6 +385,10 @@ def rmsprop() -> Any:
     return RMSpropTFLike(torch.nn.Linear(1, 1).parameters())
 
 
+def complexes() -> torch.Tensor:
+    return torch.tensor([1 + 2j, 3 - 1j])
+
+
 def quantized(per_channel: bool = False) -> torch.Tensor:
     if per_channel:
         scales, zeros = torch.tensor([0.1, 0.2]), torch.tensor([0, 1])
@@ -425,15 +429,14 @@ def _distributions() -> dict[str, Callable[[], Any]]:
 
 
 def _torch() -> dict[str, Callable[[], Any]]:
-    complexes = torch.tensor([1 + 2j, 3 - 1j])
     floats = ("float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2", "complex64", "complex32")
     whole = ("uint8", "uint16", "uint32", "uint64", "int8", "bool")
     net = torch.nn.Linear(2, 2)
     return {
         **{name: (lambda name=name: torch.ones(3).to(getattr(torch, name))) for name in floats + whole},
-        "a conjugated view": lambda: complexes.conj(),
-        "a negated view": lambda: complexes.conj().imag,
-        "a part of a complex tensor": lambda: complexes.real,
+        "a conjugated view": lambda: complexes().conj(),
+        "a negated view": lambda: complexes().conj().imag,
+        "a part of a complex tensor": lambda: complexes().real,
         "an expanded tensor": lambda: torch.ones(1).expand(3),
         "an empty tensor": lambda: torch.empty(0, 3),
         "a number": lambda: torch.tensor(1.0),
@@ -708,6 +711,15 @@ def policy_with(value: Any) -> torch.nn.Module:
         policy.x = value
     else:
         policy.__dict__["x"] = value
+    return policy
+
+
+def all_in_one() -> torch.nn.Module:
+    """A policy that holds one of each value that is loaded."""
+    policy = torch.nn.Identity()
+    for number, (name, make) in enumerate(VALUES.items()):
+        if name not in REFUSED and name not in UNWRITTEN:
+            setattr(policy, f"x{number}", make())
     return policy
 
 

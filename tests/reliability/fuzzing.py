@@ -388,6 +388,7 @@ class Policies:
         import tempfile
 
         import honest_policies
+        import honest_values
         import persistence_nets
 
         import perdure.environments.handlers  # noqa: F401
@@ -398,8 +399,11 @@ class Policies:
             "layers": honest_policies.layers,
             "optimizers": honest_policies.optimizers,
             "values": honest_policies.values,
+            "kinds": honest_values.all_in_one,
         }
         self._pickles = {name: self._saved(name, make()) for name, make in self._make.items()}
+        self._kinds = self._needed(self._pickles["kinds"])
+        self._live_kinds = honest_values.all_in_one()  # takes long to make
 
     def _saved(self, name: str, policy: Any) -> tuple[bytes, dict[str, bytes]]:
         import zipfile
@@ -412,6 +416,21 @@ class Policies:
             records = {each.partition("/")[2]: archive.read(each) for each in archive.namelist()}
         data = {each.removeprefix("data/"): found for each, found in records.items() if "data/" in each}
         return records["data.pkl"], data
+
+    def _needed(self, saved: tuple[bytes, dict[str, bytes]]) -> list[str]:
+        """The names that a policy needs to be trusted."""
+        from policy_gallery.assembler import archive
+
+        from perdure.errors import UntrustedError
+        from perdure.persistence import load_policy
+
+        path = Path(self._directory.name, "policy.pt")
+        path.write_bytes(archive(*saved))
+        try:
+            load_policy(path)
+        except UntrustedError as error:
+            return error.names
+        return []
 
     def seeds(self) -> list[bytes]:
         """The pickles, with a letter in front that says whose tensors belong to them."""
@@ -434,8 +453,10 @@ class Policies:
         path.write_bytes(content)
         trust = [persistence_nets, torch.nn, torch.optim, persistence_nets.double]
         trust += [torch.nn.functional.relu, persistence_nets.Rich.sample]
-        live = self._make[name]()
-        persistence = PolicyPersistence()
+        if name == "kinds":
+            trust += self._kinds
+        live = self._live_kinds if name == "kinds" else self._make[name]()
+        persistence = PolicyPersistence(trust=self._kinds if name == "kinds" else ())
         said = None
         for act in (
             lambda: load_policy(path, trust=trust),

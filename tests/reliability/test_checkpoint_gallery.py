@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ import checkpoint_gallery
 import pytest
 from checkpoint_gallery import script
 from click.testing import CliRunner
-from hostile_support import bounded, snapshot
+from hostile_support import bounded, peak, snapshot
 from rich.cells import cell_len
 
 import perdure
@@ -31,6 +32,8 @@ ATTACKS = checkpoint_gallery.load()
 #: Steps of Python (calls) per byte of a run, and those that everything takes whatever the file says.
 MOST_STEPS = 40
 SECONDS, MEMORY = 100, 3 << 30
+#: Bytes of memory per byte of a run, and those that everything takes whatever the file says: what is live, copied.
+MOST_MEMORY, FLOOR = 100, 24 << 20
 
 #: What no file may make this process do.
 _FORBIDDEN = (
@@ -179,12 +182,14 @@ def work(root: Path, out: Path, world: str) -> str:
     """All that can be done to a run, as JSON: what is said, how many steps it takes, what was forbidden."""
     guard = Guard(root, out)
     gc.freeze()
-    said, steps = {}, {}
+    said: dict[str, str] = {}
+    steps: dict[str, int] = {}
+    memory: dict[str, int] = {}
     for name, do in doings(root, out, world).items():
-        with guard.watching():
+        with peak(memory, name), guard.watching():
             said[name] = do()
         steps[name] = guard.steps
-    return json.dumps({"said": said, "steps": steps, "found": guard.found})
+    return json.dumps({"said": said, "steps": steps, "memory": memory, "found": guard.found})
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +227,8 @@ def test_attack(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(top / "work")
     monkeypatch.setattr(sys, "argv", ["train.py"])
+    (top / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(top / "temporary"))
     forged = checkpoint_gallery.Forged(root)
     attack.change(forged)
     forged.save()
@@ -235,6 +242,8 @@ def test_attack(
     assert "refused" in done["said"]["resume"] or "damaged" in done["said"]["resume"] or not attack.refused
     for doing, count in done["steps"].items():
         assert count <= MOST_STEPS * size + 3 * usual[doing], (doing, count, size)
+    for doing, taken in done["memory"].items():
+        assert taken <= MOST_MEMORY * size + FLOOR, (doing, taken, size)
     inside = ("top/run/", "top/out/")
     changed = dict(before.items() ^ snapshot(tmp_path).items())
     assert [path for path in changed if not path.startswith(inside)] == []

@@ -11,8 +11,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 import perdure
+from perdure.cli import main
 from perdure.errors import (
     CaptureError,
     ChangedScriptWarning,
@@ -22,6 +24,7 @@ from perdure.errors import (
     RestoreError,
     StoreError,
 )
+from perdure.state import capture
 from perdure.store import Store
 
 
@@ -392,6 +395,44 @@ def test_secrets_and_places_are_said_once_and_are_no_edits(tmp_path, capsys, mon
     assert (world.out, world.logs, world.config["api_key"]) == ("job2", "job2/logs", "hunter2")
     assert world.trace == [0, 1, 2, 3]
     assert b"hunter" not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+
+
+def test_secrets_in_metrics_and_counters_are_left_out(tmp_path, capsys):
+    """Nor does any listing tell one that an older checkpoint, or whoever made the run, put there."""
+    world = perdure.World(x=1)
+    metrics = {
+        "loss": 0.5,
+        "api_key": "hunter1",
+        "config": {"wandb": {"accessToken": "hunter2", "rate": 0.1}, "seeds": [1, 2]},
+        "argv": ["train.py", "--api-key", "hunter3", "--lr", "3"],
+        "command": "train.py --password=hunter4 --api-key hunter5 -lr 3 --keyboard yes",
+        "token_embedding": 7,
+    }
+    with perdure.Run(tmp_path / "run") as run:
+        run.resume(world)
+        run.checkpoint(world, 1, metrics=metrics, counters={"epoch": 3, "secret": "hunter6"})
+        run.checkpoint(world, 2, metrics=metrics)
+    said = capsys.readouterr().err
+    assert said.count("left out of the checkpoints as secrets: metrics.api_key, ") == 1
+    assert "hunter" not in said
+    assert b"hunter" not in b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    with Store.open(tmp_path / "run") as store:
+        found = store.checkpoints()[0]
+    assert found.counters == {"epoch": 3}
+    assert found.metrics == {
+        "loss": 0.5,
+        "config": {"wandb": {"rate": 0.1}, "seeds": [1, 2]},
+        "argv": ["train.py", "--api-key", "***", "--lr", "3"],
+        "command": "train.py --password=*** --api-key *** -lr 3 --keyboard yes",
+        "token_embedding": 7,
+    }
+    older = tmp_path / "older"
+    with Store.open(older, write=True) as store:
+        store.commit(capture({"x": 1}), step=1, metrics=metrics, counters={"secret": "hunter6"})
+    for command in (["ls"], ["show"], ["ls", "--json"], ["show", "--json"], ["verify"]):
+        result = CliRunner().invoke(main, [*command, str(older)])
+        assert result.exit_code == 0, result.output
+        assert "hunter" not in result.output
 
 
 def test_a_very_long_whole_number_in_the_world(tmp_path):

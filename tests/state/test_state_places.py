@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ def elsewhere(tmp_path, monkeypatch):
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(sys, "argv", ["train.py"])
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     return tmp_path
 
 
@@ -156,6 +159,30 @@ def test_places_of_strangers(tmp_path, place):
         ({"places": {place}}, {"places": set()}),
     ):
         refused({**saved, "out": out}, {**live, "out": out})
+
+
+@pytest.mark.parametrize("live", [{"at": None}, {"at": ""}, {}], ids=repr)
+def test_a_temporary_directory_that_training_made(live):
+    """The next process makes one of its own, where the script has none; nothing is written into the old one."""
+    made = tempfile.mkdtemp()
+    for saved in (made, f"{made}/best.zip", Path(made, "a"), "/scratch/job1/tmpab12_x9q/x"):
+        found, report = resumed({"at": saved, "steps": 3}, {**live, "steps": 0})
+        assert found == {**live, "steps": 3}
+        assert report.places == [("x.at", str(saved), "")]
+        assert report.unexpected == []
+    # In a table, what the script has stays too; what it does not have at all is an error: a list would get shorter.
+    assert resumed({"table": {"at": made}}, {"table": {"at": None}})[0] == {"table": {"at": None}}
+    refused({"written": [made]}, {"written": []})
+    refused({"table": {"at": made}}, {"table": {}})
+    # The remedy: to name the directory.
+    place = {"temporary": tempfile.gettempdir()}
+    assert resumed({"written": [made], **place}, {"written": [], **place})[0]["written"] == [made]
+
+
+def test_a_forged_temporary_place_leads_nowhere_else(tmp_path):
+    for forged in ("/root/tmpab12_x9q/../.bashrc", f"{tempfile.gettempdir()}/../secret"):
+        refused_or_none = resumed({"at": forged}, {"at": None}, strict=False)[0]
+        assert refused_or_none == {"at": None}
 
 
 @pytest.mark.parametrize("value", [5, 1, b"etc", True, ""])

@@ -12,6 +12,7 @@ from rich.text import Text
 from perdure.cli.output import age, console, count, error_line, print_json, score, size, table, text
 from perdure.errors import StoreError
 from perdure.inspect import RunStatus, find_runs, look, without_directory
+from perdure.state import without_secrets
 from perdure.store import CheckpointStatus, to_plain
 
 _STYLES = {"ok": "green", "newer format": "yellow", "no checkpoint": "yellow"}
@@ -119,8 +120,13 @@ def values(named: Mapping[str, Any] | None) -> str:
     """Metrics or counters on one line."""
     return ", ".join(
         f"{name} {score(value) if isinstance(value, float) else value}"
-        for name, value in (named or {}).items()
+        for name, value in without_secrets(named or {})[0].items()
     )
+
+
+def _open(named: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Metrics or counters without the secrets that an older checkpoint may have in them."""
+    return None if named is None else without_secrets(named)[0]
 
 
 # -- for programs ---------------------------------------------------------------------------------------------
@@ -154,7 +160,7 @@ def checkpoint_document(status: CheckpointStatus) -> dict[str, Any]:
         "created": info.created or None,
         "bytes": info.bytes if known else None,
         **{
-            name: to_plain(getattr(info, name), name)
+            name: to_plain(_open(getattr(info, name)), name)
             for name in ("metrics", "counters", "versions", "process")
         },
         "tags": list(info.tags),

@@ -28,7 +28,7 @@ from perdure.cli.output import (
 )
 from perdure.errors import StoreError
 from perdure.inspect import Leaf, RunStatus, is_run, leaves_of, look
-from perdure.state import matches
+from perdure.state import matches, without_secrets
 from perdure.store import Catalog, CheckpointStatus, LocalBackend, RunInfo, library_versions
 
 _LONGEST_PATH = 300
@@ -129,7 +129,7 @@ def _print_run(out: Console, run: RunStatus, info: RunInfo) -> None:
         at = "" if run.best.step is None else f" at step {run.best.step:,}"
         rows.append(("best", f"{score(run.best.score)}{at}"))
     if info.metadata:
-        rows.append(("metadata", _plain(info.metadata)))
+        rows.append(("metadata", _plain(without_secrets(info.metadata)[0])))
     out.print(text(f"run {run.path}", "bold"), overflow="fold")
     out.print(pairs(rows))
 

@@ -40,9 +40,9 @@ def load_policy(
     :param path: the file, or the directory of a run (or any other) with a `policy.pt` in it.
     :param trust: classes that may be made from the file, and functions that it may refer to: themselves, their dotted
         names, or packages, which stand for every class in those of their modules that are imported
-        (``trust=[torch.nn, tianshou]``). Of an allowed class, the file can make objects with any attributes, and your
-        program runs their methods when it uses them. While the file is loaded, none of its code runs: no constructor,
-        no `__setstate__`, no method.
+        (``trust=[torch.nn, tianshou]``). An allowed class can be made into objects with any attributes that are no
+        methods, and its methods run when your program uses them. While the file is loaded it can do nothing: no
+        constructor of it runs, no `__setstate__`, no finalizer, no method, unless you registered that it may.
     :raises UntrustedError: if the file needs anything else. Nothing of it was run.
     :raises DamagedError: if the file is damaged.
     :raises RestoreError: if the file holds no whole policy.

@@ -18,8 +18,11 @@ def secrets(state: State) -> str | None:
     """Which secrets a state leaves out: their paths, never their values; None if it leaves out none."""
     reasons = (SECRET, ENVIRONMENT)
     paths = [path for path, node in state.leaves() if isinstance(node, Omitted) and node.reason in reasons]
-    if not paths:
-        return None
+    return left_out(paths) if paths else None
+
+
+def left_out(paths: Iterable[str]) -> str:
+    """That the strings at these paths are left out."""
     return (
         f"left out of the checkpoints as secrets: {_some(paths)}. They stay as the script sets them; "
         "perdure.secrets(allow=[name]) keeps what is none"
@@ -30,7 +33,8 @@ def places(report: Report) -> str | None:
     """Which places stay this process's own; None if all are those of the checkpoint."""
     paths: dict[str, list[str]] = {}
     for path, saved, used in report.places:
-        paths.setdefault(f"{_short(used)} instead of {_short(saved)}", []).append(path)
+        own = _short(used) if used else "what the script has"
+        paths.setdefault(f"{own} instead of {_short(saved)}", []).append(path)
     if not paths:
         return None
     return "places are those of this process: " + _some(

@@ -39,6 +39,7 @@ from perdure.state import (
     prepare,
     running_code,
     walk_live,
+    without_secrets,
 )
 from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Compression, Retention, Store
 from perdure.world import World
@@ -128,6 +129,7 @@ class Run:
         except BaseException:
             self._store.close()
             raise
+        self._told_secrets = False
         #: The published best policy.
         self.best_policy = BestPolicy(self.directory, persistence or PolicyPersistence())
         self._cadence = Cadence()
@@ -305,7 +307,11 @@ class Run:
             return None
         marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
         marks += [PINNED] if pin else []
-        shown = dict(metrics or {})
+        shown, secrets = without_secrets(metrics or {}, "metrics")
+        counted, more = without_secrets(counters or {}, "counters")
+        if (secrets or more) and not self._told_secrets:
+            self._told_secrets = True
+            _say(_notices.left_out([*secrets, *more]))
         if self._record.best_score is not None:
             shown.setdefault("best", self._record.best_score)
         # Even if it fails, the next one is due at the usual time.
@@ -316,7 +322,7 @@ class Run:
             state = live.state()
             self._restorable.check(live, step, self._last_written)
             return self._checkpointer.save(
-                state, wait=wait, step=step, counters=counters, metrics=shown, tags=[*tags, *marks]
+                state, wait=wait, step=step, counters=counted, metrics=shown, tags=[*tags, *marks]
             )
 
     def _last_written(self) -> CheckpointInfo | None:

@@ -39,6 +39,19 @@ def names_place(text: str) -> bool:
     return Places(()).names(text, own=True)
 
 
+def is_temporary(text: str) -> bool:
+    """Whether a string names a place that one process made for itself: in the directory for temporary files, or in one
+    that is called as Python calls a temporary directory."""
+    if not text.startswith("/") or not _can_be_opened(text):
+        return False
+    return _TEMPORARY.search(text) is not None or _real(text).startswith(
+        os.path.realpath(tempfile.gettempdir()) + "/"
+    )
+
+
+_TEMPORARY = re.compile(r"/tmp[a-z0-9_]{8}(/|$)")
+
+
 def _can_be_opened(text: str) -> bool:
     return (
         len(text) <= _LONGEST

@@ -36,7 +36,8 @@ class Report:
     :param unexpected: what the checkpoint has and the script has no place for, with the reason.
     :param mismatched: what both have and does not fit, with what was expected and found.
     :param incomplete: what is not made, because a part of it (listed above) cannot be had.
-    :param places: where this process has another place than the checkpoint: the path, the saved place, the one used.
+    :param places: where this process has another place than the checkpoint: the path, the saved place, the one used
+        ("" for what the script has, which is none).
     """
 
     restored: list[str] = field(default_factory=list)

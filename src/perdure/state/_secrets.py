@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from perdure.state._registry import on_change
@@ -89,3 +89,68 @@ def is_environment_copy(value: dict[Any, Any]) -> bool:
         return False
     alike = sum(1 for name, text in os.environ.items() if dict.get(value, name) == text)
     return 2 * alike > len(value)
+
+
+#: What stands for the value of an option that is a secret, in a list or a text.
+HIDDEN = "***"
+_OPTION = re.compile(r"(--?([A-Za-z][\w.-]{0,99}))(=|\s{1,9})(\S+)", re.ASCII)
+_MOST_VALUES = 100_000
+
+
+def without_secrets(values: Mapping[str, Any], where: str = "") -> tuple[dict[str, Any], list[str]]:
+    """A copy of metrics and the like without the secrets in them, and the paths of those.
+
+    Strings under the names of secrets are left out, at any depth; of the arguments of a command line (`--api-key x`,
+    in one text or one by one) the value.
+
+    :param where: what the paths begin with.
+    """
+    made: dict[str, Any] = {}
+    found: list[str] = []
+    stack: list[tuple[Any, Any, str]] = [(values, made, where)]
+    left = _MOST_VALUES
+    while stack:
+        source, target, path = stack.pop()
+        named = isinstance(source, Mapping)
+        hide = False
+        for key, value in source.items() if named else enumerate(source):
+            at = f"{path}[{key}]" if not named else f"{path}.{key}" if path else str(key)
+            left -= 1
+            if left < 0:
+                return dict(values), []  # far too much for anybody to read, or it contains itself
+            text = isinstance(value, str | bytes)
+            secret = text and (hide or (named and isinstance(key, str) and is_secret_name(key)))
+            if secret:
+                found.append(at)
+                if not named:
+                    target.append(HIDDEN)
+            else:
+                kept = _copy(value, at, stack, found)
+                if named:
+                    target[key] = kept
+                else:
+                    target.append(kept)
+            hide = (
+                not named
+                and isinstance(value, str)
+                and value.startswith("-")
+                and is_secret_name(value.lstrip("-"))
+            )
+    return made, found
+
+
+def _copy(value: Any, path: str, stack: list[tuple[Any, Any, str]], found: list[str]) -> Any:
+    if isinstance(value, str):
+        kept = _OPTION.sub(_hide, value) if "-" in value else value
+        if kept != value:
+            found.append(path)
+        return kept
+    if isinstance(value, Mapping | list | tuple):
+        target: Any = {} if isinstance(value, Mapping) else []
+        stack.append((value, target, path))
+        return target
+    return value
+
+
+def _hide(option: re.Match[str]) -> str:
+    return f"{option[1]}{option[3]}{HIDDEN}" if is_secret_name(option[2]) else option[0]

@@ -178,3 +178,18 @@ def a_name_with_a_line() -> bytes:
 @attack("A class whose pickle has a form of its own, which only its `__reduce__` knows.", harmless=True)
 def a_class_that_reduces() -> bytes:
     return in_policy(new(v("Reduces"), state=d({"a": i(1)})))
+
+
+@attack("What a class offers for checkpoints would run with what the file says.")
+def a_class_that_offers_its_state() -> bytes:
+    return in_policy(new(v("Offers"), state=d({"a": i(1)})))
+
+
+@attack("The same, called.")
+def a_call_of_a_class_that_offers_its_state() -> bytes:
+    return in_policy(call(v("Offers"), i(1)))
+
+
+@attack("The same as a key.")
+def a_key_that_offers_its_state() -> bytes:
+    return in_policy(d({}, new(v("Offers")) + i(1)))

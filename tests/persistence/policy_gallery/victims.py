@@ -181,6 +181,27 @@ class Kind(enum.Enum):
         ran("_missing_")
 
 
+class Offers:
+    """Says itself how it is captured."""
+
+    def __setstate__(self, state: object) -> None:
+        ran("__setstate__")
+
+    def __perdure_state__(self) -> object:
+        ran("__perdure_state__")
+
+    def __perdure_restore__(self, state: object) -> None:
+        ran("__perdure_restore__")
+
+    @classmethod
+    def __perdure_create__(cls, state: object) -> None:
+        ran("__perdure_create__")
+
+    def __hash__(self) -> int:
+        ran("__hash__")
+        return 1
+
+
 class Flags(enum.Flag):
     A = 1
     B = 2

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from perdure.persistence.reading._objects import NotMadeError, dotted, register_line
+from perdure.persistence.reading._objects import NotMadeError, dotted, handler_of, register_line
 from perdure.persistence.reading._pickle_steps import MalformedError
-from perdure.state import Handler, known, slots
+from perdure.state import slots
 
 _BATCH = 16
 
@@ -150,7 +150,7 @@ def _check_hash(kind: type) -> None:
     if _of_class(kind, "__hash__") is None:
         raise TypeError(f"a key is a {kind.__qualname__}, which cannot be one")
     same = _inherits_hash(kind, object, int, float, str, bytes, type)
-    if same or kind in (torch.Tensor, torch.nn.Parameter) or isinstance(known(kind).entry, Handler):
+    if same or kind in (torch.Tensor, torch.nn.Parameter) or handler_of(kind) is not None:
         return
     if issubclass(kind, enum.Enum) and _of_class(kind, "__hash__") is vars(enum.Enum)["__hash__"]:
         return

@@ -113,7 +113,14 @@ def registered(cls: type) -> Handler | None:
     about = known(cls)
     if about.structural and not issubclass(cls, torch.nn.Module):
         return None  # an environment: what is known of it is how to restore one that is there
-    return about.entry if isinstance(about.entry, Handler) else None
+    return handler_of(cls)
+
+
+def handler_of(cls: type) -> Handler | None:
+    """What was registered for a class. What a class offers itself (`__perdure_restore__`) is code of the class, and
+    made for the state in a checkpoint: it has no part in this."""
+    entry = known(cls).entry
+    return entry if type(entry) is Handler else None
 
 
 @by_class
@@ -171,8 +178,8 @@ def create_line(cls: type, arguments: str = "__reduce__()[1]") -> str:
 
 def creator(cls: type) -> Callable[[Any], Any] | None:
     """What the user registered to make objects of a class from arguments."""
-    entry = known(cls).entry
-    create = entry.create if isinstance(entry, Handler) else None
+    handler = handler_of(cls)
+    create = None if handler is None else handler.create
     ours = str(getattr(create, "__module__", "")).startswith("perdure.")
     return None if ours or known(cls).structural else create
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
@@ -38,10 +38,23 @@ _MOST_DIMENSIONS = 64
 
 @dataclass(frozen=True)
 class Storage:
-    """The memory of tensors, and the type of its elements."""
+    """The memory of tensors, and the type of its elements.
+
+    :param checked: what is known of the memory; all storages with it share this.
+    """
 
     memory: torch.UntypedStorage
     dtype: torch.dtype
+    checked: set[str] = field(default_factory=set)
+
+    def check_truth(self) -> None:
+        """See that the memory can be one of truth values: torch takes it on trust that each is 0 or 1."""
+        if "truth" in self.checked:
+            return
+        content = torch.empty(0, dtype=torch.uint8, device=self.memory.device).set_(self.memory)
+        if content.device.type != "meta" and len(content) and int(content.max()) > 1:
+            raise MalformedError("has a truth value that is neither true nor false")
+        self.checked.add("truth")
 
 
 class Storages:
@@ -54,7 +67,7 @@ class Storages:
     def __init__(self, records: Mapping[str, memoryview], device: TDevice) -> None:
         self._records = records
         self._device = device
-        self._taken: dict[str, tuple[torch.UntypedStorage, str]] = {}
+        self._taken: dict[str, Storage] = {}
 
     def take(self, key: str, dtype: torch.dtype, location: str, count: int) -> Storage:
         """The storage with this key, which must have so many elements."""
@@ -63,9 +76,10 @@ class Storages:
             raise MalformedError(f"has a tensor whose data, the record data/{key:.80}, is missing")
         if record.nbytes != count * dtype.itemsize:
             raise MalformedError(f"says that the record data/{key} has {count:,} elements of {dtype}")
-        if key not in self._taken:
-            self._taken[key] = self._placed(_memory(record, dtype), location), location
-        return Storage(self._taken[key][0], dtype)
+        known = self._taken.get(key)
+        if known is None:
+            known = self._taken[key] = Storage(self._placed(_memory(record), location), dtype)
+        return Storage(known.memory, dtype, known.checked)
 
     def _placed(self, memory: torch.Tensor, location: str) -> torch.UntypedStorage:
         device = self._device
@@ -91,7 +105,7 @@ class LiveStorages(Storages):
 
     def take(self, key: str, dtype: torch.dtype, location: str, count: int) -> Storage:
         """The storage with this key."""
-        return Storage(self._live[key], dtype)
+        return Storage(self._live[key], dtype, {"truth"})
 
 
 def _device(location: str) -> torch.device:
@@ -101,12 +115,10 @@ def _device(location: str) -> torch.device:
         raise MalformedError(f"has a tensor on {location!r:.40}, which is no device") from error
 
 
-def _memory(record: memoryview, dtype: torch.dtype) -> torch.Tensor:
+def _memory(record: memoryview) -> torch.Tensor:
     memory = torch.empty(record.nbytes, dtype=torch.uint8)
     if record.nbytes:
         memory.numpy().data[:] = record
-    if dtype is torch.bool and record.nbytes and int(memory.max()) > 1:
-        raise MalformedError("has a truth value that is neither true nor false")
     return memory
 
 
@@ -126,5 +138,7 @@ def fits(storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: A
 def tensor(storage: Storage, dtype: torch.dtype, offset: Any, size: Any, stride: Any) -> torch.Tensor:
     """A tensor in a storage, if it lies in it as a whole."""
     fits(storage, dtype, offset, size, stride)
+    if dtype is torch.bool:
+        storage.check_truth()
     empty = torch.empty(0, dtype=dtype, device=storage.memory.device)
     return empty.set_(storage.memory, offset, tuple(size), tuple(stride))

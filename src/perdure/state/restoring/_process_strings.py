@@ -13,7 +13,7 @@ from typing import Any
 
 from perdure import tree
 from perdure.state._patterns import matches
-from perdure.state._places import Places, is_outside
+from perdure.state._places import Places, is_outside, is_temporary
 from perdure.state._report import Report
 from perdure.state._secrets import ENVIRONMENT, SECRET
 from perdure.state.restoring._constructible import NESTED_STATE
@@ -74,8 +74,8 @@ def own_strings(root: Object, live: Object, skip: Sequence[str] = ()) -> OwnStri
     """Find the saved strings that are not to be used, and what is used instead.
 
     A place that the script has at the same path stays, unless the saved one lies below a directory that the script
-    names. A place that the script does not have is used below such a directory, and is an error elsewhere. A secret
-    stays.
+    names. A place that the script does not have is used below such a directory, and is an error elsewhere; but an
+    attribute with a temporary place stays as the script has it, or is not there. A secret stays.
 
     :param root: of the saved state.
     :param live: the root of what the script has built.
@@ -146,7 +146,15 @@ class _Settling:
 
     def _created(self, edge: _Edge, saved: str) -> None:
         used = self._places.used(saved)
-        if used is None:
+        if (
+            used is None
+            and is_temporary(saved)
+            and (edge.live is not ABSENT or isinstance(edge.holder, Object))
+        ):
+            # The process that made it is gone. The script makes another one where it finds none.
+            self._own.places.append((write_path(edge.path), saved, ""))
+            self._own.left[edge.place] = True
+        elif used is None:
             self._own.unexpected.append(
                 (
                     write_path(edge.path),

@@ -28,22 +28,47 @@ Find = Callable[[str], "type | None"]
 
 
 def _hooks(attributes: Mapping[str, Any], names: Iterable[str]) -> dict[str, list[Any]]:
-    """The hook tables that are not empty, in order. Their keys are numbers that mean nothing in another process."""
+    """The hook tables that are not empty, in order. Their keys are numbers that mean nothing in another process: a
+    table that says something about hooks (`_forward_hooks_with_kwargs`) has their positions instead."""
     tables = ((name, attributes.get(name)) for name in names)
-    return {name: list(table.values()) for name, table in tables if table and isinstance(table, dict)}
+    found = {name: table for name, table in tables if table and isinstance(table, dict)}
+    return {
+        name: list(table.values()) if name.endswith(_HOOKS[0]) else _positions(table, found.get(_about(name)))
+        for name, table in found.items()
+    }
 
 
-def _put_hooks(table: dict[Any, Any], hooks: list[Any]) -> None:
-    """Let a table have these hooks, under keys that no other hook of this process has."""
-    if len(table) == len(hooks) and all(a is b for a, b in zip(table.values(), hooks, strict=True)):
+def _about(name: str) -> str:
+    """The name of the table of the hooks about which another table says something."""
+    return name.removesuffix("_with_kwargs").removesuffix("_always_called")
+
+
+def _positions(table: Mapping[int, Any], hooks: Mapping[int, Any] | None) -> list[int]:
+    return [position for position, key in enumerate(hooks or ()) if key in table]
+
+
+def _put_hooks(attributes: dict[str, Any], name: str, value: list[Any]) -> None:
+    """Let a table have these hooks. Those that stay keep their keys, by which their handles remove them; the others get
+    keys that no other hook of this process has."""
+    table = attributes[name]
+    if not name.endswith(_HOOKS[0]):
+        # Checkpoints of the first kind do not say which hooks it is about; then the script's own stay.
+        if all(type(position) is int for position in value):
+            keys = list(attributes[_about(name)])
+            table.clear()
+            table.update((keys[position], True) for position in value if 0 <= position < len(keys))
         return
-    keys = list(table)
-    table.clear()
-    for number, hook in enumerate(hooks):
-        if number >= len(keys):
-            keys.append(torch.utils.hooks.RemovableHandle.next_id)
+    left = list(table.items())
+    hooks = []
+    for hook in value:
+        position = next((n for n, (_, own) in enumerate(left) if own is hook), None)
+        if position is None:
+            hooks.append((torch.utils.hooks.RemovableHandle.next_id, hook))
             torch.utils.hooks.RemovableHandle.next_id += 1
-        table[keys[number]] = hook
+        else:
+            hooks.append(left.pop(position))
+    table.clear()
+    table.update(hooks)
 
 
 def _length(node: SequenceNode) -> int:
@@ -79,7 +104,7 @@ def _module_assign(module: torch.nn.Module, name: str, value: Any) -> None:
     attributes = vars(module)
     if name in _MODULE_OWN:
         if name in _MODULE_HOOKS and isinstance(value, list):
-            _put_hooks(attributes[name], value)
+            _put_hooks(attributes, name, value)
         return
     is_new = "training" not in attributes
     if name == _UNSET:
@@ -207,7 +232,7 @@ def _optimizer_assign(optimizer: torch.optim.Optimizer, name: str, value: Any) -
     if name.endswith(_HOOKS):
         table = vars(optimizer).get(name)
         if isinstance(table, dict) and isinstance(value, list):
-            _put_hooks(table, value)
+            _put_hooks(vars(optimizer), name, value)
         return
     if name != "state":
         vars(optimizer)[name] = value
@@ -223,6 +248,17 @@ def _optimizer_assign(optimizer: torch.optim.Optimizer, name: str, value: Any) -
 
 
 _NEW_OPTIMIZER = vars(torch.optim.SGD([torch.zeros(1)]))
+
+
+_OPTIMIZER_HOOKS = frozenset(name for name in _NEW_OPTIMIZER if name.endswith(_HOOKS))
+
+
+def _remove_from_optimizer(optimizer: torch.optim.Optimizer, name: str) -> None:
+    attributes = vars(optimizer)
+    if name in _OPTIMIZER_HOOKS and isinstance(attributes.get(name), dict):
+        attributes[name].clear()
+    else:
+        attributes.pop(name, None)
 
 
 def _blank_optimizer(cls: type) -> Any:
@@ -262,7 +298,7 @@ register_adapter(
         _module_assign,
         made=frozenset({*_MODULE_HOOKS, _FLAT}),
         maker=Maker(_blank_module, _why_no_module, frozenset({_FLAT_REFS})),
-        optional=frozenset({_UNSET}),
+        optional=frozenset({_UNSET, *_MODULE_HOOKS}),
         arrange=_arrange_module,
         remove=_remove_from_module,
     ),
@@ -272,9 +308,10 @@ register_adapter(
     Adapter(
         _optimizer_fields,
         _optimizer_assign,
-        made=frozenset({"state", *(name for name in _NEW_OPTIMIZER if name.endswith(_HOOKS))}),
+        made=_OPTIMIZER_HOOKS | {"state"},
         maker=Maker(_blank_optimizer, _why_no_optimizer),
         # What Adam notes about a warning, copies of it have not got.
-        optional=frozenset({"_warned_capturable_if_run_uncaptured"}),
+        optional=frozenset({"_warned_capturable_if_run_uncaptured", *_OPTIMIZER_HOOKS}),
+        remove=_remove_from_optimizer,
     ),
 )

@@ -113,7 +113,8 @@ def registered(cls: type) -> Handler | None:
     about = known(cls)
     if about.structural and not issubclass(cls, torch.nn.Module):
         return None  # an environment: what is known of it is how to restore one that is there
-    return about.entry if isinstance(about.entry, Handler) else None
+    # What is known of locks, queues and buffers in memory is for checkpoints: no policy file has them.
+    return about.entry if isinstance(about.entry, Handler) and about.entry.makes is None else None
 
 
 @by_class

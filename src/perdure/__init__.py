@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from perdure.errors import Preempted
     from perdure.persistence import load_policy
     from perdure.run import Run
-    from perdure.state import register, register_rows, renamed, secrets, skip
+    from perdure.state import allow, register, register_rows, renamed, secrets, skip
     from perdure.store import Retention
     from perdure.world import World
 
@@ -29,6 +29,7 @@ __all__ = [
     "Retention",
     "Run",
     "World",
+    "allow",
     "check_env",
     "environments",
     "errors",
@@ -55,6 +56,7 @@ __getattr__, __dir__ = attach(
         "Retention": "store",
         "Run": "run",
         "World": "world",
+        "allow": "state",
         "load_policy": "persistence",
         "register": "state",
         "register_rows": "state",

@@ -35,8 +35,10 @@ def build(crash=10**9, envs=DummyVectorEnv, buffer=VectorReplayBuffer, epochs=3,
     policy = DiscreteQLearningPolicy(model=net, action_space=env.action_space, eps_training=0.1)
     algorithm = DQN(policy=policy, optim=AdamOptimizerFactory(lr=1e-2), target_update_freq=20)
 
+    fuse = {"crash": crash}  # a plain variable of the function would be restored with it
+
     def before(epoch, step):
-        if step >= crash:
+        if step >= fuse["crash"]:
             raise Crash
 
     training = envs([lambda: gym.make("CartPole-v1") for _ in range(2)])

@@ -243,7 +243,8 @@ class Run:
     def _restore(self, checkpoint: Checkpoint, live: LiveWorld, world: Any) -> None:
         info = checkpoint.info
         with Bar(f"reading checkpoint {info.number}") as bar:
-            live.unchanged = _script_check.Unchanged(checkpoint.state, PART, live.state)
+            script = _script_check.Unchanged(checkpoint.state, PART, live.state)
+            live.unchanged, live.edited = script, script.edited
             restoration = prepare(checkpoint.state, _WithRecord(world, self._record), live)
             restored = restoration.apply(strict=self._strict, progress=bar.update)
         self.report = restored.report

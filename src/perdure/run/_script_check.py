@@ -28,6 +28,7 @@ from perdure.tree import (
     Object,
     SequenceNode,
     State,
+    Value,
     children,
     message,
     walk,
@@ -38,6 +39,8 @@ Fingerprint = dict[str, str]
 
 #: Begins what is recorded of an object: its class. Only `unchanged` needs it.
 _CLASS = "a "
+#: Begins what is recorded of a function whose name alone does not lead to it; its code is recorded too.
+_FUNCTION = f"{_CLASS}function "
 _LONGEST = 60
 _LONGEST_INTEGER = 196
 #: A larger array is no fingerprint.
@@ -56,6 +59,8 @@ def script_fingerprint(state: State) -> Fingerprint:
             found[path] = repr(node)
         elif node is None:
             found[path] = _CLASS + "None"
+        elif isinstance(node, Value) and node.kind == "function" and len(node.data) > 1:
+            found[path] = f"{_FUNCTION}{node.data[0]} {node.data[1]}"
         elif isinstance(node, Object | Custom | SequenceNode | MappingNode):
             found[path] = _CLASS + node.type
     return found
@@ -83,6 +88,22 @@ class Unchanged:
             for path in {*then, *now}
             if then.get(path) != now.get(path) and not _may_differ(path, then, now)
         ]
+
+    @functools.cached_property
+    def _edited(self) -> frozenset[str]:
+        then = recorded(self._checkpoint, self._part) or {}
+        functions = {path: before for path, before in then.items() if before.startswith(_FUNCTION)}
+        if not functions:
+            return frozenset()
+        now, saved = script_fingerprint(self._built()), script_fingerprint(self._checkpoint)
+        return frozenset(
+            path for path, before in functions.items() if saved.get(path) == before != now.get(path)
+        )
+
+    def edited(self, path: str) -> bool:
+        """Whether the training left a function at a path as the script had built it, and the script was edited there
+        since."""
+        return path in self._edited
 
     def __call__(self, path: str) -> bool:
         return self._differing is not None and not any(_concerns(path, each) for each in self._differing)
@@ -177,7 +198,7 @@ def edits(then: Fingerprint, now: Fingerprint, saved: Fingerprint) -> Edits:
     for path, before in then.items():
         after = now.get(path)
         if after is None and saved.get(path) == before and _is_object(before):
-            if not any(_concerns(path, each) for each in gone):
+            if not (before.startswith(_FUNCTION) or any(_concerns(path, each) for each in gone)):
                 gone.append(path)
                 name = before.removeprefix(_CLASS).partition(":")[2]
                 found.values.append(f"  {path}: a {name} when the run began, nothing in the script now")

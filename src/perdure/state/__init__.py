@@ -24,6 +24,7 @@ from perdure.state import (
     _itertools_rules,
     _protocol,
     _python_arrays,
+    _runtime_rules,
     _torch_objects,
     _torch_rules,
     buffers,
@@ -47,6 +48,7 @@ from perdure.state._diff import CLOCKS, Difference, diff
 from perdure.state._fingerprint import fingerprint as fingerprint
 from perdure.state._patterns import matches as matches
 from perdure.state._places import names_place as names_place
+from perdure.state._references import allow
 from perdure.state._registry import (
     Adapter,
     Handler,
@@ -97,6 +99,7 @@ __all__ = [
     "Ring",
     "RowWriter",
     "State",
+    "allow",
     "attributes_of",
     "buffers",
     "capture",
@@ -125,6 +128,7 @@ del (
     _itertools_rules,
     _protocol,
     _python_arrays,
+    _runtime_rules,
     _torch_objects,
     _torch_rules,
 )

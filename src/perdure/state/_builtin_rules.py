@@ -7,7 +7,6 @@ import collections
 import concurrent.futures
 import io
 import logging
-import re
 import socket
 import subprocess
 import threading
@@ -28,39 +27,16 @@ PROCESS = (
 )
 
 for cls, reason in (
-    (types.FunctionType, "a function"),
-    (types.BuiltinFunctionType, "a function"),
-    (types.MethodType, "a method"),
-    (types.MethodWrapperType, "a method"),
-    (types.WrapperDescriptorType, "a method"),
-    (staticmethod, "a function"),
-    (classmethod, "a function"),
     (property, "a property"),
-    (types.MethodDescriptorType, "a method"),
-    (types.ClassMethodDescriptorType, "a method"),
     (types.GetSetDescriptorType, "a property"),
     (types.MemberDescriptorType, "a property"),
     ("_abc._abc_data", "a class"),
-    (types.ModuleType, "a module"),
-    (type, "a class"),
     (types.GenericAlias, "a type"),
     (types.UnionType, "a type"),
     ("typing._Final", "a type"),
-    (types.MappingProxyType, "a read-only view"),
-    ("functools.partial", "a function"),
     ("functools.cached_property", "a function"),
-    ("functools._lru_cache_wrapper", "a function"),
-    ("operator.itemgetter", "a function"),
-    ("operator.attrgetter", "a function"),
-    ("numpy.ufunc", "a function"),
-    (type(threading.Lock()), "a lock"),
-    (type(threading.RLock()), "a lock"),
-    (threading.Condition, "a lock"),
-    (threading.Event, "a lock"),
-    (threading.Semaphore, "a lock"),
     ("multiprocessing.synchronize.SemLock", "a lock"),
     ("multiprocessing.synchronize.Condition", "a lock"),
-    (threading.local, "data of a thread"),
     (threading.Thread, "a thread"),
     (concurrent.futures.Executor, "workers"),
     (io.IOBase, "an open file"),
@@ -70,20 +46,13 @@ for cls, reason in (
     (logging.Logger, "a logger"),
     (logging.Handler, "a logger"),
     (logging.LoggerAdapter, "a logger"),
-    (weakref.ref, "a weak reference"),
-    (weakref.WeakKeyDictionary, "weak references"),
-    (weakref.WeakValueDictionary, "weak references"),
-    (weakref.WeakSet, "weak references"),
     (weakref.ProxyType, "a weak reference"),
     ("tempfile.TemporaryDirectory", "a directory of this process"),
     ("os._Environ", ENVIRONMENT),
-    (re.Pattern, "a regular expression"),
     ("torch.utils.hooks.RemovableHandle", "a hook"),
     ("torch.utils.tensorboard.writer.SummaryWriter", "a writer of logs"),
     ("tensorboardX.writer.SummaryWriter", "a writer of logs"),
-    ("tqdm.std.tqdm", "a progress bar"),
     ("rich.console.Console", "a terminal"),
-    ("rich.progress.Progress", "a progress bar"),
     ("pygame.time.Clock", "a clock of the display"),
     ("wandb.sdk.wandb_run.Run", "a writer of logs"),
 ):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
 from perdure.errors import CaptureError
@@ -69,8 +70,10 @@ class LiveWorld(LiveObjects):
         self, parts: Mapping[str, Any], root: Object, walker: Walker, code: Sequence[Any] = ()
     ) -> None:
         classes = {name: cls for name, cls in walker.classes.items() if cls is not rng.Generators}
-        shown = ShownClasses(classes, walker.ambiguous, [*walker.code, *code])
-        super().__init__(parts, classes, walker.given, walker.skip, shown)
+        references = walker.references
+        code = [*(each for each in references if not isinstance(each, ModuleType)), *code]
+        shown = ShownClasses(classes, walker.ambiguous, code)
+        super().__init__(parts, classes, walker.given, walker.skip, shown, references)
         self.root = root
         #: The recorded names that two classes of the live objects have.
         self.ambiguous = walker.ambiguous

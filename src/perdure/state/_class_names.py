@@ -110,6 +110,20 @@ def renamed(old: str, new: type | ModuleType) -> None:
     _renamed[old] = new
 
 
+def renamed_name(name: str) -> str:
+    """A recorded name of a class, of a function, or of something in a class, as it is after what users renamed."""
+    if not _renamed:
+        return name
+    module, colon, qualname = name.partition(":")
+    parts = qualname.split(".") if colon else []
+    for length in range(len(parts), 0, -1):
+        now = _renamed.get(f"{module}:{'.'.join(parts[:length])}")
+        if isinstance(now, type):
+            return ".".join([f"{module_of(now)}:{now.__qualname__}", *parts[length:]])
+    moved = _renamed.get(module)
+    return f"{moved.__name__}{colon}{qualname}" if isinstance(moved, ModuleType) else name
+
+
 def remedy_if_renamed(name: str, now: str = "TheClassNow") -> str:
     """The line that a user needs if the class recorded as `name` has another name now."""
     return (

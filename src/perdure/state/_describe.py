@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from perdure import tree
+from perdure.state._references import KINDS, shown
 from perdure.state._secrets import is_secret_path
 from perdure.tree import Array, Custom, Node, Object, Omitted, SequenceNode, Value
 
@@ -26,6 +27,8 @@ def describe(value: Any) -> str:
             return f"{_article(value)} {value.dtype}{list(value.shape)}"
         case Object() | Custom() | SequenceNode() | tree.MappingNode():
             return f"a {short(value.type)}"
+        case Value() if value.kind in KINDS:
+            return f"the {value.kind} {shown(value)}"
         case Value():
             return f"a {value.kind}"
         case Omitted():

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from perdure import tree
-from perdure.state import _aliasing, _object_arrays
+from perdure.state import _aliasing, _compounds, _object_arrays, _references
 from perdure.state._attributes import attributes_of
 from perdure.state._containers import ITEMS, factory_name
 from perdure.state._describe import describe_at
@@ -24,7 +25,7 @@ from perdure.state._iterators import IteratorHandler
 from perdure.state._registry import Adapter, Handler, Skip, is_part_of_program, known
 from perdure.state._shown_classes import ShownClasses
 from perdure.state._values import Unsupported
-from perdure.tree import Array, SequenceNode
+from perdure.tree import Array, SequenceNode, Value
 
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 
@@ -37,6 +38,7 @@ class LiveObjects:
     :param given: what adapters gave for live objects (by their ids).
     :param skip: paths that were left out, with `*` and `?` as wildcards.
     :param shown: the classes that the script shows; by default those of the live objects, and what lies beside them.
+    :param references: the functions, classes and modules that live objects hold.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class LiveObjects:
         given: dict[int, Mapping[str, Any]] | None = None,
         skip: Sequence[str] = (),
         shown: ShownClasses | None = None,
+        references: Sequence[Any] = (),
     ) -> None:
         self.parts = parts
         self.shown = ShownClasses(classes) if shown is None else shown
@@ -53,9 +56,12 @@ class LiveObjects:
         self.skip = tuple(skip)
         self._given = {} if given is None else given
         self._alive: list[Any] = []
+        self._references = references
         #: Whether the script is known to build at a path what it built when the run began. What the checkpoint has
         #: there instead came about in training, so it may replace even what belongs to the program.
         self.unchanged: Callable[[str], bool] = lambda path: False
+        #: Whether the training left a function at a path as the script had built it, and the script was edited since.
+        self.edited: Callable[[str], bool] = lambda path: False
 
     def class_of(self, live: Any) -> type:
         """The class of a live value."""
@@ -129,6 +135,41 @@ class LiveObjects:
     def gradient(self, live: Any) -> Any:
         """The gradient of a tensor, or None."""
         return live.grad if live.is_leaf else None
+
+    # -- functions, classes and what is made of them ---------------------------------------------------------
+
+    def reference(self, live: Any) -> Value | None:
+        """What a function, a class or a module is recorded as; None of anything else."""
+        node = _references.reference(live) if _references.kind_of(live) else None
+        return node if isinstance(node, Value) else None
+
+    @cached_property
+    def held_references(self) -> list[tuple[Value, Any]]:
+        """The functions, classes and modules that live objects hold, each with what it is recorded as."""
+        found = {
+            id(live): (node, live) for live in self._references if (node := self.reference(live)) is not None
+        }
+        return list(found.values())
+
+    def compound_parts(self, live: Any) -> Mapping[str, Any] | None:
+        """The parts of an object that is captured by them; None of any other."""
+        compound = _compounds.of_live(live)
+        return None if compound is None else compound.parts(live)
+
+    def is_callable(self, live: Any) -> bool:
+        """Whether a live value may be called."""
+        return callable(live)
+
+    def holds_functions(self, live: Any) -> bool:
+        """Whether a live container has something that may be called, as a key or an element."""
+        base: Any = next((base for base in (dict, *ITEMS) if isinstance(live, base)), None)
+        if base is None:
+            return False
+        return any(map(callable, [*live, *dict.values(live)] if base is dict else base.__iter__(live)))
+
+    def key(self, saved: Value, entries: dict[Any, Any]) -> Any:
+        """The key of a dict that a saved reference means, if the dict has it; else None."""
+        return next((key for key in dict.keys(entries) if _references.same(saved, self.reference(key))), None)
 
     # -- what fits it ----------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Handler:
     :param form: what two objects must have in common for the state of one to be written into the other, as text;
         `capture` returns a dict that has it as "form". Where it differs, an object is created.
     :param first: restore before anything else is written, not after it.
+    :param makes: the class whose objects `create` makes; it is not used for other classes. By default it makes any.
     """
 
     capture: Callable[[Any], Any]
@@ -40,6 +41,7 @@ class Handler:
     create: Callable[[Any], Any] | None = None
     form: Callable[[Any], str] | None = None
     first: bool = False
+    makes: type | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,28 @@ class Adapter:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A rule: objects are definitions, and recorded by name."""
+
+
+@dataclass(frozen=True)
+class Compound:
+    """How objects that cannot be changed are captured: by their named parts. To change one, another is made.
+
+    :param parts: the parts of an object, by name. A part may be a node already.
+    :param make: makes an object of a class from its parts, and from what the script has in its place (or nothing);
+        None if none is made.
+    :param check: says why no object can be made of these parts (as nodes), or None.
+    :param callable: whether they are called like functions, so that they may take the place of one.
+    """
+
+    parts: Callable[[Any], Mapping[str, Any]]
+    make: Callable[[Any, Mapping[str, Any], Any], Any] | None = None
+    check: Callable[[Mapping[str, Any]], str | None] = lambda parts: None
+    callable: bool = False
+
+
+@dataclass(frozen=True)
 class Skip:
     """A rule: objects are left out, and why."""
 
@@ -110,7 +134,7 @@ class Refuse:
     reason: str
 
 
-Entry = Handler | Adapter | Skip | Refuse
+Entry = Handler | Adapter | Reference | Compound | Skip | Refuse
 
 
 @dataclass
@@ -125,6 +149,9 @@ class _Class:
 
 _classes: dict[type | str, _Class] = {}
 _cache: dict[type, _Class] = {}
+
+#: Classes of Python's own whose objects may be made, by their recorded names, which need not be where they are defined.
+made_by_name: dict[str, type] = {}
 
 OPAQUE = (
     "its state lies in native code where Python cannot see it. Register how to take it: "
@@ -191,6 +218,16 @@ def register_adapter(cls: type | str, adapter: Adapter, *, part_of_program: bool
     """
     slot = _slot(cls)
     slot.entry, slot.structural = adapter, part_of_program
+
+
+def by_reference(cls: type | str) -> None:
+    """Record objects of a class by name."""
+    _slot(cls).entry = Reference()
+
+
+def register_compound(cls: type | str, compound: Compound) -> None:
+    """Register how immutable objects of a class are taken apart."""
+    _slot(cls).entry = compound
 
 
 def skip(cls: type | str, reason: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from perdure.state._class_names import module_of, renamed_class, same_class
 from perdure.state._protocol import OwnHandler
-from perdure.state._registry import Handler, is_environment, known, makeable
+from perdure.state._registry import Handler, is_environment, known, made_by_name, makeable
 
 _INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 #: Their classes are made only if an object, a class, a function or a variable of the script shows them.
@@ -58,6 +58,8 @@ class ShownClasses:
 
         :raises Ambiguous: if there are several of that name.
         """
+        if (own := made_by_name.get(name)) is not None:
+            return own
         if name not in self._found:
             try:
                 self._found[name] = self._find(name)

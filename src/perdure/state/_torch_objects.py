@@ -41,35 +41,59 @@ Find = Callable[[str], "type | None"]
 def _hooks(
     attributes: Mapping[str, Any], names: Iterable[str], without: Container[int] = ()
 ) -> dict[str, list[Any]]:
-    """The hook tables that are not empty, in order. Their keys are numbers that mean nothing in another process.
+    """The hook tables that are not empty, in order. Their keys are numbers that mean nothing in another process: a
+    table that says something about hooks (`_forward_hooks_with_kwargs`) has their positions instead.
 
     :param without: the numbers of hooks that do not count.
     """
-    found = {}
+    found: dict[str, list[Any]] = {}
     for name in names:
         table = attributes.get(name)
-        if table and isinstance(table, dict):
-            hooks = [hook for number, hook in table.items() if number not in without]
-            if hooks:
-                found[name] = hooks
+        if not table or not isinstance(table, dict):
+            continue
+        if name.endswith(_HOOKS[0]):
+            entries: list[Any] = [hook for number, hook in table.items() if number not in without]
+        else:
+            numbers = [number for number in attributes.get(_about(name)) or () if number not in without]
+            entries = [position for position, number in enumerate(numbers) if number in table]
+        if entries:
+            found[name] = entries
     return found
 
 
-def _put_hooks(table: dict[Any, Any], hooks: list[Any], without: Container[int] = ()) -> None:
-    """Let a table have these hooks, under keys that no other hook of this process has.
+def _about(name: str) -> str:
+    """The name of the table of the hooks about which another table says something."""
+    return name.removesuffix("_with_kwargs").removesuffix("_always_called")
+
+
+def _put_hooks(attributes: dict[str, Any], name: str, value: list[Any], without: Container[int] = ()) -> None:
+    """Let a table have these hooks. Those that stay keep their keys, by which their handles remove them; the others get
+    keys that no other hook of this process has.
 
     :param without: the numbers of hooks that stay beside them.
     """
-    keys = [number for number in table if number not in without]
-    if len(keys) == len(hooks) and all(table[key] is hook for key, hook in zip(keys, hooks, strict=True)):
+    table = attributes[name]
+    stay = {number: entry for number, entry in table.items() if number in without}
+    if not name.endswith(_HOOKS[0]):
+        # Checkpoints of the first kind do not say which hooks it is about; then the script's own stay.
+        if all(type(position) is int for position in value):
+            numbers = [number for number in attributes[_about(name)] if number not in without]
+            table.clear()
+            table.update(stay)
+            table.update((numbers[position], True) for position in value if 0 <= position < len(numbers))
         return
-    for key in keys:
-        del table[key]
-    for number, hook in enumerate(hooks):
-        if number >= len(keys):
-            keys.append(torch.utils.hooks.RemovableHandle.next_id)
+    left = [(number, hook) for number, hook in table.items() if number not in stay]
+    hooks = []
+    for hook in value:
+        position = next((n for n, (_, own) in enumerate(left) if own is hook), None)
+        if position is None:
+            hooks.append((torch.utils.hooks.RemovableHandle.next_id, hook))
             torch.utils.hooks.RemovableHandle.next_id += 1
-        table[keys[number]] = hook
+        else:
+            hooks.append(left.pop(position))
+    table.clear()
+    table.update(stay)
+    table.update(hooks)
 
 
 def _length(node: SequenceNode) -> int:
@@ -113,7 +137,7 @@ def _module_assign(module: torch.nn.Module, name: str, value: Any) -> None:
     attributes = vars(module)
     if name in _MODULE_OWN:
         if name in _MODULE_HOOKS and isinstance(value, list):
-            _put_hooks(attributes[name], value, _lazy_hooks(attributes))
+            _put_hooks(attributes, name, value, _lazy_hooks(attributes))
         return
     is_new = "training" not in attributes
     if name == _UNSET:
@@ -280,7 +304,7 @@ def _optimizer_assign(optimizer: torch.optim.Optimizer, name: str, value: Any) -
     if name.endswith(_HOOKS):
         table = vars(optimizer).get(name)
         if isinstance(table, dict) and isinstance(value, list):
-            _put_hooks(table, value)
+            _put_hooks(vars(optimizer), name, value)
         return
     if name != "state":
         vars(optimizer)[name] = value
@@ -296,6 +320,17 @@ def _optimizer_assign(optimizer: torch.optim.Optimizer, name: str, value: Any) -
 
 
 _NEW_OPTIMIZER = vars(torch.optim.SGD([torch.zeros(1)]))
+
+
+_OPTIMIZER_HOOKS = frozenset(name for name in _NEW_OPTIMIZER if name.endswith(_HOOKS))
+
+
+def _remove_from_optimizer(optimizer: torch.optim.Optimizer, name: str) -> None:
+    attributes = vars(optimizer)
+    if name in _OPTIMIZER_HOOKS and isinstance(attributes.get(name), dict):
+        attributes[name].clear()
+    else:
+        attributes.pop(name, None)
 
 
 def _blank_optimizer(cls: type) -> Any:
@@ -335,7 +370,7 @@ register_adapter(
         _module_assign,
         made=frozenset({*_MODULE_HOOKS, _FLAT}),
         maker=Maker(_blank_module, _why_no_module, frozenset({_FLAT_REFS})),
-        optional=frozenset({_UNSET}),
+        optional=frozenset({_UNSET, *_MODULE_HOOKS}),
         arrange=_arrange_module,
         remove=_remove_from_module,
         finish=_finish_module,
@@ -351,9 +386,10 @@ register_adapter(
     Adapter(
         _optimizer_fields,
         _optimizer_assign,
-        made=frozenset({"state", *(name for name in _NEW_OPTIMIZER if name.endswith(_HOOKS))}),
+        made=_OPTIMIZER_HOOKS | {"state"},
         maker=Maker(_blank_optimizer, _why_no_optimizer),
         # What Adam notes about a warning, copies of it have not got.
-        optional=frozenset({"_warned_capturable_if_run_uncaptured"}),
+        optional=frozenset({"_warned_capturable_if_run_uncaptured", *_OPTIMIZER_HOOKS}),
+        remove=_remove_from_optimizer,
     ),
 )

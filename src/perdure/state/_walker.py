@@ -4,11 +4,10 @@ knows no files."""
 from __future__ import annotations
 
 import collections
-import functools
 import itertools
 import sys
-import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import FunctionType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,13 +15,13 @@ import torch
 
 from perdure import tree
 from perdure.errors import CaptureError, DamagedError
-from perdure.state import _aliasing, _array_leaves, _object_arrays, _values
+from perdure.state import _aliasing, _array_leaves, _compounds, _object_arrays, _references, _values, _weak
 from perdure.state._attributes import attributes_of
 from perdure.state._class_names import class_name
 from perdure.state._containers import BUILTIN, ITEMS, factory_name
 from perdure.state._iterators import IteratorHandler
 from perdure.state._patterns import matches
-from perdure.state._registry import Adapter, Handler, Refuse, Skip, known, on_change
+from perdure.state._registry import Adapter, Compound, Handler, Reference, Refuse, Skip, known, on_change
 from perdure.state._report import grouped
 from perdure.state._secrets import ENVIRONMENT, SECRET, is_environment_copy, is_secret_name
 from perdure.state._structure import ANCHOR, MANY, Structure, shapes_of_tensors
@@ -75,8 +74,10 @@ class Walker:
         self.classes: dict[str, type] = {}
         #: Recorded names that two classes have.
         self.ambiguous: set[str] = set()
-        #: Classes that objects hold, and functions, which may show further classes.
-        self.code: list[Any] = []
+        #: The functions, classes and modules that were met, which may come more than once.
+        self.references: list[Any] = []
+        #: Weak references and containers, and variables of functions, which are looked at when all else is done.
+        self.weak: list[_weak.Pending | _weak.Variables] = []
         #: Whether functions ran that are not Perdure's own.
         self.foreign = False
         self.structure = Structure()
@@ -91,6 +92,14 @@ class Walker:
             secret = type(part) in _TEXT and is_secret_name(name)
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
         self._fill()
+        while self.weak:
+            if _weak.fill(self, self.weak):
+                self._fill()
+                continue
+            pending, self.weak = self.weak, []
+            for each in pending:
+                each.finish(self)
+            self._fill()
         return root
 
     def _fill(self) -> None:
@@ -166,6 +175,10 @@ class Walker:
         self.memo[id(value)] = node
         self._alive.append(value)
 
+    def keep(self, value: Any) -> None:
+        """Keep an object alive as long as the walk is."""
+        self._alive.append(value)
+
     def _later(self, fill: Fill, value: Any, node: Node, path: Path) -> Node:
         # The same as `_remember`, inlined: this runs for every object of every checkpoint.
         self.memo[id(value)] = node
@@ -190,11 +203,6 @@ class Walker:
 
     def left_out(self, node: Omitted, path: Path) -> Omitted:
         """Note that something was left out."""
-        self.structure.note_place(path, node.reason)
-        return node
-
-    def _show(self, value: Any, node: Omitted, path: Path) -> Omitted:
-        self.code.append(value)
         self.structure.note_place(path, node.reason)
         return node
 
@@ -265,6 +273,40 @@ class Walker:
                     self.structure.note_text(child, (path, ".", name))
                 # What `node` would return: most attributes are plain.
                 fields[name] = child if kind in plain else self.node(child, (path, ".", name))
+
+    # -- functions, classes and what is made of them ---------------------------------------------------------
+
+    def _reference(self, value: Any, path: Path) -> Node:
+        self.references.append(value)
+        node = _references.reference(value)
+        self.structure.note_place(path, node)
+        return node
+
+    def _function(self, value: Any, path: Path) -> Node:
+        self.references.append(value)
+        node = _references.reference(value)
+        self.structure.note_place(path, node)
+        if type(node) is Omitted or not _compounds.has_parts(value):
+            return node
+        function = Object(self._class_name(FunctionType), {})
+        self.weak.append(_weak.Variables(value, function, path))
+        return self._later(Walker._fill_compound, value, function, path)
+
+    def _compound(self, value: Any, path: Path) -> Node:
+        if type(value) in _references.METHODS and _references.kind_of(value):
+            return self._reference(value, path)
+        cls = type(value)
+        self.structure.note_place(path, cls)
+        return self._later(Walker._fill_compound, value, Object(self._class_name(cls), {}), path)
+
+    def _fill_compound(self, value: Any, node: Object, path: Path) -> None:
+        compound = _compounds.of_class(type(value))
+        assert compound is not None
+        self._fields(compound.parts(value), {}, node.fields, path)
+
+    def _node(self, value: Node, path: Path) -> Node:
+        # The parts of a compound may be nodes already.
+        return value
 
     def _handled(self, value: Any, path: Path) -> Node:
         return self._later(Walker._fill_handled, value, Custom(self._class_name(type(value)), None), path)
@@ -519,8 +561,6 @@ _NUMBERS = frozenset(np.dtype(code).type for code in "?bBhHiIlLqQefdFD")
 _ALONE = max(map(sys.getrefcount, [{}, {}]))
 
 
-#: What may show classes.
-_CODE = (type, types.FunctionType, types.MethodType, functools.partial)
 _TAKERS: dict[type, Taker] = {}
 
 
@@ -530,13 +570,19 @@ def _taker(cls: type) -> Taker:
     match entry:
         case Skip():
             skipped = Omitted(entry.reason)
-            if issubclass(cls, _CODE):
-                return lambda walker, value, path: walker._show(value, skipped, path)
             return lambda walker, value, path: walker.left_out(skipped, path)
+        case Handler() if entry in _weak.CONTAINERS.values():
+            return _weak.take
         case Handler():
             return Walker._handled
         case Adapter():
             return Walker._adapted
+        case Reference():
+            return Walker._function if cls is FunctionType else Walker._reference
+        case Compound():
+            return _weak.take if entry is _compounds.WEAK else Walker._compound
+    if issubclass(cls, Node):
+        return Walker._node
     if cls is State:
         return Walker._nested_state
     if (written := _values.writer(cls)) is not None:

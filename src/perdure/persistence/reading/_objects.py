@@ -118,9 +118,10 @@ def registered(cls: type) -> Handler | None:
 
 def handler_of(cls: type) -> Handler | None:
     """What was registered for a class. What a class offers itself (`__perdure_restore__`) is code of the class, and
-    made for the state in a checkpoint: it has no part in this."""
+    made for the state in a checkpoint: it has no part in this. Nor has what is known of locks, queues and buffers in
+    memory: no policy file has them."""
     entry = known(cls).entry
-    return entry if type(entry) is Handler else None
+    return entry if type(entry) is Handler and entry.makes is None else None
 
 
 @by_class

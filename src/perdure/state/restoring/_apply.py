@@ -19,14 +19,16 @@ from perdure import tree
 from perdure.errors import DamagedError, RestoreError
 from perdure.state import _aliasing, _array_leaves, _object_arrays, _values
 from perdure.state._aliasing import LiveArray
+from perdure.state._compounds import CODE, DEFAULTS, cells, of_class
 from perdure.state._containers import FACTORIES, factory_name
 from perdure.state._iterators import IteratorHandler
 from perdure.state._protocol import OwnHandler
-from perdure.state._registry import Adapter, Handler, blank, is_part_of_program, known, slots
+from perdure.state._registry import Adapter, Compound, Handler, blank, is_part_of_program, known, slots
 from perdure.state.buffers import Rows, writer_of
 from perdure.state.restoring._constructible import NESTED_STATE
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, RestorePlan
 from perdure.state.restoring._read_arrays import Contents
+from perdure.state.restoring._references import References
 from perdure.tree import (
     Array,
     Custom,
@@ -172,6 +174,8 @@ class _Writer:
         if live is ABSENT and node.type == NESTED_STATE:
             self._done[id(node)] = nested = State(Object("perdure:World", node.fields))
             return nested
+        if (cls := self._matches.class_of(node)) is not None and (compound := of_class(cls)) is not None:
+            return self._compound(node, live, cls, compound)
         if live is ABSENT:
             cls = self._class(node)
             maker = getattr(known(cls).entry, "maker", None)
@@ -183,6 +187,39 @@ class _Writer:
         if isinstance(entry, Adapter):
             return self._stands(node, live, _FILL, lambda: self._fill_adapted(node, live, entry))
         return self._stands(node, live, _FILL, lambda: self._fill_fields(node, node.fields, live))
+
+    def _compound(self, node: Object, live: Any, cls: type, compound: Compound) -> Any:
+        """An immutable object of the parts that the node says: the live one if they are its own, or another."""
+        if CODE in node.fields:
+            function = References(self._matches).make(node) if live is ABSENT else live
+            return self._stands(node, function, _FILL, lambda: self._fill_function(node, function))
+        present = {} if live is ABSENT else compound.parts(live)
+        parts = dict(present)
+        for name, child in node.fields.items():
+            if self._plan.writes(node, name, child):
+                parts[name] = self._child(node, name, child)
+        self._at = node
+        names = parts.keys() | present.keys()
+        same = all(_is_same(parts.get(name, ABSENT), present.get(name, ABSENT)) for name in names)
+        if live is ABSENT or not same:
+            found = self._matches.found(node) if live is ABSENT else live
+            if compound.make is None:
+                raise RestoreError(
+                    f"none is made of other parts than those of the {cls.__qualname__} that is there"
+                )
+            live = compound.make(cls, parts, found)
+        self._done[id(node)] = live
+        return live
+
+    def _fill_function(self, node: Object, live: Any) -> None:
+        own = cells(live)
+        for name, child in node.fields.items():
+            if name == CODE or not self._plan.writes(node, name, child):
+                continue
+            if name in own:
+                own[name].cell_contents = self._child(node, name, child)
+            elif name in DEFAULTS:
+                setattr(live, name, self._child(node, name, child))
 
     def _fill_adapted(self, node: Object, live: Any, adapter: Adapter) -> None:
         is_new = self._matches.live(node) is ABSENT
@@ -476,6 +513,12 @@ def _remove(live: Any, name: str) -> None:
 
 def _no_tasks() -> list[collections.deque[tuple[Any, Callable[[], None]]]]:
     return [collections.deque() for _ in range(4)]
+
+
+def _is_same(value: Any, present: Any) -> bool:
+    return value is present or (
+        type(value) in tree.PLAIN_TYPES and type(value) is type(present) and value == present
+    )
 
 
 def _empties(node: RepeatRun) -> Iterator[Any]:

@@ -19,8 +19,10 @@ from perdure.errors import RestoreError
 from perdure.state import _aliasing, _object_arrays, _values, rng
 from perdure.state._capture import LiveWorld
 from perdure.state._class_names import module_of
+from perdure.state._compounds import CODE, of_class
 from perdure.state._iterators import CLASSES, IteratorHandler
 from perdure.state._live_objects import LiveObjects
+from perdure.state._references import KINDS
 from perdure.state._registry import Adapter, Handler, known
 from perdure.state._report import Report
 from perdure.state._secrets import ENVIRONMENT, SECRET
@@ -61,6 +63,7 @@ class BuiltWorld(LiveObjects):
         root = without_generators(world.root)
         self._shown = shown = _Imported(world.shown, world.classes.values())
         super().__init__(root.fields, world.classes, skip=world.skip, shown=shown)
+        self.held_references = [(node, node) for node, _ in world.held_references]
         # The script of a fresh process is the same one.
         self.unchanged = lambda path: True
         self.root = root
@@ -150,6 +153,35 @@ class BuiltWorld(LiveObjects):
             return name in self._tensors.get(id(live), ())
         return super().keeps_tensor(live, name)
 
+    def reference(self, live: Any) -> Value | None:
+        if isinstance(live, Object):
+            live = live.fields.get(CODE)
+        if isinstance(live, Node):
+            return live if isinstance(live, Value) and live.kind in KINDS else None
+        return super().reference(live)
+
+    def compound_parts(self, live: Any) -> Mapping[str, Any] | None:
+        if not isinstance(live, Node):
+            return super().compound_parts(live)
+        if not isinstance(live, Object) or of_class(self.class_of(live)) is None:
+            return None
+        return live.fields
+
+    def is_callable(self, live: Any) -> bool:
+        if isinstance(live, Value):
+            return live.kind in ("function", "class")
+        if isinstance(live, Object | Custom):
+            return any("__call__" in vars(base) for base in self.class_of(live).__mro__)
+        return not isinstance(live, Node) and super().is_callable(live)
+
+    def holds_functions(self, live: Any) -> bool:
+        match live:
+            case SequenceNode():
+                return any(map(self.is_callable, live.items))
+            case MappingNode():
+                return any(self.is_callable(key) or self.is_callable(child) for key, child in live.pairs)
+        return not isinstance(live, Node) and super().holds_functions(live)
+
     def entries(self, live: Any) -> dict[Any, Any]:
         if not isinstance(live, MappingNode):
             return super().entries(live)
@@ -164,6 +196,8 @@ class BuiltWorld(LiveObjects):
     def _key(self, key: Any) -> Any:
         if isinstance(key, SequenceNode) and key.type == "tuple":
             return tuple(self._key(item) for item in key.items)
+        if self.reference(key) is not None:
+            return key
         if isinstance(key, Node) and not isinstance(key, Value):
             raise TypeError
         return _values.read(key, self.classes.get) if isinstance(key, Value) else key

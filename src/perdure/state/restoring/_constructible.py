@@ -6,6 +6,7 @@ Only classes that the script uses are ever constructed. Knows nodes and classes,
 from __future__ import annotations
 
 import enum
+import threading
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -14,13 +15,14 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.state import _values
+from perdure.state import _compounds, _values
 from perdure.state._class_names import class_name, module_of, remedy_if_renamed
 from perdure.state._containers import ITEMS
 from perdure.state._describe import describe, short
 from perdure.state._protocol import OwnHandler, why_not_blank
 from perdure.state._registry import Adapter, Handler, cannot_make, known, slots
 from perdure.state.restoring._plan import CONTAINERS, Matches
+from perdure.state.restoring._references import References
 from perdure.tree import (
     Array,
     Custom,
@@ -81,6 +83,8 @@ def why_not_constructible(matches: Matches, node: Node) -> str | None:
             return None
         case Object():
             cls = matches.find(node.type)
+            if cls is not None and _compounds.of_class(cls) is not None:
+                return _why_no_compound(matches, node, cls)
             if cls is None or issubclass(cls, NOT_BY_ATTRIBUTES) or _values.writer(cls) is not None:
                 return _unknown_class(matches, node)
             if (reason := _why_not_from_fields(matches, cls, node.fields)) is not None:
@@ -96,7 +100,7 @@ def why_not_constructible(matches: Matches, node: Node) -> str | None:
                 if (reason := why_not_blank(cls)) is None:
                     return None
                 return f"the checkpoint has a {short(node.type)} and the script has none; {reason}"
-            if not isinstance(entry, Handler) or entry.create is None:
+            if not isinstance(entry, Handler) or entry.create is None or entry.makes not in (None, cls):
                 reason = (
                     f"the checkpoint has a {short(node.type)}, the script has none, and no handler can create one. "
                     "Let the script build it, or register a handler with create=..."
@@ -133,6 +137,15 @@ def _unknown_class(matches: Matches, node: Object | SequenceNode | tree.MappingN
         f"which class that is. Say so before the run is resumed: perdure.state.rebuildable({name}), or let an object "
         f"of the world have the class as an attribute. {_remedy(matches, node)}"
     )
+
+
+def _why_no_compound(matches: Matches, node: Object, cls: type) -> str | None:
+    compound = _compounds.of_class(cls)
+    assert compound is not None
+    if _compounds.CODE in node.fields:
+        return References(matches).why_not_made(node)
+    reason = "none is made of its parts" if compound.make is None else compound.check(node.fields)
+    return reason and f"the checkpoint has a {short(node.type)} and the script has none like it; {reason}"
 
 
 def _remedy(matches: Matches, node: Object | Custom | SequenceNode | tree.MappingNode) -> str:
@@ -213,7 +226,7 @@ def unassignable(cls: type, name: str, present: Any) -> str | None:
     """
     if name in present or name in slots(cls):
         return None
-    if not cls.__dictoffset__:
+    if not cls.__dictoffset__ and not issubclass(cls, threading.local):
         return f"the checkpoint has an attribute that objects of the script's {cls.__qualname__} cannot have"
     if name.startswith("__") and name.endswith("__"):
         return "the checkpoint has a special attribute, which the script's object does not have"

@@ -17,12 +17,14 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from perdure import tree
 from perdure.state import _values
 from perdure.state._class_names import remedy_if_renamed, same_class
+from perdure.state._compounds import CODE, DEFAULTS
 from perdure.state._containers import ITEMS
 from perdure.state._describe import describe
 from perdure.state._iterators import IteratorHandler
 from perdure.state._live_objects import LiveObjects
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, known
+from perdure.state._runtime_rules import is_bar
 from perdure.state._walker import LEFT_OUT
 from perdure.state.restoring._constructible import (
     NESTED_STATE,
@@ -34,9 +36,18 @@ from perdure.state.restoring._object_views import pair_memory, separate
 from perdure.state.restoring._order import order
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, Edge, Match, Matches, RestorePlan
 from perdure.state.restoring._process_strings import OwnStrings
-from perdure.state.restoring._verdict import FITS, REPLACE, Verdict, container_fits, object_verdict
+from perdure.state.restoring._references import References, is_callable_node, is_reference
+from perdure.state.restoring._verdict import (
+    FITS,
+    REPLACE,
+    Verdict,
+    container_fits,
+    is_like,
+    object_verdict,
+)
 from perdure.tree import Array, Custom, Node, Object, Omitted, Path, SequenceNode, Value, write_path
 
+_EDITED = "a function that was edited in the script since the run began"
 _MOST_FORBIDDEN = 1_000
 _MOST_ATTEMPTS = 20
 #: For each live object and saved node (by their ids): that object, and what its adapter said does not fit.
@@ -91,7 +102,8 @@ class _Matcher:
         forbidden: frozenset[tuple[int, int]],
         checked: _Checked,
     ) -> None:
-        self._matches = Matches(root, world, own.report(), dict(own.left), own.used)
+        self._matches = Matches(root, world, own.report(), dict(own.left), dict(own.used))
+        self._references = References(self._matches)
         self._world = world
         self._grows = grows
         self._forbidden = forbidden
@@ -107,6 +119,8 @@ class _Matcher:
         self._objects: list[SequenceNode] = []
         self._object_views: list[SequenceNode] = []
         self._todo: collections.deque[Edge] = collections.deque()
+        #: The parts of compounds: what they hold is better known by another path, if there is one.
+        self._later: collections.deque[Edge] = collections.deque()
 
     def matches(self) -> Matches:
         """What this walk finds out."""
@@ -125,7 +139,7 @@ class _Matcher:
                 continue
             if self._world.unchanged(name):
                 self._matches.removed.append(name)
-            else:
+            elif self._world.reference(part) is None:
                 self._matches.report.missing.append(name)
         for name, node in root.fields.items():
             edge = Edge(node, live.get(name, ABSENT), (None, ".", name), root, name)
@@ -139,8 +153,8 @@ class _Matcher:
         self._match_all()
 
     def _match_all(self) -> None:
-        while self._todo:
-            self._match(self._todo.popleft())
+        while self._todo or self._later:
+            self._match((self._todo or self._later).popleft())
 
     def _is_changed(self, path: Path) -> bool:
         """Whether the script may build something else at a path than when the run began."""
@@ -183,6 +197,9 @@ class _Matcher:
             return
         if self._skips(edge.path):
             self._leave_out(edge, LEFT_OUT)
+        elif is_reference(node):
+            if edge.slot != CODE:
+                self._match_reference(edge)
         elif isinstance(node, Value):
             reason = unreadable(self._matches, node)
             if reason is not None:
@@ -194,8 +211,48 @@ class _Matcher:
         elif not isinstance(node, Omitted):
             self._match_node(edge, node, self._matches.meet(node, edge.path))
 
+    def _match_reference(self, edge: Edge) -> None:
+        found, reason = self._references.settle(edge.node, edge.live, edge.holder)
+        if reason and self._was_edited(edge, edge.path):
+            self._leave_out(edge, _EDITED)
+        elif reason:
+            self._matches.reject(edge, reason)
+        else:
+            self._matches.own[edge.place] = found
+            if found is not edge.live:
+                self._replace(edge)
+
+    def _was_edited(self, edge: Edge, path: Path) -> bool:
+        """Whether the script has another function than when the run began, and the training had left that as it was."""
+        is_there = edge.live is not ABSENT and self._world.is_callable(edge.live)
+        return is_there and self._world.edited(write_path(path))
+
+    def _is_out_of_place(self, edge: Edge, node: Node) -> bool:
+        """Whether an object that acts for the process may not be put here; then the place is left as it is."""
+        live = edge.live
+        if (
+            isinstance(node, Object)
+            and is_bar(node.type)
+            and not same_class(node.type, self._world.class_of(live))
+        ):
+            self._leave_out(edge, "a progress bar")
+            return True
+        if not is_callable_node(node):
+            return False
+        assert isinstance(node, Object)
+        is_other = CODE in node.fields and live is not ABSENT and not self._verdict(node, live, False).fits
+        if is_other and self._was_edited(edge, (edge.path, ".", CODE)):
+            self._leave_out(edge, _EDITED)
+            return True
+        reason = self._references.misplaced_node(node, live, edge.holder)
+        if reason:
+            self._matches.reject(edge, reason)
+        return bool(reason)
+
     def _match_node(self, edge: Edge, node: Node, match: Match) -> None:
         live = edge.live
+        if (live is ABSENT or live is not match.live) and self._is_out_of_place(edge, node):
+            return
         if live is not ABSENT and live is not match.live:
             verdict = self._verdict(node, live, edge.must_fit)
             if verdict.expected and self._is_changed(edge.path):
@@ -215,6 +272,11 @@ class _Matcher:
             elif verdict.fits:
                 self.flexible.add(id(node))
             self._replace(edge)
+        if not match.decided and isinstance(node, Object) and CODE in node.fields:
+            found = self._references.named(node)
+            if found is not ABSENT and id(found) not in self._owners:
+                self._pair(node, found, edge.path)
+                return
         if not match.decided:
             self._matches.pair(node, ABSENT)
             match.found = live
@@ -253,6 +315,9 @@ class _Matcher:
         match node:
             case Object() if node.type == NESTED_STATE:
                 return REPLACE
+            case Object() if (parts := world.compound_parts(live)) is not None:
+                alike = same_class(node.type, world.class_of(live)) and is_like(node, parts, world.reference)
+                return FITS if alike else REPLACE
             case Object() | Custom():
                 return object_verdict(node, world.class_of(live), partial(world.form, live))
             case Array():
@@ -325,6 +390,10 @@ class _Matcher:
     def _below_fields(self, node: Node, fields: Mapping[str, Any], live: Any, path: Path) -> None:
         cls = self._world.class_of(live)
         about = known(cls)
+        parts = self._world.compound_parts(live)
+        if parts is not None:
+            self._below_compound(node, parts, path)
+            return
         present = self._world.fields(live)
         self._matches.new_objects.append(present)
         module = issubclass(cls, torch.nn.Module)
@@ -363,6 +432,20 @@ class _Matcher:
         cls = self._matches.find(child.type) if isinstance(child, Object) else None
         return cls is not None and issubclass(cls, torch.nn.Module)
 
+    def _below_compound(self, node: Node, present: Mapping[str, Any], path: Path) -> None:
+        assert isinstance(node, Object)
+        self._matches.new_objects.append(present)
+        for name, child in node.fields.items():
+            if name == CODE:
+                continue
+            edge = Edge(child, present.get(name, ABSENT), (path, ".", name), node, name)
+            if name in DEFAULTS and not _are_arguments(name, child, present):
+                self._matches.reject(
+                    edge, "the checkpoint has default arguments here, the script's function has none"
+                )
+            else:
+                self._later.append(edge)
+
     def _check(self, adapter: Adapter, node: Node, fields: Mapping[str, Any], live: Any, path: Path) -> None:
         """Ask an adapter what does not fit, but not twice about the same."""
         if adapter.check is None:
@@ -391,12 +474,13 @@ class _Matcher:
         for position, (key, child) in enumerate(node.pairs):
             plain = not isinstance(key, Node) or isinstance(key, Value)
             if isinstance(key, Node):
-                self._todo.append(Edge(key, ABSENT, (path, "key", position), node, ("key", position)))
+                same = self._same_key(key, entries)
+                self._todo.append(Edge(key, same, (path, "key", position), node, ("key", position)))
             found = ABSENT
             try:
                 if not hashable:
                     raise TypeError
-                read = self._key(key)
+                read = self._key(key, entries)
                 found = dict.get(entries, read, ABSENT)
                 matched.add(read)
             except (TypeError, ValueError, _values.NotThere):
@@ -420,9 +504,19 @@ class _Matcher:
                     write_path((path, "[", key if type(key) is str else repr(key)))
                 )
 
-    def _key(self, key: Any) -> Any:
+    def _same_key(self, key: Any, live: dict[Any, Any]) -> Any:
+        """The function or class among a dict's keys that a saved key means, or ABSENT."""
+        found = self._world.key(key, live) if is_reference(key) else None
+        return ABSENT if found is None else found
+
+    def _key(self, key: Any, live: dict[Any, Any]) -> Any:
         if isinstance(key, SequenceNode) and key.type == "tuple":
-            return tuple(self._key(item) for item in key.items)
+            return tuple(self._key(item, live) for item in key.items)
+        if is_reference(key):
+            found = self._same_key(key, live)
+            if found is ABSENT:
+                raise TypeError
+            return found
         if isinstance(key, Node) and not isinstance(key, Value):
             raise TypeError
         return _values.read(key, self._matches.find) if isinstance(key, Value) else key
@@ -504,6 +598,11 @@ class _Matcher:
                         (write_path(path), detail + write_path(own[other][1]))
                     )
                     self._matches.bad.add(id(node))
+
+
+def _are_arguments(name: str, child: Any, present: Mapping[str, Any]) -> bool:
+    expected = "tuple" if name == "__defaults__" else "dict"
+    return name in present and getattr(child, "type", None) == expected
 
 
 def _is_plain(key: Any) -> bool:

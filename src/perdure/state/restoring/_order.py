@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from perdure import tree
+from perdure.state._compounds import CODE, of_name
 from perdure.state._describe import describe
 from perdure.state._iterators import IteratorHandler
 from perdure.state._protocol import OwnHandler
@@ -222,6 +223,8 @@ class _Ordering:
             return (self._matches.live(node) is ABSENT and self._is_created(node)) or (
                 self._iterator(node) is not None
             )
+        if isinstance(node, Object):
+            return of_name(node.type) is not None and CODE not in node.fields
         kind = self._matches.class_of(node) if isinstance(node, SequenceNode) else None
         return isinstance(node, SequenceNode) and issubclass(kind or list, tuple | frozenset)
 

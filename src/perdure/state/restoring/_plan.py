@@ -89,7 +89,8 @@ class Matches:
     :param world: the live side.
     :param report: what does not fit, or was skipped.
     :param left: places that are not written; the value says whether they were left out on purpose.
-    :param own: strings of this process that are written at some places instead of the saved ones.
+    :param own: what is written at some places instead of the saved values: strings of this process, and the functions
+        and classes that references mean.
     :param bad: the ids of nodes that can have no live object.
     :param unset: live objects with the names of attributes that were not set when the state was captured.
     :param removed: the names of the live parts that the world did not have any more.
@@ -102,7 +103,7 @@ class Matches:
     world: LiveObjects
     report: Report = field(default_factory=Report)
     left: dict[tuple[int, Slot], bool] = field(default_factory=dict)
-    own: Mapping[tuple[int, Slot], Any] = field(default_factory=dict)
+    own: dict[tuple[int, Slot], Any] = field(default_factory=dict)
     bad: set[int] = field(default_factory=set)
     unset: list[tuple[Any, str]] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from perdure import tree
+from perdure.state import _references
 from perdure.state._class_names import same_class
+from perdure.state._compounds import CODE
 from perdure.state._containers import ITEMS
 from perdure.state._describe import short
 from perdure.state._iterators import IteratorHandler
 from perdure.state._protocol import OwnHandler
-from perdure.state._registry import Adapter, Handler, Skip, known
+from perdure.state._registry import Adapter, Compound, Handler, Reference, Skip, known
 from perdure.state.restoring._constructible import (
     NOT_BY_ATTRIBUTES,
 )
 from perdure.state.restoring._plan import CONTAINERS
-from perdure.tree import Custom, Object, SequenceNode
+from perdure.tree import Custom, Object, SequenceNode, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ def object_verdict(node: Object | Custom, cls: type, form: Callable[[Handler], s
     if not same_class(node.type, cls):
         later = entry.becomes(cls) if isinstance(entry, Adapter) else None
         return FITS if later is not None and same_class(node.type, later) else REPLACE
+    if isinstance(entry, Compound | Reference):
+        return REPLACE
     if not isinstance(entry, Handler):
         by_attributes = entry is None or isinstance(entry, Adapter)
         alike = isinstance(node, Object) and by_attributes and not issubclass(cls, NOT_BY_ATTRIBUTES)
@@ -62,6 +67,19 @@ def object_verdict(node: Object | Custom, cls: type, form: Callable[[Handler], s
     else:
         alike = True
     return FITS if alike else Verdict(False, f"a {short(node.type)} captured in another way than now")
+
+
+def is_like(node: Object, parts: Mapping[str, Any], reference: Callable[[Any], Value | None]) -> bool:
+    """Whether a compound is made by the same definition as a live one; what else it is made of may differ.
+
+    :param parts: those of the live one.
+    """
+    for name, child in node.fields.items():
+        if name == CODE:
+            return _references.same(child, parts.get(CODE))
+        if name in ("__func__", "func") and isinstance(child, Value):
+            return _references.same(child, reference(parts.get(name)))
+    return True
 
 
 def container_fits(node: SequenceNode | tree.MappingNode, cls: type) -> bool:

@@ -10,7 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack, VecMonitor, VecNormalize
 
 import perdure
-from perdure.errors import CaptureError, RestoreError
+from perdure.errors import CaptureError, NotRestorableError, NotRestorableWarning, RestoreError
 from perdure.integrations.sb3 import PersistenceCallback
 from perdure.state import capture, diff
 from perdure.store import Store
@@ -234,3 +234,42 @@ def test_another_model_is_an_error_and_the_run_stays(tmp_path):
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+class Finalized:
+    def __del__(self):
+        pass
+
+
+class Makes(BaseCallback):
+    """A callback that comes to hold, at some step, what no fresh process could restore."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+        self.made = None
+
+    def _on_step(self):
+        if self.num_timesteps >= self.at:
+            self.made = Finalized()
+        return True
+
+
+def test_what_could_not_be_restored_is_told_at_the_first_checkpoint_or_warned_of(tmp_path):
+    with pytest.raises(
+        NotRestorableError, match=r"callbacks\['Makes'\]\.made: the checkpoint has a Finalized"
+    ):
+        a2c().learn(300, callback=[PersistenceCallback(tmp_path / "early", every=100), Makes(at=0)])
+    assert steps(tmp_path / "early") == []
+    with pytest.warns(NotRestorableWarning, match="from step 200 on") as caught:
+        a2c().learn(300, callback=[PersistenceCallback(tmp_path / "late", every=100, keep=1), Makes(at=150)])
+    assert {each.filename for each in caught if each.category is NotRestorableWarning} == {__file__}
+    assert steps(tmp_path / "late") == [100, 300]
+
+
+def test_a_second_call_of_learn_is_compared_with_what_the_script_had_built(tmp_path):
+    model, callback, makes = a2c(), PersistenceCallback(tmp_path, every=100), Makes(at=10_000)
+    model.learn(300, callback=[callback, makes])
+    makes.at = 0
+    with pytest.warns(NotRestorableWarning, match=r"callbacks\['Makes'\]\.made"):
+        model.learn(300, callback=[callback, makes], reset_num_timesteps=False)

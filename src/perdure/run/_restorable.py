@@ -64,10 +64,13 @@ class RestorableCheck:
         if self.wanted:
             self.baseline = BuiltWorld(world)
 
-    def release(self) -> None:
-        """Keep no more of the walk that was given to `built` than is needed. Nobody may use it after this."""
+    def release(self, *, script_is_known: bool = True) -> None:
+        """Keep no more of the walk that was given to `built` than is needed. Nobody may use it after this.
+
+        :param script_is_known: whether resuming can tell that the script is the one that began the run.
+        """
         if self.baseline is not None:
-            self.baseline.release()
+            self.baseline.release(script_is_known=script_is_known)
 
     def check(self, world: LiveWorld, step: int, last: Callable[[], CheckpointInfo | None]) -> None:
         """Compare a checkpoint that is about to be written.

@@ -186,9 +186,9 @@ class Run:
                 # Every byte is verified as it is read. Only arrays were written, and will be overwritten.
                 checkpoint = self._older(checkpoint.info.number, error)
             else:
-                break
+                return checkpoint.info
         self._restorable.release()
-        return None if checkpoint is None else checkpoint.info
+        return None
 
     def remember_built(self, world: Any) -> None:
         """Say that the world is now as a fresh process has it when it resumes.
@@ -200,7 +200,7 @@ class Run:
         :raises CaptureError: if a part of the world has no proper name.
         """
         self._restorable.built(self._walk(world))
-        self._restorable.release()
+        self._restorable.release(script_is_known=self._record.script_fingerprint is not None)
 
     @property
     def baseline(self) -> BuiltWorld | None:
@@ -247,6 +247,7 @@ class Run:
             live.unchanged, live.edited = script, script.edited
             restoration = prepare(checkpoint.state, _WithRecord(world, self._record), live)
             restored = restoration.apply(strict=self._strict, progress=bar.update)
+        self._restorable.release(script_is_known=script.is_known)
         self.report = restored.report
         self._checkpointer.last = info
         # The next checkpoint writes only what differs from this one.

@@ -80,7 +80,7 @@ class Unchanged:
     @functools.cached_property
     def _differing(self) -> list[str] | None:
         then = recorded(self._checkpoint, self._part)
-        if then is None or not any(value.startswith(_CLASS) for value in then.values()):
+        if then is None or not self.is_known:
             return None  # it was recorded before classes were
         now = script_fingerprint(self._built())
         return [
@@ -104,6 +104,12 @@ class Unchanged:
         """Whether the training left a function at a path as the script had built it, and the script was edited there
         since."""
         return path in self._edited
+
+    @functools.cached_property
+    def is_known(self) -> bool:
+        """Whether it can tell at all."""
+        then = recorded(self._checkpoint, self._part)
+        return then is not None and any(value.startswith(_CLASS) for value in then.values())
 
     def __call__(self, path: str) -> bool:
         return self._differing is not None and not any(_concerns(path, each) for each in self._differing)

@@ -64,8 +64,6 @@ class BuiltWorld(LiveObjects):
         self._shown = shown = _Imported(world.shown, world.classes.values())
         super().__init__(root.fields, world.classes, skip=world.skip, shown=shown)
         self.held_references = [(node, node) for node, _ in world.held_references]
-        # The script of a fresh process is the same one.
-        self.unchanged = lambda path: True
         self.root = root
         self._grows = grows
         #: The names under which modules keep parameters and buffers, by the ids of their nodes.
@@ -99,11 +97,14 @@ class BuiltWorld(LiveObjects):
                 if isinstance(value, collections.defaultdict) and node.extra == "":
                     self._factories[id(node)] = value.default_factory
 
-    def release(self) -> None:
+    def release(self, *, script_is_known: bool = True) -> None:
         """Let go of the bytes, and of most elements of long containers: this is to cost no memory.
 
         The walk's tree is not to be used after it.
+
+        :param script_is_known: whether a fresh process can tell that its script is this one.
         """
+        self.unchanged = lambda path: script_is_known
         thin(self.root, self._structure.long, self._structure.places())
         self._structure = Structure()
         nodes, self._nodes = self._nodes, []

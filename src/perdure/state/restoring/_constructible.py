@@ -127,6 +127,11 @@ def _why_not_assignable(cls: type, fields: Mapping[str, Any] | None) -> str | No
 
 def _unknown_class(matches: Matches, node: Object | SequenceNode | tree.MappingNode) -> str:
     name = short(node.type)
+    if node.type == class_name(object):
+        return (
+            "the checkpoint has an object() that was created while running, which means nothing but itself. Let the "
+            "script build it, or use a member of an Enum in its place"
+        )
     if matches.world.shown.is_ambiguous(node.type):
         return (
             f"the checkpoint has a {name} that was created while running, and the script has two classes that are "

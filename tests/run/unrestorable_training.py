@@ -1,0 +1,130 @@
+"""A training that makes something which no fresh process could restore.
+
+It is called with RUN KIND REMEDY STEPS KILL. With the remedy that the error names (REMEDY is 1), it can be restored.
+KILL is the step in which the process is killed, or -1.
+"""
+
+from __future__ import annotations
+
+import collections
+import importlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+import perdure
+
+directory, kind = Path(sys.argv[1]), sys.argv[2]
+remedied, steps, kill = sys.argv[3] == "1", int(sys.argv[4]), int(sys.argv[5])
+options: dict[str, Any] = {}
+
+
+class Handle:
+    def __init__(self, value: Any = None) -> None:
+        self.value = value
+
+    def __del__(self) -> None:
+        pass
+
+
+class Native:
+    __slots__ = ("hidden",)
+
+    def __init__(self, hidden: Any = 0) -> None:
+        self.hidden = hidden
+
+
+class Agent:
+    def __init__(self) -> None:
+        self.net = torch.nn.Linear(2, 2)
+        self.made: Any = None
+        self.rows: list[Any] = []
+
+
+def build(agent: Agent) -> None:
+    """What the remedy has the script build, or say, before it resumes."""
+    if kind == "finalizer":
+        perdure.register(
+            Handle,
+            capture=lambda one: one.value,
+            restore=lambda one, value: setattr(one, "value", value),
+            create=Handle,
+        )
+    elif kind == "native":
+        perdure.register(Native, capture=capture, restore=restore, create=Native)
+    elif kind in ("environment", "sentinel", "factory"):
+        agent.made = make(agent, 0)
+    elif kind == "imported late":
+        sys.path.insert(0, str(directory))
+        perdure.state.rebuildable(importlib.import_module("late_rows").Late)
+    elif kind == "skipped":
+        options["skip"] = ["agent.rows"]
+
+
+def capture(one: Native) -> Any:
+    return one.hidden
+
+
+def restore(one: Native, hidden: Any) -> None:
+    one.hidden = hidden
+
+
+def make(agent: Agent, step: int) -> Any:
+    """What the training makes."""
+    match kind:
+        case "finalizer" | "skipped":
+            return Handle(np.random.rand())
+        case "native":
+            return Native(np.random.rand())
+        case "environment":
+            env = gym.make("CartPole-v1")
+            env.reset(seed=1)
+            return env
+        case "sentinel":
+            return object()
+        case "factory":
+            return collections.defaultdict(lambda: 0)
+        case "imported late":
+            sys.path.insert(0, str(directory))
+            return importlib.import_module("late_rows").Late(np.random.rand())
+    raise ValueError(kind)
+
+
+if kind == "native" and not remedied:
+    perdure.register(Native, capture=capture, restore=restore)
+directory.mkdir(parents=True, exist_ok=True)
+(directory / "late_rows.py").write_text(
+    "class Late:\n    def __init__(self, value):\n        self.value = value\n"
+)
+np.random.seed(0)
+torch.manual_seed(0)
+agent = Agent()
+if remedied:
+    build(agent)
+world = perdure.World(agent=agent)
+with perdure.Run(directory / "run", **options) as run:
+    for step in run.steps(world, steps, every=3):
+        if kind != "skipped" and (agent.made is None or kind in ("finalizer", "native", "imported late")):
+            agent.made = make(agent, step)
+        if kind == "skipped":
+            agent.rows.append(make(agent, step))
+        if kind == "environment":
+            agent.made.step(step % 2)
+        if kind == "factory":
+            agent.made[step % 3] += step
+        with torch.no_grad():
+            agent.net.weight.add_(float(np.random.rand()))
+        if step == kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+shown = getattr(agent.made, "value", None) or getattr(agent.made, "hidden", None)
+if kind == "factory":
+    shown = dict(agent.made)
+if kind == "environment":
+    shown = agent.made.unwrapped.state.tolist()
+print(agent.net.weight.tolist(), shown, np.random.rand())

@@ -182,7 +182,7 @@ def both(build: Build, steps: int, live: Callable[[Data], Any]) -> tuple[Any, An
     return ours, theirs
 
 
-@pytest.mark.parametrize("steps", [0, 1, 3, 7, 30])
+@pytest.mark.parametrize("steps", [1, 7, 30])
 @pytest.mark.parametrize("case", CASES)
 def test_an_iterator_goes_on_where_it_was(case: str, steps: int) -> None:
     build = CASES[case]
@@ -195,7 +195,7 @@ def test_an_iterator_goes_on_where_it_was(case: str, steps: int) -> None:
     def nothing(data: Data) -> None:
         pass
 
-    for live in (nothing, build, advanced):
+    for live in (nothing, build) if steps == 30 else (nothing, advanced):
         if live is nothing and case in ("with indices", "indices"):
             continue  # NumPy's own classes, which the script has to show
         ours, theirs = both(build, steps, live)
@@ -205,7 +205,7 @@ def test_an_iterator_goes_on_where_it_was(case: str, steps: int) -> None:
         assert following(theirs.it) == following(ours.it)
 
 
-@pytest.mark.parametrize("steps", [0, 1, 3, 7])
+@pytest.mark.parametrize("steps", [0, 3])
 @pytest.mark.parametrize("case", WITH_FUNCTIONS)
 def test_one_that_calls_a_function_goes_on_with_that_of_the_script(case: str, steps: int) -> None:
     build = WITH_FUNCTIONS[case]
@@ -220,7 +220,7 @@ IN_PLACE = [
 ]
 
 
-@pytest.mark.parametrize("steps", [0, 2, 9])
+@pytest.mark.parametrize("steps", [0, 9])
 @pytest.mark.parametrize("case", IN_PLACE)
 def test_the_scripts_own_iterator_is_set_where_python_allows_it(case: str, steps: int) -> None:
     made: list[Any] = []
@@ -467,3 +467,50 @@ def test_generators_are_refused_with_a_remedy() -> None:
         with pytest.raises(errors.CaptureError, match=r"class Batches:"):
             capture({"it": each})
     coroutine.close()
+
+
+# -- files that lie --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("it", "forged"),
+    [
+        (np.zeros(2).flat, {1: 1 << 50}),
+        (itertools.cycle([1, 2]), {0: None, 2: 1 << 50}),
+        (itertools.combinations([1, 2], 2), {0: ((1, 2), 1 << 40)}),
+        (iter({"a": 1}), {1: 1 << 50}),
+        (iter({1, 2}), {1: 1 << 50}),
+        (itertools.count(), {0: 1 << 50}),
+        (itertools.repeat(1, 3), {1: -(1 << 50)}),
+        (iter([1, 2]), {0: 5}),
+        (iter([1, 2]), {0: "text"}),
+        (enumerate([1]), {0: [1, 2]}),
+        (zip([1], strict=True), {1: ([1],)}),
+        (itertools.tee([1])[0], {0: 5}),
+        (itertools.permutations([1, 2]), {1: ((5, 5), (9, 9))}),
+        (collections.deque([1]).__iter__(), {1: 1 << 50}),
+        (itertools.islice([1, 2], 1), {1: -5}),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, dict) else "",
+)
+def test_a_forged_state_is_refused_or_harmless_and_takes_no_time(it: Any, forged: dict[int, Any]) -> None:
+    state = transported(capture({"it": it, "forged": forged}))
+    items = state.root.fields["it"].payload.items  # type: ignore[union-attr]
+    forged_nodes = dict(state.root.fields.pop("forged").pairs)  # type: ignore[union-attr]
+    for part, node in forged_nodes.items():
+        items[part] = node
+    for live in ({"it": None}, {"it": it}):
+        try:
+            restore(state, live)
+        except errors.RestoreError:
+            continue
+        assert isinstance(live["it"], Iterator)
+
+
+def test_a_long_range_ends_without_being_gone_through() -> None:
+    it = iter(range(3))
+    list(it)
+    state = transported(capture({"it": it}))
+    world = {"it": iter(range(1 << 50))}
+    restore(state, world)
+    assert next(world["it"], None) is None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections
 import gc
 import itertools
+import sys
 from array import array
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +27,10 @@ from perdure.state._registry import refuse
 from perdure.state._values import Unsupported
 
 _CHANGED = -1
+_BEYOND = sys.maxsize
+_REVERSED: Any = type(reversed([]))
+#: How far an iterator over the elements of an array may be: it is advanced step by step.
+_FARTHEST = 10_000_000
 
 
 # -- over sequences: the sequence and an index ----------------------------------------------------------------
@@ -61,8 +66,10 @@ def _sequence(cls: type, opened: Callable[[Any], Any], empty: Any) -> None:
     def place(live: Any, parts: Parts) -> None:
         if parts:
             live.__setstate__(parts[1])
-        else:
-            collections.deque(live, maxlen=0)
+            return
+        if cls not in _BUILTINS_OF_ANY:
+            live.__setstate__(-1 if cls is _REVERSED else _BEYOND)  # at its end, without going there
+        collections.deque(live, maxlen=0)
 
     register_iterator(cls, capture, make=make, reuse=reuse, place=place)
 
@@ -314,19 +321,21 @@ for method in ("keys", "values", "items"):
 
 
 def _capture_flat(live: Any) -> Parts:
+    if live.index > _FARTHEST:
+        raise Unsupported(f"it is farther than {_FARTHEST:,} elements. {REMEDY}(numpy.flatiter, 'reason')")
     return live.base, live.index
 
 
 def _reuse_flat(live: Any, own: Parts, parts: Parts) -> bool:
-    if own[0] is not parts[0] or own[1] > parts[1]:
+    if own[0] is not parts[0] or not own[1] <= parts[1] <= _FARTHEST:
         return False
     advance(live, parts[1] - own[1])
     return True
 
 
 def _make_flat(parts: Parts) -> Any:
-    if type(parts[0]) is not np.ndarray:
-        raise TypeError(f"expected an array, found a {type(parts[0]).__qualname__}")
+    if type(parts[0]) is not np.ndarray or not 0 <= parts[1] <= _FARTHEST:
+        raise TypeError(f"expected an array and a position, found a {type(parts[0]).__qualname__}")
     return advanced(parts[0].flat, parts[1])
 
 

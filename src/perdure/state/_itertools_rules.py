@@ -34,6 +34,8 @@ from perdure.state._values import Unsupported
 
 #: How far a live iterator is advanced at most. Where it would be farther, one is made anew.
 _FARTHEST = 1_000_000
+#: Python sets aside memory for so many elements at once.
+_MOST_PICKED = 1_000_000
 _LIST_ITERATOR: Any = type(iter([]))
 _TUPLE_ITERATOR: Any = type(iter(()))
 
@@ -216,6 +218,8 @@ def _make_cycle(parts: Parts) -> Any:
 
 def _reuse_cycle(live: Any, own: Parts, parts: Parts) -> bool:
     source, saved, where = parts
+    if source is None and not 0 <= where <= len(saved):
+        return False
     if source is not None:
         if own[0] is not source:
             return False
@@ -311,9 +315,15 @@ def _combinatoric(cls: Any) -> None:
 
     def capture(live: Any) -> Parts:
         arguments, state = reduced(live)
+        if cls is not itertools.product and arguments[1] > _MOST_PICKED:
+            raise Unsupported(
+                f"it picks more than {_MOST_PICKED:,} elements. {REMEDY}({cls.__qualname__}, 'reason')"
+            )
         return arguments, state
 
     def make(parts: Parts) -> Any:
+        if cls is not itertools.product and parts[0][1] > _MOST_PICKED:
+            raise ValueError(f"expected to pick at most {_MOST_PICKED:,} elements, found {parts[0][1]:,}")
         made = cls(*parts[0])
         if parts[1] is not None:
             made.__setstate__(parts[1])

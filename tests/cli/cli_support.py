@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,9 @@ def process(*arguments: object, **environment: str) -> subprocess.Popen:
 def make_run(directory: Path, checkpoints: int = 3, **details) -> Path:
     with perdure.Run(directory) as run:
         agent = torch.nn.Linear(8, 4)
-        world = perdure.World(agent=agent, buffer=np.zeros((100, 10), np.float32), on_end=print, count=0)
+        world = perdure.World(
+            agent=agent, buffer=np.zeros((100, 10), np.float32), on_end=threading.Thread(), count=0
+        )
         for number in range(1, checkpoints + 1):
             world.count = number
             world.buffer[number] = number

@@ -1,8 +1,12 @@
+import json
+
 import pytest
 from cli_support import as_json, flip_byte, make_newer, make_run, perdure_command
 
 import perdure
 from perdure.cli import showing
+from perdure.inspect import leaves_of
+from perdure.state import capture
 
 
 def test_a_run_and_its_newest_checkpoint(tmp_path):
@@ -135,3 +139,13 @@ def test_other_versions_are_pointed_out(tmp_path, monkeypatch):
     run = make_run(tmp_path / "a")
     monkeypatch.setattr(showing, "library_versions", lambda: {"torch": "9.9"})
     assert "(here 9.9)" in perdure_command("show", run).stdout
+
+
+def test_functions_are_shown_by_their_names():
+    leaves = {
+        leaf.path: leaf for leaf in leaves_of(capture({"f": json.loads, "c": int, "m": json, "l": lambda: 0}))
+    }
+    assert (leaves["f"].type, leaves["f"].what) == ("function", "json.loads")
+    assert (leaves["c"].type, leaves["c"].what) == ("class", "builtins.int")
+    assert (leaves["m"].type, leaves["m"].what) == ("module", "json")
+    assert "<lambda>" in leaves["l"].what

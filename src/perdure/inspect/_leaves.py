@@ -101,6 +101,8 @@ def _value(node: Value) -> str:
     try:
         if node.kind == "numpy":
             return str(np.frombuffer(bytes.fromhex(data[1]), np.dtype(data[0]))[0])[:_LONGEST]
+        if node.kind in ("function", "class", "module"):
+            return str(data[0]).replace(":", ".")[:_LONGEST]
         if node.kind == "enum":
             return f"{_class(data[0])}.{data[1]}"[:_LONGEST]
         if node.kind == "complex":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import collections
+
 import pytest
 from reference_cases import CASES, Box
 from state_support import transported
 
+from perdure.errors import RestoreError
 from perdure.state import capture, diff, restore
 
 
@@ -32,3 +35,32 @@ def _seen(case, box):
         return case.see(box)
     except (AttributeError, IndexError, TypeError, KeyError, ValueError):
         return None
+
+
+class OwnError(Exception):
+    pass
+
+
+class Log:
+    pass
+
+
+def test_classes_of_exceptions_are_put_where_nothing_was():
+    def built():
+        return {"log": Log(), "last": None, "counts": collections.Counter(), "seen": [], "text": "none"}
+
+    trained = built()
+    trained["last"] = (ValueError, "diverged")
+    trained["counts"][OwnError] += 2
+    trained["seen"].append(OwnError("x"))
+    state, live = transported(capture(trained)), built()
+    assert restore(state, live).exact
+    assert live["last"] == (ValueError, "diverged")
+    assert live["counts"] == {OwnError: 2}
+    assert isinstance(live["seen"][0], OwnError)
+
+
+def test_the_class_of_an_exception_does_not_take_the_place_of_anything_else():
+    state = transported(capture({"text": ValueError}))
+    with pytest.raises(RestoreError, match="A class is only put where the script has one"):
+        restore(state, {"text": "none"})

@@ -80,6 +80,10 @@ VALUES = [
     datetime.datetime(2024, 2, 29, 1, 2, 3, 4),
     datetime.datetime(2024, 2, 29, tzinfo=datetime.timezone(datetime.timedelta(hours=5, minutes=30))),
     datetime.datetime(2024, 10, 27, 2, 30, fold=1),
+    datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone(datetime.timedelta(hours=1), "CET")),
+    datetime.time(1, 2, tzinfo=datetime.UTC),
+    datetime.timezone(datetime.timedelta(hours=-3)),
+    datetime.timezone(datetime.timedelta(hours=1), "CET"),
     datetime.date(1, 1, 1),
     datetime.time(23, 59, 59, 999999),
     datetime.timedelta(days=-1, microseconds=1),
@@ -99,6 +103,13 @@ def test_a_value_survives(value):
     assert found == value or found != found
     if isinstance(value, datetime.datetime):
         assert (found.fold, found.utcoffset()) == (value.fold, value.utcoffset())
+        assert found.tzname() == value.tzname()
+    if isinstance(value, datetime.timezone):
+        assert found.tzname(None) == value.tzname(None)
+
+
+def test_coordinated_universal_time_is_one_object():
+    assert moved(datetime.UTC) is datetime.UTC
 
 
 @pytest.mark.parametrize("number", [0.0, -0.0, math.nan, 5e-324, 1.7976931348623157e308, 0.1])

@@ -27,9 +27,9 @@ from perdure.run import _notices, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
-from perdure.run._loop_variables import Watch
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._signals import Interrupts
+from perdure.run.loops import Watch
 from perdure.state import (
     BuiltWorld,
     LiveWorld,

@@ -91,6 +91,7 @@ structural(torch.nn.Module)
 made: type | str
 for made in (
     torch.distributions.Distribution,
+    torch.distributions.Transform,
     collections.Counter,
     types.SimpleNamespace,
     "tianshou.data.batch.Batch",
@@ -99,6 +100,7 @@ for made in (
     collections.UserDict,
     collections.UserList,
     collections.UserString,
+    "statistics.NormalDist",
     # Hooks that change a module's weights before each step.
     "torch.nn.utils.prune.BasePruningMethod",
     "torch.nn.utils.spectral_norm.SpectralNorm",

@@ -67,7 +67,13 @@ def _slice(value: slice) -> list[str | None]:
 def _moment(value: datetime.datetime | datetime.time) -> list[Any]:
     if not (value.tzinfo is None or type(value.tzinfo) is datetime.timezone):
         raise Unsupported("only fixed time zones (datetime.timezone) are supported. Keep it in UTC instead")
-    return [value.isoformat(), value.fold]
+    name = None if value.tzinfo is None else _zone(value.tzinfo)[3]
+    return [value.isoformat(), value.fold, *([] if name is None else [name])]
+
+
+def _zone(value: datetime.timezone) -> list[Any]:
+    offset, *name = value.__getinitargs__()  # type: ignore[attr-defined]
+    return [offset.days, offset.seconds, offset.microseconds, name[0] if name else None]
 
 
 def _enum(value: enum.Enum) -> list[str]:
@@ -97,6 +103,7 @@ _WRITERS: dict[type, tuple[str, Callable[[Any], Any]]] = {
     datetime.datetime: ("datetime", _moment),
     datetime.time: ("time", _moment),
     datetime.date: ("date", datetime.date.isoformat),
+    datetime.timezone: ("timezone", _zone),
     datetime.timedelta: ("timedelta", lambda value: [value.days, value.seconds, value.microseconds]),
     decimal.Decimal: ("decimal", str),
     fractions.Fraction: ("fraction", lambda value: [hex(value.numerator), hex(value.denominator)]),
@@ -144,7 +151,23 @@ def _read_numpy(data: Any) -> Any:
 
 
 def _read_moment(cls: type[datetime.datetime] | type[datetime.time]) -> Callable[[Any], Any]:
-    return lambda data: cls.fromisoformat(data[0]).replace(fold=data[1])
+    def read_moment(data: Any) -> datetime.datetime | datetime.time:
+        found = cls.fromisoformat(data[0]).replace(fold=data[1])
+        offset = found.utcoffset()
+        return (
+            found
+            if len(data) < 3 or offset is None
+            else found.replace(tzinfo=datetime.timezone(offset, data[2]))
+        )
+
+    return read_moment
+
+
+def _read_zone(data: Any) -> datetime.timezone:
+    offset = datetime.timedelta(*data[:3])
+    if data[3] is None:
+        return datetime.timezone(offset) if offset else datetime.UTC
+    return datetime.timezone(offset, data[3])
 
 
 def _read_path(data: Any) -> pathlib.PurePath:
@@ -174,6 +197,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "datetime": _read_moment(datetime.datetime),
     "time": _read_moment(datetime.time),
     "date": datetime.date.fromisoformat,
+    "timezone": _read_zone,
     "timedelta": lambda data: datetime.timedelta(*data),
     "decimal": decimal.Decimal,
     "fraction": _read_fraction,

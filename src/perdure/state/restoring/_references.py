@@ -129,6 +129,8 @@ class References:
             return live, ""
         if (found := _references.allowed(saved)) is not MISSING:
             return found, ""
+        if saved.kind == "class" and (found := self._exception(saved, live)) is not MISSING:
+            return found, ""
         if (reason := self.misplaced(shown(saved), saved.kind, live, holder)) and self._held(
             saved
         ) is not MISSING:
@@ -136,6 +138,24 @@ class References:
         if reason:
             return ABSENT, reason
         return self._resolve(saved, live)
+
+    def _exception(self, saved: Value, live: Any) -> Any:
+        """The exception that a class is, if it is Python's or the script's own; else MISSING.
+
+        Runs count errors by their class, or keep the last one. Such a class does nothing where nothing else was.
+        """
+        own = None if live is ABSENT or live is None else self._world.reference(live)
+        if live is not ABSENT and live is not None and (own is None or own.kind != "class"):
+            return MISSING
+        for name in self._candidates(saved):
+            found = look_up(name)
+            if (
+                isinstance(found, type)
+                and issubclass(found, BaseException)
+                and same_definition(saved, name, found)
+            ):
+                return found if self._is_own(name) or name.startswith("builtins:") else MISSING
+        return MISSING
 
     def _resolve(self, saved: Value, live: Any) -> tuple[Any, str]:
         if (held := self._held(saved)) is not MISSING:

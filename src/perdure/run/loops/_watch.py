@@ -17,8 +17,9 @@ from itertools import islice
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
-from perdure.run._liveness import Carried, Loop, Scope, carried, in_order
 from perdure.run._user_code import is_users
+from perdure.run.loops._carried import Carried, carried
+from perdure.run.loops._source import Loop, Scope, in_order
 from perdure.state import Walker, fingerprint
 
 #: Packages whose objects only show a run, such as progress bars and writers of logs.

@@ -355,11 +355,22 @@ def test_creatures_of_other_packages_are_not(game):
     assert fresh.creatures == []
 
 
-def test_creatures_beside_what_is_no_environment_are_not(game):
+def test_creatures_of_a_package_that_the_world_uses_are_made(game):
     class Thing:
         pass
 
     Thing.__module__ = "game.world"
+    env, fresh = Thing(), Thing()
+    env.creatures, fresh.creatures = [game["game.src.creatures"].Zombie(1)], []
+    restore(transported(capture({"env": env})), {"env": fresh})
+    assert type(fresh.creatures[0]) is game["game.src.creatures"].Zombie
+
+
+def test_creatures_of_another_package_are_not(game):
+    class Thing:
+        pass
+
+    Thing.__module__ = "another_game.world"
     env, fresh = Thing(), Thing()
     env.creatures, fresh.creatures = [game["game.src.creatures"].Zombie(1)], []
     with pytest.raises(RestoreError, match="Zombie that was created while running"):

@@ -116,15 +116,13 @@ def main():
     torch.manual_seed(1)
     agent, memory = Agent(lazy=KIND == "lazy"), Memory()
     if KIND != "local":
-        memory.make = Renamed if KIND == "renamed" else None
+        memory.make = {"renamed": Renamed, "dataclass": Step}.get(KIND)
     optimizer = None if KIND == "lazy" else torch.optim.Adam(agent.parameters(), 1e-2)
     world = perdure.World(
         agent=agent, optimizer=optimizer, schedule=None, pool=[], best=None, last=None, memory=memory
     )
     run = perdure.Run(DIRECTORY / "run")
     for step in run.steps(world, TOTAL, every=5):
-        if KIND == "dataclass":
-            world.memory.make = Step
         if world.optimizer is None:
             world.agent(torch.randn(2, 3))
             world.optimizer = torch.optim.Adam(world.agent.parameters(), 1e-2)

@@ -444,3 +444,18 @@ def test_a_very_long_whole_number_in_the_world(tmp_path):
             for _ in run.steps(world, total):
                 world.big += 1
     assert world.big == (1 << 40_000) + 2
+
+
+def test_the_world_may_hold_the_run_and_its_methods(tmp_path):
+    class Callback:
+        pass
+
+    world = perdure.World(callback=Callback(), x=0)
+    for _ in range(2):
+        with perdure.Run(tmp_path / "run") as run:
+            world.callback.run, world.callback.report = run, run.report_score
+            for _ in run.steps(world, 2, every=1):
+                world.x += 1
+            assert world.callback.run is run
+            assert world.callback.report.__self__ is run
+    assert world.x == 2

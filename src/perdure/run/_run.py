@@ -38,6 +38,7 @@ from perdure.state import (
     paused_collection,
     prepare,
     running_code,
+    skip,
     walk_live,
     without_secrets,
 )
@@ -524,6 +525,10 @@ class Run:
                 f"the world has a part named {PART!r}, a name that the run itself uses; give it another name"
             )
         return {**parts, PART: self._record}
+
+
+# An object of the world may hold the run, or one of its methods.
+skip(Run, "the run itself")
 
 
 def _say(what: str) -> None:

@@ -30,6 +30,7 @@ OWN_CLASSES = {
     "perdure:PersistEvent": "perdure.persistence._persistence:PersistEvent",
     "perdure:RestoreEvent": "perdure.persistence._persistence:RestoreEvent",
     "perdure:ResumedSampler": "perdure.state._data_loaders:ResumedSampler",
+    "perdure:EnvSpec": "perdure.check_env._env_spec:EnvSpec",
     "perdure:DemoReplayBuffer": "perdure.demo.training:ReplayBuffer",
 }
 _RECORDED = {place: name for name, place in OWN_CLASSES.items()}

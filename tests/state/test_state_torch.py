@@ -337,3 +337,22 @@ def test_taking_what_fits():
     net = world["net"]
     restore(transported(capture({"net": "text", "a": 2})), world, strict=False)
     assert world == {"net": net, "a": 2}
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda net: torch.compile(net, backend="eager"), nn.DataParallel], ids=["compiled", "parallel"]
+)
+def test_a_module_around_a_module_stays_whole(wrap):
+    def built(seed):
+        torch.manual_seed(seed)
+        return wrap(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)))
+
+    trained, live = built(1), built(2)
+    tables = {name: set(vars(live)[name]) for name in ("_parameters", "_buffers", "_modules")}
+    assert restore(transported(capture({"net": trained})), {"net": live}).exact
+    assert {name: set(vars(live)[name]) for name in tables} == tables
+    x = torch.ones(4, 2)
+    assert torch.equal(live(x), trained(x))
+    saved, found = trained.state_dict(), live.state_dict()
+    assert list(saved) == list(found)
+    assert all(torch.equal(saved[name], found[name]) for name in saved)

@@ -30,6 +30,9 @@ _MODULE_HOOKS = tuple(name for name in _NEW_MODULE if name.endswith(_HOOKS))
 _MODULE_OWN = frozenset({*_TABLES, *_MODULE_HOOKS})
 #: A field that says in which table the names lie that have no value yet, where that is not the parameters' table.
 _UNSET = "_perdure_unset"
+#: Marks a module whose tables are being filled: what is assigned before `training` belongs in one of them. (A compiled
+#: module has no `training` of its own, so its absence tells nothing.)
+_FILLING = "_perdure_filling"
 
 #: A recurrent layer has its weights in a list too, with a list of weak references to them.
 _FLAT, _FLAT_REFS = "_flat_weights", "_flat_weight_refs"
@@ -139,7 +142,7 @@ def _module_assign(module: torch.nn.Module, name: str, value: Any) -> None:
         if name in _MODULE_HOOKS and isinstance(value, list):
             _put_hooks(attributes, name, value, _lazy_hooks(attributes))
         return
-    is_new = "training" not in attributes
+    is_new = _FILLING in attributes
     if name == _UNSET:
         if is_new:
             attributes[_UNSET] = value
@@ -158,6 +161,7 @@ def _module_assign(module: torch.nn.Module, name: str, value: Any) -> None:
         attributes[unset.get(name, "_parameters") if value is None else _table_of(value)][name] = value
     else:
         attributes.pop(_UNSET, None)
+        del attributes[_FILLING]
         attributes[name] = value
 
 
@@ -179,6 +183,7 @@ def _arrange_module(module: torch.nn.Module, names: list[str]) -> bool:
         own.update(left)
     for name in (*in_tables, "training"):
         attributes.pop(name, None)
+    attributes[_FILLING] = True
     return True
 
 
@@ -194,6 +199,7 @@ def _remove_from_module(module: torch.nn.Module, name: str) -> None:
 
 def _finish_module(module: torch.nn.Module) -> None:
     """Let a lazy module be what it is when its parameters have a shape; or what it is before, if it was just made."""
+    vars(module).pop(_FILLING, None)
     if not isinstance(module, LazyModuleMixin):
         return
     lazy: Any = module
@@ -240,6 +246,7 @@ def _table_of(value: Any) -> str:
 def _blank_module(cls: type) -> Any:
     module = blank(cls)
     vars(module).update({name: type(_NEW_MODULE[name])() for name in _NEW_MODULE if name in _MODULE_OWN})
+    vars(module)[_FILLING] = True
     return module
 
 

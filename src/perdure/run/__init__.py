@@ -10,7 +10,7 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 - `loops`: warns of variables of a loop that no checkpoint holds.
 - `_restorable`: tells when a checkpoint is taken that a fresh process could not restore.
 - `_process_record`: which process wrote a checkpoint, and what is different in this one.
-- `_user_code`: which code is the user's.
+- `_user_frames`: where in the user's script something happened.
 - `_signals`: SIGTERM, SIGHUP and Ctrl-C ask for a checkpoint; then the process exits.
 """
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import FrameType
@@ -19,8 +18,8 @@ from typing import Any
 from perdure.state._class_names import module_of, renamed_class, same_class
 from perdure.state._protocol import OwnHandler
 from perdure.state._registry import Handler, is_environment, known, made_by_name, makeable
+from perdure.state._user_code import is_users_file
 
-_INSTALLED = tuple(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib"))
 #: Their classes are made only if an object, a class, a function or a variable of the script shows them.
 _GENERAL = frozenset({*sys.stdlib_module_names, "numpy", "perdure", "torch"})
 _FUNCTIONS = types.FunctionType | types.MethodType | functools.partial  # type: ignore[type-arg]
@@ -180,7 +179,7 @@ def _is_own(module: Any) -> bool:
     if path is None:
         return names.get("__name__") == "__main__"
     is_ours = str(names.get("__name__")).partition(".")[0] == "perdure"
-    return not (is_ours or str(path).startswith(_INSTALLED) or "-packages/" in str(path))
+    return not is_ours and is_users_file(str(path))
 
 
 def _is_registered(cls: type) -> bool:
@@ -250,8 +249,7 @@ def running_code(frame: FrameType | None) -> list[Any]:
     """The classes and functions in the variables of a script's functions that are running, from a frame on outwards."""
     found: list[Any] = []
     while frame is not None:
-        name = str(frame.f_globals.get("__name__", ""))
-        if not frame.f_code.co_filename.startswith(_INSTALLED) and name.partition(".")[0] != "perdure":
+        if is_users_file(frame.f_code.co_filename):
             found.extend(value for value in frame.f_locals.values() if isinstance(value, type | _FUNCTIONS))
         frame = frame.f_back
     return found

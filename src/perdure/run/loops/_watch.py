@@ -17,7 +17,7 @@ from itertools import islice
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
-from perdure.run._user_code import is_users
+from perdure.run._user_frames import is_users
 from perdure.run.loops._carried import Carried, carried
 from perdure.run.loops._source import Loop, Scope, in_order
 from perdure.state import Walker, fingerprint

@@ -12,10 +12,7 @@ Names are looked up in dictionaries of modules and classes; nothing is imported 
 
 from __future__ import annotations
 
-import os
-import site
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
@@ -35,6 +32,7 @@ from perdure.state._references import (
     same,
     shown,
 )
+from perdure.state._user_code import is_installed_file
 from perdure.state.restoring._definitions import Definition, find_definition
 from perdure.state.restoring._plan import ABSENT, Matches
 from perdure.tree import Node, Object, Value
@@ -323,14 +321,6 @@ def _made(found: Definition, saved: Value, variables: tuple[types.CellType, ...]
 # -- whose definitions they are --------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
-def _installed() -> tuple[str, ...]:
-    paths = {sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
-    paths |= {*site.getsitepackages(), site.getusersitepackages()}
-    real = {os.path.realpath(path) for path in paths} | paths
-    return tuple(os.path.join(path, "") for path in real)
-
-
 @lru_cache(maxsize=4096)
 def is_installed(name: str) -> bool:
     """Whether a module belongs to Python or to an installed package, and not to the script."""
@@ -341,7 +331,7 @@ def is_installed(name: str) -> bool:
         return True
     names = [sys.modules.get(name), sys.modules.get(package)]
     files = [getattr(module, "__file__", None) for module in names]
-    return any(isinstance(file, str) and file.startswith(_installed()) for file in files)
+    return any(isinstance(file, str) and is_installed_file(file) for file in files)
 
 
 def _group(value: Any) -> tuple[str, ...]:

@@ -1,24 +1,16 @@
-"""Which code a user wrote for this run: what lies neither in an installed package nor in Perdure itself."""
+"""Where in a user's script something happened."""
 
 from __future__ import annotations
 
-import os
 import sys
-import sysconfig
-from pathlib import Path
 from types import FrameType
 
-import perdure
-
-_OTHERS = (
-    *(sysconfig.get_paths()[key] for key in ("stdlib", "purelib", "platlib")),
-    str(Path(perdure.__file__).parent) + os.sep,
-)
+from perdure.state import is_users_file
 
 
 def is_users(frame: FrameType) -> bool:
     """Whether a frame runs code of the user's."""
-    return not frame.f_code.co_filename.startswith(_OTHERS)
+    return is_users_file(frame.f_code.co_filename)
 
 
 def user_level() -> int:

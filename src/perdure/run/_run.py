@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from perdure.errors import (
+    ChangedScriptWarning,
     DamagedCheckpointWarning,
     DamagedError,
     LockedError,
@@ -30,6 +31,7 @@ from perdure.run import _notices, _same_command, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
+from perdure.run._code_prints import code_prints
 from perdure.run._override import Override, told
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._signals import Interrupts
@@ -169,6 +171,8 @@ class Run:
         self._watch: Watch | None = None
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
+        #: What the script had built then.
+        self._script: _script_check.Script | None = None
         #: How many steps are done.
         self._at = 0
 
@@ -254,10 +258,10 @@ class Run:
         built = live.state()
         if (left_out := _notices.secrets(built)) is not None:
             _say(left_out)
-        now = _script_check.script_fingerprint(built)
+        script = _script_check.Script(built, code_prints(live))
         found = self._store.latest(deep=False)
         if found is None:
-            self._record.script_fingerprint = _script_check.pack(now)
+            self._record.script_fingerprint = script.pack()
             if (unstable := _same_command.never_found_again(self.directory)) is not None:
                 warnings.warn(unstable, PerdureWarning, stacklevel=user_level())
             self._record.overrides = self._override.record(live.root)
@@ -265,27 +269,43 @@ class Run:
                 _say(nothing)
             return None
         state = found.state
-        _script_check.check_script(
-            state,
-            PART,
-            now,
-            directory=self.directory,
-            strict=self._strict,
-            compare=lambda: prepare(state, _WithRecord(world, self._record), live).report,
-        )
+        self._script = script
+        if self._strict:
+            _script_check.check_shapes(
+                state,
+                PART,
+                script,
+                directory=self.directory,
+                covered=self._override.covers,
+                compare=lambda: prepare(state, _WithRecord(world, self._record), live).report,
+            )
         return found
 
     def _restore(self, checkpoint: Checkpoint, live: LiveWorld, world: Any) -> None:
         info = checkpoint.info
         with Bar(f"reading checkpoint {info.number}") as bar:
+            assert self._script is not None
+            anew = self._script.packed_anew(_script_check.recorded(checkpoint.state, PART))
             script = _script_check.Unchanged(checkpoint.state, PART, live.state)
             live.unchanged, live.edited = script, script.edited
             applied = self._override.record(live.root)
             overridden = self._override.apply(checkpoint.state, live, PART)
             restoration = prepare(checkpoint.state, _WithRecord(world, self._record), live)
+            edited = _script_check.changes(
+                checkpoint.state,
+                PART,
+                self._script,
+                directory=self.directory,
+                covered=self._override.covers,
+                in_force=script.in_force,
+            )
+            if edited is not None:
+                warnings.warn(edited, ChangedScriptWarning, stacklevel=user_level())
             restored = restoration.apply(strict=self._strict, progress=bar.update)
             restored.write_arrays(overridden)
             self._record.overrides = applied
+            if anew is not None:
+                self._record.script_fingerprint = anew
         self._restorable.release(script_is_known=script.is_known)
         self.report = restored.report
         self._checkpointer.last = info

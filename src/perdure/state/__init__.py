@@ -49,6 +49,7 @@ from perdure.state._fingerprint import fingerprint as fingerprint
 from perdure.state._patterns import matches as matches
 from perdure.state._places import names_place as names_place
 from perdure.state._references import allow
+from perdure.state._references import print_of_code as print_of_code
 from perdure.state._registry import (
     Adapter,
     Handler,

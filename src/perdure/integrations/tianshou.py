@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tianshou.trainer import InfoStats, OfflineTrainer, Trainer, TrainerParams
 
+from perdure._user_code import user_level
 from perdure.environments import Resumable
 from perdure.errors import NotCapturedWarning, NotPicklableError
 from perdure.persistence import PersistenceGroup, PolicyPersistence
@@ -186,7 +187,7 @@ class _Session:
                 f"the whole policy cannot be pickled ({error.path}); its state dictionary is published instead. Pass "
                 "persistence=PolicyPersistence(mode=PolicyPersistence.Mode.POLICY_STATE_DICT) to choose that",
                 NotCapturedWarning,
-                stacklevel=2,
+                stacklevel=user_level(),
             )
             published.persistence = PolicyPersistence(
                 published.persistence.additional_persistence, mode=PolicyPersistence.Mode.POLICY_STATE_DICT

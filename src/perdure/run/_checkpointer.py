@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
+from perdure._user_code import user_level
 from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
 from perdure.progress import Bar
 from perdure.run import _process_record
@@ -193,7 +194,7 @@ class Checkpointer:
     def _tell(self, error: BaseException, what: str) -> None:
         if self._on_error != "warn" or not isinstance(error, StoreError):
             raise error
-        warnings.warn(f"{what}: {error}", CheckpointFailedWarning, stacklevel=6)
+        warnings.warn(f"{what}: {error}", CheckpointFailedWarning, stacklevel=user_level())
 
     def flush(self) -> None:
         """Wait until the checkpoint that is being written is durable.

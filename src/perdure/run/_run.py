@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from perdure._user_code import user_level
 from perdure.errors import (
     ChangedScriptWarning,
     DamagedCheckpointWarning,
@@ -35,7 +36,6 @@ from perdure.run._code_prints import code_prints
 from perdure.run._override import Override, told
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._signals import Interrupts
-from perdure.run._user_frames import user_level
 from perdure.run.loops import Watch
 from perdure.state import (
     BuiltWorld,
@@ -46,6 +46,7 @@ from perdure.state import (
     prepare,
     running_code,
     skip,
+    some,
     walk_live,
     without_secrets,
 )
@@ -161,7 +162,7 @@ class Run:
         except BaseException:
             self._store.close()
             raise
-        self._told_secrets = False
+        self._told_secrets = self._told_graphs = False
         #: The published best policy.
         self.best_policy = BestPolicy(self.directory, persistence or PolicyPersistence())
         self._cadence = Cadence()
@@ -336,7 +337,7 @@ class Run:
             f"checkpoint {damaged} is damaged, and checkpoint {found.info.number} (step {found.info.step}) is used "
             f"instead. What is wrong with it: {error}",
             DamagedCheckpointWarning,
-            stacklevel=4,
+            stacklevel=user_level(),
         )
         return found
 
@@ -385,9 +386,20 @@ class Run:
         with paused_collection():
             live = walk_live(parts, skip=self._skip)
             state = live.state()
+            self._tell_of_graphs(live)
             self._restorable.check(live, step, self._last_written)
             return self._checkpointer.save(
                 state, wait=wait, step=step, counters=counted, metrics=shown, tags=[*tags, *marks]
+            )
+
+    def _tell_of_graphs(self, live: LiveWorld) -> None:
+        if not self._told_graphs and (paths := live.tensors_with_graphs()):
+            self._told_graphs = True
+            warnings.warn(
+                f"{some(paths)}: a tensor with a graph. The checkpoint keeps its numbers and not the graph, so that no "
+                "gradient flows back through it in a resumed run. If none is to, keep it without: tensor.detach()",
+                NotCapturedWarning,
+                stacklevel=user_level(),
             )
 
     def _last_written(self) -> CheckpointInfo | None:

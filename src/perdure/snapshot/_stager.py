@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from perdure._user_code import user_level
 from perdure.errors import ChangedRowsWarning
 from perdure.snapshot import _cuda
 from perdure.snapshot._arena import ALIGNED, Arena, Bytes
@@ -338,7 +339,7 @@ class Stager:
                 f"{node.name}: rows changed that its buffer had not written. From now on all of it is compared with "
                 "the last checkpoint, which is as exact and takes longer",
                 ChangedRowsWarning,
-                stacklevel=2,
+                stacklevel=user_level(),
             )
 
 

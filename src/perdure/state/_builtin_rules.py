@@ -59,19 +59,20 @@ for cls, reason in (
     skip(cls, reason)
 for other in (
     BaseProcess,
-    "multiprocessing.connection._ConnectionBase",
-    "multiprocessing.queues.Queue",
     "tianshou.env.worker.subproc.SubprocEnvWorker",
     "tianshou.env.worker.ray.RayEnvWorker",
 ):
     refuse(other, PROCESS)
 refuse(subprocess.Popen, PROCESS)
-refuse(socket.socket, "it is a connection. Leave it out: perdure.skip(socket.socket, 'reason')")
+refuse(socket.socket, "it is a connection. Leave it out: perdure.skip('socket.socket', 'reason')")
 refuse(
     concurrent.futures.Future,
     "a thread is computing it. Wait for its result before the checkpoint, and keep the result",
 )
-refuse("pybullet_utils.bullet_client.BulletClient", OPAQUE.format(name="BulletClient"))
+refuse(
+    "pybullet_utils.bullet_client.BulletClient",
+    OPAQUE.format(name="'pybullet_utils.bullet_client.BulletClient'"),
+)
 refuse(
     "pandas.core.generic.NDFrame",
     "its state lies in native code where Python cannot see it. Keep what changes in NumPy arrays (table.to_numpy()) or "

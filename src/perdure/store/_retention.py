@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from perdure._user_code import user_level
 from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
 from perdure.store._manifest import CheckpointInfo, manifest_name
 from perdure.store._packs import pack_name
@@ -110,7 +111,7 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
             f"the damaged checkpoint {number} was deleted, because newer ones are good. What was wrong with "
             f"it: {problems[number]}",
             DamagedCheckpointWarning,
-            stacklevel=3,
+            stacklevel=user_level(),
         )
     return delete
 

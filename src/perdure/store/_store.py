@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Any
 
 from perdure import tree
+from perdure._user_code import user_level
 from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
 from perdure.store import _retention, _verify
 from perdure.store._checksummed_json import from_plain, to_plain
@@ -295,7 +296,7 @@ class Store:
                 f"checkpoint {number} is damaged, and checkpoint {found.info.number} (step "
                 f"{found.info.step}) is used instead. What is wrong with {manifest_name(number)}: {problem}",
                 DamagedCheckpointWarning,
-                stacklevel=2,
+                stacklevel=user_level(),
             )
         return found
 

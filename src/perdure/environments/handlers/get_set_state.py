@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from perdure import tree
+from perdure._user_code import user_level
 from perdure.errors import CaptureError, NotCapturedWarning
 from perdure.state import (
     Adapter,
@@ -145,7 +146,7 @@ def _set_state(env: Any, method: str, value: Any) -> None:
             "undone, so the run may not continue exactly. Register a handler: "
             f"perdure.register({type(env).__qualname__}, capture=..., restore=...)",
             NotCapturedWarning,
-            stacklevel=2,
+            stacklevel=user_level(),
         )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import torch
 
+from perdure._user_code import user_level
 from perdure.environments.replay import _python_state
 from perdure.environments.replay._log import Actions, Outcomes, Unrecordable, digest
 from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning
@@ -160,7 +161,7 @@ class Episode:
             f"the {len(self._recording.actions)} steps since the last reset would be replayed "
             f"({self._target._replay_advice()}; warn_after=... says when to warn)",
             SlowReplayWarning,
-            stacklevel=5,
+            stacklevel=user_level(),
         )
         self._warn_after = float("inf")
 
@@ -174,7 +175,7 @@ class Episode:
                 "They can only be replayed if nothing else draws from these between its steps; let it draw from its "
                 "own generator (self.np_random)",
                 NotCapturedWarning,
-                stacklevel=5,
+                stacklevel=user_level(),
             )
 
     # -- state -----------------------------------------------------------------------------------------------

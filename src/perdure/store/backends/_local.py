@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
+from perdure._user_code import user_level
 from perdure.errors import DamagedError, LockedError, PerdureWarning, StoreError
 from perdure.store._files import (
     TEMPORARY,
@@ -342,7 +343,7 @@ class LocalBackend:
             "that process was killed, or it is still running and this file system does not share locks between hosts. "
             "Make sure that it does not run any more.",
             PerdureWarning,
-            stacklevel=5,
+            stacklevel=user_level(),
         )
 
 

@@ -115,7 +115,7 @@ class Run:
         self._record = RunRecord()
         self._interrupts = Interrupts()
         retention = keep if isinstance(keep, Retention) else Retention(keep)
-        self._restorable = RestorableCheck(on_unrestorable, strict=strict, say=_say)
+        self._restorable = RestorableCheck(on_unrestorable, strict=strict, say=say)
 
         def retained(found: Sequence[CheckpointInfo]) -> set[int]:
             kept = self._restorable.kept
@@ -124,7 +124,7 @@ class Run:
         self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
         try:
             self._checkpointer = Checkpointer(
-                self._store, retained, when_busy=when_busy, on_error=on_error, say=_say
+                self._store, retained, when_busy=when_busy, on_error=on_error, say=say
             )
             versions.clean(self.directory)
         except BaseException:
@@ -224,7 +224,7 @@ class Run:
         """The newest good checkpoint, which is compared with the script."""
         built = live.state()
         if (left_out := _notices.secrets(built)) is not None:
-            _say(left_out)
+            say(left_out)
         now = _script_check.script_fingerprint(built)
         found = self._store.latest(deep=False)
         if found is None:
@@ -255,12 +255,12 @@ class Run:
         self._checkpointer.stager.prime(restored.filled_arrays())
         self._at = info.step
         self._cadence.restart(info.step)
-        _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
+        say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
         for notice in (_notices.places(restored.report), _notices.elsewhere(info)):
             if notice is not None:
-                _say(notice)
+                say(notice)
         for line in _notices.dropped(restored.report):
-            _say(line)
+            say(line)
 
     def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
         self._store.give_up(damaged, str(error))
@@ -314,7 +314,7 @@ class Run:
         counted, more = without_secrets(counters or {}, "counters")
         if (secrets or more) and not self._told_secrets:
             self._told_secrets = True
-            _say(_notices.left_out([*secrets, *more]))
+            say(_notices.left_out([*secrets, *more]))
         if self._record.best_score is not None:
             shown.setdefault("best", self._record.best_score)
         # Even if it fails, the next one is due at the usual time.
@@ -366,16 +366,17 @@ class Run:
             self._watch.first_round(parts_of(world))
         if self.due(step, every, seconds):
             self._warn_of_variables(self._watch, world)
-        self._safe_point(world, step, every, seconds, counters)
+        self.safe_point(world, step, every, seconds, counters)
 
-    def _safe_point(
+    def safe_point(
         self,
         world: Any,
         step: int,
         every: int | None,
         seconds: float | None,
-        counters: Mapping[str, Any] | None,
+        counters: Mapping[str, Any] | None = None,
     ) -> None:
+        """What `maybe_checkpoint` does, without a look at the loop: `perdure.loop` knows it."""
         self._at = step
         self._checkpointer.stager.observe()
         self._checkpointer.poll()
@@ -384,7 +385,7 @@ class Run:
             self.checkpoint(world, step, counters=counters, wait=received is not None or not self._background)
         if received is not None:
             saved = "nothing" if self.last is None else f"step {self.last.step}"
-            _say(f"{received.name}: {saved} is saved in {self._shown}; start the same command again to go on")
+            say(f"{received.name}: {saved} is saved in {self._shown}; start the same command again to go on")
             raise Preempted(128 + received)
 
     @contextmanager
@@ -412,7 +413,7 @@ class Run:
         start = 0 if resumed is None else resumed.step
         if start >= total:
             beyond = "" if start == total else f" ({start} steps are)"
-            _say(f"{self._shown}: all {total} steps are done{beyond}")
+            say(f"{self._shown}: all {total} steps are done{beyond}")
         watch = Watch(sys._getframe(1), (world, self))
         with self.guard(), self._flushed():
             for step in range(start, total):
@@ -424,7 +425,7 @@ class Run:
                 if done == total or self.due(done, every, seconds):
                     self._warn_of_variables(watch, world, last=done == total)
                 if done < total:
-                    self._safe_point(world, done, every, seconds, None)
+                    self.safe_point(world, done, every, seconds, None)
             if start < total:
                 self.checkpoint(world, total)
         self._restorable.end()
@@ -438,7 +439,7 @@ class Run:
             try:
                 self.flush()
             except StoreError as error:
-                _say(f"the last checkpoint could not be written: {error}")
+                say(f"the last checkpoint could not be written: {error}")
             raise
         self.flush()
 
@@ -502,7 +503,7 @@ class Run:
         except StoreError as problem:
             if kind is None:
                 raise
-            _say(f"the last checkpoint could not be written: {problem}")
+            say(f"the last checkpoint could not be written: {problem}")
 
     def __repr__(self) -> str:
         return f"Run({self.directory!r}, step={0 if self.last is None else self.last.step})"
@@ -531,7 +532,7 @@ class Run:
 skip(Run, "the run itself")
 
 
-def _say(what: str) -> None:
+def say(what: str) -> None:
     """Print one line to standard error, apart from what the script prints."""
     print(f"perdure: {what}", file=sys.stderr, flush=True)
 

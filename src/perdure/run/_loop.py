@@ -9,7 +9,8 @@ from itertools import count
 from typing import Any, Generic, TypeVar, overload
 
 from perdure.errors import PerdureError
-from perdure.run._run import PART, Run, say
+from perdure.run._run import PART, Run
+from perdure.run._run import _say as say
 from perdure.run.loops import LoopVariables, find_loop
 from perdure.state import skip
 

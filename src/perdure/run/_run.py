@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,19 +17,22 @@ import torch
 from perdure.errors import (
     DamagedCheckpointWarning,
     DamagedError,
+    LockedError,
     NotCapturedWarning,
     PerdureError,
+    PerdureWarning,
     Preempted,
     StoreError,
 )
 from perdure.persistence import PolicyPersistence, versions
 from perdure.progress import Bar
-from perdure.run import _notices, _script_check
+from perdure.run import _notices, _same_command, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._signals import Interrupts
+from perdure.run._user_frames import user_level
 from perdure.run.loops import Watch
 from perdure.state import (
     BuiltWorld,
@@ -42,7 +46,16 @@ from perdure.state import (
     walk_live,
     without_secrets,
 )
-from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Compression, Retention, Store
+from perdure.store import (
+    BEST,
+    PINNED,
+    Checkpoint,
+    CheckpointInfo,
+    Compression,
+    LocalBackend,
+    Retention,
+    Store,
+)
 from perdure.world import World
 
 #: The name of the run's own record beside the world's parts.
@@ -115,16 +128,22 @@ class Run:
         self._record = RunRecord()
         self._interrupts = Interrupts()
         retention = keep if isinstance(keep, Retention) else Retention(keep)
-        self._restorable = RestorableCheck(on_unrestorable, strict=strict, say=say)
+        self._restorable = RestorableCheck(on_unrestorable, strict=strict, say=_say)
 
         def retained(found: Sequence[CheckpointInfo]) -> set[int]:
             kept = self._restorable.kept
             return retention(found) | (set() if kept is None else {kept.number})
 
-        self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
+        try:
+            self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
+        except LockedError as error:
+            holder = LocalBackend(self.directory).holder()
+            is_ours = holder is not None and (holder.pid, holder.host) == (os.getpid(), socket.gethostname())
+            hint = _same_command.how_to_tell_apart(self.directory, is_ours=is_ours)
+            raise LockedError(f"{error} {hint}") from None
         try:
             self._checkpointer = Checkpointer(
-                self._store, retained, when_busy=when_busy, on_error=on_error, say=say
+                self._store, retained, when_busy=when_busy, on_error=on_error, say=_say
             )
             versions.clean(self.directory)
         except BaseException:
@@ -224,11 +243,13 @@ class Run:
         """The newest good checkpoint, which is compared with the script."""
         built = live.state()
         if (left_out := _notices.secrets(built)) is not None:
-            say(left_out)
+            _say(left_out)
         now = _script_check.script_fingerprint(built)
         found = self._store.latest(deep=False)
         if found is None:
             self._record.script_fingerprint = _script_check.pack(now)
+            if (unstable := _same_command.never_found_again(self.directory)) is not None:
+                warnings.warn(unstable, PerdureWarning, stacklevel=user_level())
             return None
         state = found.state
         _script_check.check_script(
@@ -255,12 +276,16 @@ class Run:
         self._checkpointer.stager.prime(restored.filled_arrays())
         self._at = info.step
         self._cadence.restart(info.step)
-        say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
-        for notice in (_notices.places(restored.report), _notices.elsewhere(info)):
+        _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
+        for notice in (
+            _notices.places(restored.report),
+            _notices.elsewhere(info),
+            _notices.other_task(info),
+        ):
             if notice is not None:
-                say(notice)
+                _say(notice)
         for line in _notices.dropped(restored.report):
-            say(line)
+            _say(line)
 
     def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
         self._store.give_up(damaged, str(error))
@@ -314,7 +339,7 @@ class Run:
         counted, more = without_secrets(counters or {}, "counters")
         if (secrets or more) and not self._told_secrets:
             self._told_secrets = True
-            say(_notices.left_out([*secrets, *more]))
+            _say(_notices.left_out([*secrets, *more]))
         if self._record.best_score is not None:
             shown.setdefault("best", self._record.best_score)
         # Even if it fails, the next one is due at the usual time.
@@ -385,7 +410,7 @@ class Run:
             self.checkpoint(world, step, counters=counters, wait=received is not None or not self._background)
         if received is not None:
             saved = "nothing" if self.last is None else f"step {self.last.step}"
-            say(f"{received.name}: {saved} is saved in {self._shown}; start the same command again to go on")
+            _say(f"{received.name}: {saved} is saved in {self._shown}; start the same command again to go on")
             raise Preempted(128 + received)
 
     @contextmanager
@@ -412,8 +437,7 @@ class Run:
         resumed = self.resume(world)
         start = 0 if resumed is None else resumed.step
         if start >= total:
-            beyond = "" if start == total else f" ({start} steps are)"
-            say(f"{self._shown}: all {total} steps are done{beyond}")
+            self.say_finished(f"all {total} steps are done" + ("" if start == total else f" ({start} are)"))
         watch = Watch(sys._getframe(1), (world, self))
         with self.guard(), self._flushed():
             for step in range(start, total):
@@ -439,7 +463,7 @@ class Run:
             try:
                 self.flush()
             except StoreError as error:
-                say(f"the last checkpoint could not be written: {error}")
+                _say(f"the last checkpoint could not be written: {error}")
             raise
         self.flush()
 
@@ -503,7 +527,7 @@ class Run:
         except StoreError as problem:
             if kind is None:
                 raise
-            say(f"the last checkpoint could not be written: {problem}")
+            _say(f"the last checkpoint could not be written: {problem}")
 
     def __repr__(self) -> str:
         return f"Run({self.directory!r}, step={0 if self.last is None else self.last.step})"
@@ -512,6 +536,13 @@ class Run:
     def _shown(self) -> str:
         """The directory, absolute or relative, whichever is shorter."""
         return min(self.directory, os.path.relpath(self.directory), key=len)
+
+    def say_finished(self, done: str) -> None:
+        """Tell the user that nothing is left to train in this run, and how to begin anew.
+
+        :param done: what was done: "all 100 steps are done".
+        """
+        _say(_same_command.finished(self.directory, done))
 
     def _parts(self, world: Any) -> dict[str, Any]:
         if not isinstance(world, World | dict):
@@ -532,7 +563,7 @@ class Run:
 skip(Run, "the run itself")
 
 
-def say(what: str) -> None:
+def _say(what: str) -> None:
     """Print one line to standard error, apart from what the script prints."""
     print(f"perdure: {what}", file=sys.stderr, flush=True)
 

@@ -7,6 +7,8 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 - `_checkpointer`: commits one checkpoint at a time, in a background thread.
 - `_best_policy`: publishes the best policy and remembers its score.
 - `_script_check`: notices that the script was edited since the run began.
+- `_code_prints`: the code and the constants that a world uses, to notice that they were edited.
+- `_override`: values of the user's that win over those of the checkpoint.
 - `loops`: warns of variables of a loop that no checkpoint holds.
 - `_restorable`: tells when a checkpoint is taken that a fresh process could not restore.
 - `_process_record`: which process wrote a checkpoint, and what is different in this one.

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from perdure.errors import Preempted
     from perdure.persistence import load_policy
     from perdure.run import Run, loop
-    from perdure.state import allow, register, register_rows, renamed, secrets, skip
+    from perdure.state import FROM_SCRIPT, allow, register, register_rows, renamed, secrets, skip
     from perdure.store import Retention
     from perdure.world import World
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "FROM_SCRIPT",
     "Preempted",
     "Retention",
     "Run",
@@ -53,6 +54,7 @@ __getattr__, __dir__ = attach(
         **dict.fromkeys(
             ("check_env", "environments", "errors", "integrations", "persistence", "state", "store"), ""
         ),
+        "FROM_SCRIPT": "state",
         "Preempted": "errors",
         "Retention": "store",
         "Run": "run",

@@ -43,7 +43,9 @@ def test_the_blocks_about_one_line(tmp_path):
             killing = f"    if step == {stop}: import os; os.kill(os.getpid(), 9)\n"
             head, rest = training.split("every=100):\n")
             script.write_text(f"{head}every=100):\n{killing}{rest}")
-            killed = subprocess.run([sys.executable, script], cwd=directory, env=ENVIRONMENT, capture_output=True)
+            killed = subprocess.run(
+                [sys.executable, script], cwd=directory, env=ENVIRONMENT, capture_output=True
+            )
             assert killed.returncode == -9, killed.stderr
         script.write_text(training)
         lines = Process(script, directory=directory).finish().splitlines()

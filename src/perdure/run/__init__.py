@@ -8,6 +8,8 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 - `_checkpointer`: commits one checkpoint at a time, in a background thread.
 - `_best_policy`: publishes the best policy and remembers its score.
 - `_script_check`: notices that the script was edited since the run began.
+- `_code_prints`: the code and the constants that a world uses, to notice that they were edited.
+- `_override`: values of the user's that win over those of the checkpoint.
 - `loops`: finds the variables in which a loop carries state from one round to the next.
 - `_restorable`: tells when a checkpoint is taken that a fresh process could not restore.
 - `_process_record`: which process wrote a checkpoint, and what is different in this one.

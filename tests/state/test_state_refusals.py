@@ -59,7 +59,7 @@ def test_everything_that_cannot_be_captured_is_listed_with_a_remedy():
         "process: Popen: its state lies in another process",
         "workers: SpawnProcess: its state lies in another process",
         "connection: socket: it is a connection",
-        "sparse: Tensor: only dense tensors",
+        "sparse: Tensor: it is a sparse tensor",
         "masked: MaskedArray: masked arrays are not supported",
         "subclass: Metres: a subclass of a number or string",
     ):

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from tianshou.trainer import InfoStats, OfflineTrainer, Trainer, TrainerParams
 
-from perdure._user_code import user_level
 from perdure.environments import Resumable
-from perdure.errors import NotCapturedWarning, NotPicklableError
+from perdure.errors import NotCapturedWarning, NotPicklableError, user_level
 from perdure.persistence import PersistenceGroup, PolicyPersistence
 from perdure.run import Run
 from perdure.state import leave_out, skip

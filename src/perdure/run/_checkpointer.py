@@ -16,8 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
-from perdure._user_code import user_level
-from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
+from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError, user_level
 from perdure.progress import Bar
 from perdure.run import _process_record
 from perdure.snapshot import Stager, Staging

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from perdure._user_code import user_level
 from perdure.errors import (
     ChangedScriptWarning,
     DamagedCheckpointWarning,
@@ -25,6 +24,7 @@ from perdure.errors import (
     PerdureWarning,
     Preempted,
     StoreError,
+    user_level,
 )
 from perdure.persistence import PolicyPersistence, versions
 from perdure.progress import Bar
@@ -288,7 +288,7 @@ class Run:
             assert self._script is not None
             anew = self._script.packed_anew(_script_check.recorded(checkpoint.state, PART))
             script = _script_check.Unchanged(checkpoint.state, PART, live.state)
-            live.unchanged, live.edited = script, script.edited
+            live.unchanged, live.edited, live.built_before = script, script.edited, script.built_before
             applied = self._override.record(live.root)
             overridden = self._override.apply(checkpoint.state, live, PART)
             restoration = prepare(checkpoint.state, _WithRecord(world, self._record), live)

@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from perdure._user_code import user_level
-from perdure.errors import ChangedRowsWarning
+from perdure.errors import ChangedRowsWarning, user_level
 from perdure.snapshot import _cuda
 from perdure.snapshot._arena import ALIGNED, Arena, Bytes
 from perdure.snapshot._changes import Stretch, complement, differing, mostly_differ, widened

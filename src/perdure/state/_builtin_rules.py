@@ -7,13 +7,10 @@ import collections
 import concurrent.futures
 import io
 import logging
-import socket
-import subprocess
 import threading
 import time
 import types
 import weakref
-from multiprocessing.process import BaseProcess
 
 import torch
 
@@ -58,15 +55,15 @@ for cls, reason in (
 ):
     skip(cls, reason)
 for other in (
-    BaseProcess,
+    "multiprocessing.process.BaseProcess",
+    "subprocess.Popen",
     "tianshou.env.worker.subproc.SubprocEnvWorker",
     "tianshou.env.worker.ray.RayEnvWorker",
 ):
-    refuse(other, PROCESS)
-refuse(subprocess.Popen, PROCESS)
-refuse(socket.socket, "it is a connection. Leave it out: perdure.skip('socket.socket', 'reason')")
+    refuse(other, f"{PROCESS}. Leave out what needs no state: perdure.skip({other!r}, 'reason')")
+refuse("socket.socket", "it is a connection. Leave it out: perdure.skip('socket.socket', 'reason')")
 refuse(
-    concurrent.futures.Future,
+    "concurrent.futures._base.Future",
     "a thread is computing it. Wait for its result before the checkpoint, and keep the result",
 )
 refuse(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from perdure._user_code import user_level
-from perdure.errors import DamagedError, PerdureWarning, StoreError
+from perdure.errors import DamagedError, PerdureWarning, StoreError, user_level
 from perdure.store._manifest import (
     RUN_FILE,
     RunInfo,

@@ -10,8 +10,13 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from perdure._user_code import user_level
-from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
+from perdure.errors import (
+    DamagedCheckpointWarning,
+    DamagedError,
+    StoreError,
+    UnsupportedFormatError,
+    user_level,
+)
 from perdure.store._manifest import CheckpointInfo, manifest_name
 from perdure.store._packs import pack_name
 from perdure.store._reading import Catalog, pack_sizes

@@ -23,8 +23,13 @@ from types import TracebackType
 from typing import Any
 
 from perdure import tree
-from perdure._user_code import user_level
-from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
+from perdure.errors import (
+    DamagedCheckpointWarning,
+    DamagedError,
+    StoreError,
+    UnsupportedFormatError,
+    user_level,
+)
 from perdure.store import _retention, _verify
 from perdure.store._checksummed_json import from_plain, to_plain
 from perdure.store._commit_plan import CommitPlan, Known

@@ -19,8 +19,7 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure._user_code import user_level
-from perdure.errors import CaptureError, NotCapturedWarning
+from perdure.errors import CaptureError, NotCapturedWarning, user_level
 from perdure.state import (
     Adapter,
     attributes_of,

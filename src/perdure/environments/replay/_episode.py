@@ -16,10 +16,9 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import torch
 
-from perdure._user_code import user_level
 from perdure.environments.replay import _python_state
 from perdure.environments.replay._log import Actions, Outcomes, Unrecordable, digest
-from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning
+from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning, user_level
 from perdure.progress import Bar
 from perdure.state import rng
 from perdure.tree import Object, State, write_path

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
-from perdure._user_code import user_level
-from perdure.errors import DamagedError, LockedError, PerdureWarning, StoreError
+from perdure.errors import DamagedError, LockedError, PerdureWarning, StoreError, user_level
 from perdure.store._files import (
     TEMPORARY,
     Buffer,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from perdure import check_env, environments, errors, integrations, persistence, state, store
     from perdure.errors import Preempted
     from perdure.persistence import load_policy
-    from perdure.run import Run
+    from perdure.run import Run, loop
     from perdure.state import FROM_SCRIPT, allow, register, register_rows, renamed, secrets, skip
     from perdure.store import Retention
     from perdure.world import World
@@ -36,6 +36,7 @@ __all__ = [
     "errors",
     "integrations",
     "load_policy",
+    "loop",
     "persistence",
     "register",
     "register_rows",
@@ -60,6 +61,7 @@ __getattr__, __dir__ = attach(
         "World": "world",
         "allow": "state",
         "load_policy": "persistence",
+        "loop": "run",
         "register": "state",
         "register_rows": "state",
         "renamed": "state",

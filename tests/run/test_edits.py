@@ -232,8 +232,9 @@ def test_what_is_in_force_is_told_and_the_remedy_works(
          "def build():\n    return dict(a=A())\n#{0}", ("a", "b")),
         ("def unused():\n    return {0}\ndef build():\n    return dict(a=1)", ("1", "2")),
         ("import torch\ndef build():\n    return dict(a=torch.nn.Linear(1, 1).eval())\n#{0}", ("a", "b")),
+        ("import time\ndef build():\n    return dict(a=time.time(), b=f'x__{int(time.time())}')\n#{0}", ("a", "b")),
     ],
-    ids=["comments", "moments", "counters", "not used", "libraries"],
+    ids=["comments", "moments", "counters", "not used", "libraries", "readings of the clock"],
 )  # fmt: skip
 def test_what_makes_no_difference_is_not_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, values: tuple[str, str]

@@ -428,16 +428,17 @@ class Run:
             self._watch.first_round(parts_of(world))
         if self.due(step, every, seconds):
             self._warn_of_variables(self._watch, world)
-        self._safe_point(world, step, every, seconds, counters)
+        self.safe_point(world, step, every, seconds, counters)
 
-    def _safe_point(
+    def safe_point(
         self,
         world: Any,
         step: int,
         every: int | None,
         seconds: float | None,
-        counters: Mapping[str, Any] | None,
+        counters: Mapping[str, Any] | None = None,
     ) -> None:
+        """What `maybe_checkpoint` does, without a look at the loop: `perdure.loop` knows it."""
         self._at = step
         self._checkpointer.stager.observe()
         self._checkpointer.poll()
@@ -485,7 +486,7 @@ class Run:
                 if done == total or self.due(done, every, seconds):
                     self._warn_of_variables(watch, world, last=done == total)
                 if done < total:
-                    self._safe_point(world, done, every, seconds, None)
+                    self.safe_point(world, done, every, seconds, None)
             if start < total:
                 self.checkpoint(world, total)
         self._restorable.end()

@@ -11,6 +11,8 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
+import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +48,8 @@ _FUNCTION = f"{_CLASS}function "
 #: Begins what is recorded of a function or a class that its name leads to.
 _NAMED = f"{_CLASS}definition "
 _LONGEST = 60
+#: Seconds since 1970, from 2001 to 2286.
+_SECONDS = re.compile(r"(?<!\d)([1-9]\d{9}(?:\.\d*)?)(?!\d)")
 _MOST_LINES = 10
 _MOST_PATHS = 8
 _LONGEST_INTEGER = 196
@@ -137,7 +141,8 @@ def _may_differ(path: str, then: Fingerprint, now: Fingerprint) -> bool:
     """Whether two values at a path may differ although the script is the same."""
     if path not in then and now[path].startswith(_NAMED):
         return True  # it was recorded before such definitions were
-    return is_secret_path(path) or (_is_place(then.get(path, "")) and _is_place(now.get(path, "")))
+    before, after = then.get(path, ""), now.get(path, "")
+    return is_secret_path(path) or _are_readings(before, after) or (_is_place(before) and _is_place(after))
 
 
 def _concerns(path: str, differing: str) -> bool:
@@ -150,6 +155,15 @@ def _is_short(value: bool | int | float | str) -> bool:
     if isinstance(value, int):
         return value.bit_length() <= _LONGEST_INTEGER  # Python refuses to write very long ones
     return not (isinstance(value, str) and len(value) > _LONGEST) and len(repr(value)) <= _LONGEST
+
+
+def _are_readings(before: str, after: str) -> bool:
+    """Whether two values were read from the clock, or differ only in such numbers: `start_time`, the name of a run."""
+    parts, others = _SECONDS.split(before), _SECONDS.split(after)
+    if len(parts) < 2 or parts[::2] != others[::2]:
+        return False
+    pairs = zip(parts[1::2], others[1::2], strict=True)
+    return all(float(one) <= float(other) <= time.time() for one, other in pairs)
 
 
 def _is_place(shown: str) -> bool:
@@ -274,6 +288,8 @@ def edits(
                 line = f"{_definition(before)} when the run began, {_definition(after)} in the script now"
                 found.values.append(f"  {_own_path(path)}: {line}")
                 found.paths.append(_own_path(path))
+            continue
+        if _are_readings(before, after):
             continue
         if _is_place(before) or _is_place(after) or before.startswith(_CLASS) or after.startswith(_CLASS):
             continue  # a resumed run keeps the script's own place, not the one it began with

@@ -137,13 +137,14 @@ def test_a_save_best_fn_of_the_users_own_is_called_and_given_back(tmp_path):
     assert "_training_step" not in vars(trainer)
 
 
-def test_a_finished_training_is_restored_and_not_trained_on(tmp_path):
+def test_a_finished_training_is_restored_and_not_trained_on(tmp_path, capsys):
     first = build()
     run(first, tmp_path / "run")
     again = build(crash=0)
     result = run(again, tmp_path / "run")
     assert diff(state(first), state(again)) == []
     assert result.train_step == 300
+    assert capsys.readouterr().err.count("this run is finished: all") == 1
 
 
 def test_more_epochs_go_on_from_a_finished_training(tmp_path):
@@ -155,7 +156,7 @@ def test_more_epochs_go_on_from_a_finished_training(tmp_path):
     assert diff(state(whole), state(longer)) == []
 
 
-def test_a_training_that_stopped_early_stays_stopped(tmp_path):
+def test_a_training_that_stopped_early_stays_stopped(tmp_path, capsys):
     trainer = build(stop_fn=lambda score: score > 5)
     run(trainer, tmp_path / "run", every=20)
     stopped = trainer._env_step
@@ -163,6 +164,7 @@ def test_a_training_that_stopped_early_stays_stopped(tmp_path):
     again = build(stop_fn=lambda score: score > 5)
     run(again, tmp_path / "run", every=20)
     assert again._env_step == stopped
+    assert "this run is finished: stop_fn has stopped the training" in capsys.readouterr().err
 
 
 def test_a_policy_that_cannot_be_pickled_is_published_as_its_state_dictionary(tmp_path):
@@ -212,3 +214,12 @@ def test_checkpoints_fall_inside_an_epoch(tmp_path):
         (40, "before a training step", 40),
         (60, "before a training step", 60),
     ]
+
+
+def test_an_override_wins_and_the_training_goes_on_with_it(tmp_path, capsys):
+    run(build(epochs=1), tmp_path / "run")
+    slower = build(epochs=2)
+    run(slower, tmp_path / "run", override={"*.lr": 1e-4})
+    (optimizer,) = slower.algorithm._optimizers
+    assert [group["lr"] for group in optimizer._optim.param_groups] == [1e-4]
+    assert "lr'] 0.01 -> 0.0001" in capsys.readouterr().err

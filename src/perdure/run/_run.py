@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,21 +15,27 @@ import numpy as np
 import torch
 
 from perdure.errors import (
+    ChangedScriptWarning,
     DamagedCheckpointWarning,
     DamagedError,
+    LockedError,
     NotCapturedWarning,
     PerdureError,
+    PerdureWarning,
     Preempted,
     StoreError,
 )
 from perdure.persistence import PolicyPersistence, versions
 from perdure.progress import Bar
-from perdure.run import _notices, _script_check
+from perdure.run import _notices, _same_command, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
+from perdure.run._code_prints import code_prints
+from perdure.run._override import Override, told
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._signals import Interrupts
+from perdure.run._user_frames import user_level
 from perdure.run.loops import Watch
 from perdure.state import (
     BuiltWorld,
@@ -42,7 +49,16 @@ from perdure.state import (
     walk_live,
     without_secrets,
 )
-from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Compression, Retention, Store
+from perdure.store import (
+    BEST,
+    PINNED,
+    Checkpoint,
+    CheckpointInfo,
+    Compression,
+    LocalBackend,
+    Retention,
+    Store,
+)
 from perdure.world import World
 
 #: The name of the run's own record beside the world's parts.
@@ -55,12 +71,16 @@ class RunRecord:
     Its attributes are recorded by name, so their names are part of the file format.
     """
 
+    #: Which overrides the run contains (see `_override`). Checkpoints of the first kind do not say it.
+    overrides: str = ""
+
     def __init__(self) -> None:
         #: The best score that led to this checkpoint, and the step at which it was reached.
         self.best_score: float | None = None
         self.best_step: int | None = None
         #: The fingerprint of what the script had built before anything ran (see `_script_check`).
         self.script_fingerprint: np.ndarray[Any, Any] | None = None
+        self.overrides = ""
 
 
 class Run:
@@ -75,6 +95,9 @@ class Run:
     :param persistence: how the best policy is persisted, and what else with it; by default the whole policy.
     :param strict: whether it is an error if a checkpoint does not fit the script in every path.
     :param skip: paths of the world to leave out of the checkpoints, with `*` and `?` as wildcards.
+    :param override: values that win over those of the checkpoint when the run is resumed: for each path (with `*` and
+        `?`) the value, as in `{"*.lr": 1e-4}`, or `perdure.FROM_SCRIPT` for what the script has built. They are applied
+        once and are state then: the same command, started again, goes on with what they led to.
     :param background: whether a thread writes the checkpoints of `steps` and `maybe_checkpoint` while the training goes
         on. The training waits only until what changed is copied.
     :param when_busy: when a checkpoint is due and the previous one is still being written, "wait" for it, or "skip" the
@@ -99,6 +122,7 @@ class Run:
         persistence: PolicyPersistence | None = None,
         strict: bool = True,
         skip: Sequence[str] = (),
+        override: Mapping[str, Any] | None = None,
         background: bool = True,
         when_busy: WhenBusy = "wait",
         on_error: OnError = "raise",
@@ -112,6 +136,7 @@ class Run:
         self._background = background
         self._strict = strict
         self._skip = tuple(skip)
+        self._override = Override(override)
         self._record = RunRecord()
         self._interrupts = Interrupts()
         retention = keep if isinstance(keep, Retention) else Retention(keep)
@@ -121,7 +146,13 @@ class Run:
             kept = self._restorable.kept
             return retention(found) | (set() if kept is None else {kept.number})
 
-        self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
+        try:
+            self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
+        except LockedError as error:
+            holder = LocalBackend(self.directory).holder()
+            is_ours = holder is not None and (holder.pid, holder.host) == (os.getpid(), socket.gethostname())
+            hint = _same_command.how_to_tell_apart(self.directory, is_ours=is_ours)
+            raise LockedError(f"{error} {hint}") from None
         try:
             self._checkpointer = Checkpointer(
                 self._store, retained, when_busy=when_busy, on_error=on_error, say=_say
@@ -140,6 +171,8 @@ class Run:
         self._watch: Watch | None = None
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
+        #: What the script had built then.
+        self._script: _script_check.Script | None = None
         #: How many steps are done.
         self._at = 0
 
@@ -170,7 +203,7 @@ class Run:
         """Write the newest good checkpoint into a world that the script has just built.
 
         :returns: which checkpoint it was; None if there is none yet: then the run starts at the beginning.
-        :raises RestoreError: if the checkpoint does not fit the world; nothing was changed then.
+        :raises RestoreError: if the checkpoint, or the override, does not fit the world; nothing was changed then.
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
         # The script comparison and the matching share this walk. One that `find_checkpoint` made would be too old: the
@@ -225,29 +258,54 @@ class Run:
         built = live.state()
         if (left_out := _notices.secrets(built)) is not None:
             _say(left_out)
-        now = _script_check.script_fingerprint(built)
+        script = _script_check.Script(built, code_prints(live))
         found = self._store.latest(deep=False)
         if found is None:
-            self._record.script_fingerprint = _script_check.pack(now)
+            self._record.script_fingerprint = script.pack()
+            if (unstable := _same_command.never_found_again(self.directory)) is not None:
+                warnings.warn(unstable, PerdureWarning, stacklevel=user_level())
+            self._record.overrides = self._override.record(live.root)
+            if (nothing := self._override.begins()) is not None:
+                _say(nothing)
             return None
         state = found.state
-        _script_check.check_script(
-            state,
-            PART,
-            now,
-            directory=self.directory,
-            strict=self._strict,
-            compare=lambda: prepare(state, _WithRecord(world, self._record), live).report,
-        )
+        self._script = script
+        if self._strict:
+            _script_check.check_shapes(
+                state,
+                PART,
+                script,
+                directory=self.directory,
+                covered=self._override.covers,
+                compare=lambda: prepare(state, _WithRecord(world, self._record), live).report,
+            )
         return found
 
     def _restore(self, checkpoint: Checkpoint, live: LiveWorld, world: Any) -> None:
         info = checkpoint.info
         with Bar(f"reading checkpoint {info.number}") as bar:
+            assert self._script is not None
+            anew = self._script.packed_anew(_script_check.recorded(checkpoint.state, PART))
             script = _script_check.Unchanged(checkpoint.state, PART, live.state)
             live.unchanged, live.edited = script, script.edited
+            applied = self._override.record(live.root)
+            overridden = self._override.apply(checkpoint.state, live, PART)
             restoration = prepare(checkpoint.state, _WithRecord(world, self._record), live)
+            edited = _script_check.changes(
+                checkpoint.state,
+                PART,
+                self._script,
+                directory=self.directory,
+                covered=self._override.covers,
+                in_force=script.in_force,
+            )
+            if edited is not None:
+                warnings.warn(edited, ChangedScriptWarning, stacklevel=user_level())
             restored = restoration.apply(strict=self._strict, progress=bar.update)
+            restored.write_arrays(overridden)
+            self._record.overrides = applied
+            if anew is not None:
+                self._record.script_fingerprint = anew
         self._restorable.release(script_is_known=script.is_known)
         self.report = restored.report
         self._checkpointer.last = info
@@ -256,10 +314,14 @@ class Run:
         self._at = info.step
         self._cadence.restart(info.step)
         _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
-        for notice in (_notices.places(restored.report), _notices.elsewhere(info)):
+        for notice in (
+            _notices.places(restored.report),
+            _notices.elsewhere(info),
+            _notices.other_task(info),
+        ):
             if notice is not None:
                 _say(notice)
-        for line in _notices.dropped(restored.report):
+        for line in (*told(overridden), *_notices.dropped(restored.report)):
             _say(line)
 
     def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
@@ -366,16 +428,17 @@ class Run:
             self._watch.first_round(parts_of(world))
         if self.due(step, every, seconds):
             self._warn_of_variables(self._watch, world)
-        self._safe_point(world, step, every, seconds, counters)
+        self.safe_point(world, step, every, seconds, counters)
 
-    def _safe_point(
+    def safe_point(
         self,
         world: Any,
         step: int,
         every: int | None,
         seconds: float | None,
-        counters: Mapping[str, Any] | None,
+        counters: Mapping[str, Any] | None = None,
     ) -> None:
+        """What `maybe_checkpoint` does, without a look at the loop: `perdure.loop` knows it."""
         self._at = step
         self._checkpointer.stager.observe()
         self._checkpointer.poll()
@@ -411,8 +474,7 @@ class Run:
         resumed = self.resume(world)
         start = 0 if resumed is None else resumed.step
         if start >= total:
-            beyond = "" if start == total else f" ({start} steps are)"
-            _say(f"{self._shown}: all {total} steps are done{beyond}")
+            self.say_finished(f"all {total} steps are done" + ("" if start == total else f" ({start} are)"))
         watch = Watch(sys._getframe(1), (world, self))
         with self.guard(), self._flushed():
             for step in range(start, total):
@@ -424,7 +486,7 @@ class Run:
                 if done == total or self.due(done, every, seconds):
                     self._warn_of_variables(watch, world, last=done == total)
                 if done < total:
-                    self._safe_point(world, done, every, seconds, None)
+                    self.safe_point(world, done, every, seconds, None)
             if start < total:
                 self.checkpoint(world, total)
         self._restorable.end()
@@ -511,6 +573,13 @@ class Run:
     def _shown(self) -> str:
         """The directory, absolute or relative, whichever is shorter."""
         return min(self.directory, os.path.relpath(self.directory), key=len)
+
+    def say_finished(self, done: str) -> None:
+        """Tell the user that nothing is left to train in this run, and how to begin anew.
+
+        :param done: what was done: "all 100 steps are done".
+        """
+        _say(_same_command.finished(self.directory, done))
 
     def _parts(self, world: Any) -> dict[str, Any]:
         if not isinstance(world, World | dict):

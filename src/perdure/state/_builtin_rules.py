@@ -70,24 +70,6 @@ refuse(
     "pybullet_utils.bullet_client.BulletClient",
     OPAQUE.format(name="'pybullet_utils.bullet_client.BulletClient'"),
 )
-refuse(
-    "pandas.core.generic.NDFrame",
-    "its state lies in native code where Python cannot see it. Keep what changes in NumPy arrays (table.to_numpy()) or "
-    "lists, and leave out tables that never change: perdure.skip(pandas.DataFrame, 'it never changes')",
-)
-for name in (
-    "pandas._libs.tslibs.timestamps._Timestamp",
-    "pandas._libs.tslibs.timedeltas._Timedelta",
-    "pandas._libs.tslibs.period._Period",
-):
-    refuse(
-        name, "moments of pandas are not supported. Keep it as text, str(moment), and make it anew from that"
-    )
-refuse(
-    "pandas.core.indexes.base.Index",
-    "indexes of pandas are not supported. Keep what changes as an array, index.to_numpy(), and leave out an index that "
-    "never changes: perdure.skip(pandas.Index, 'it never changes')",
-)
 refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
 for name in (
     "gymnasium.vector.vector_env.VectorEnv",

@@ -286,6 +286,7 @@ _RULES = {
     **dict.fromkeys(("pybullet_envs", "pybullet_utils"), (f"{_HANDLERS}.native_handles",)),
     "ale_py": (f"{_HANDLERS}.atari",),
     "nle": (f"{_HANDLERS}.nethack",),
+    "pandas": ("perdure.state._pandas_rules",),
     "pygame": (f"{_HANDLERS}.pygame",),
 }
 

@@ -624,6 +624,7 @@ _CALM = frozenset(
         "perdure.state._data_loaders",
         "perdure.state._exceptions",
         "perdure.state._iterators",
+        "perdure.state._pandas_rules",
         "perdure.state._torch_objects",
         "perdure.state._torch_rules",
     }

@@ -202,7 +202,10 @@ def test_a_tensor_with_a_graph_is_said_to_lose_it(tmp_path: Path) -> None:
     with perdure.Run(tmp_path / "run") as run:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            run.checkpoint(perdure.World(weight=weight, net=normed, loss=loss.detach()), 1)
+            last = torch.distributions.Categorical(logits=weight * torch.ones(2))
+            run.checkpoint(
+                perdure.World(weight=weight, net=normed, loss=loss.detach(), agent=Owner(last=last)), 1
+            )
         with pytest.warns(
             NotCapturedWarning, match=r"agent.losses\[0\]: a tensor with a graph.*detach\(\)"
         ) as caught:

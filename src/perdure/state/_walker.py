@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.errors import CaptureError, DamagedError
+from perdure.errors import CaptureError, DamagedError, is_users_file
 from perdure.state import _aliasing, _array_leaves, _compounds, _object_arrays, _references, _values, _weak
 from perdure.state._attributes import attributes_of
-from perdure.state._class_names import class_name, in_code
+from perdure.state._class_names import class_name, in_code, module_of
 from perdure.state._containers import BUILTIN, ITEMS, factory_name
 from perdure.state._iterators import IteratorHandler
 from perdure.state._patterns import matches
@@ -141,14 +141,17 @@ class Walker:
         raise CaptureError(f"{len(problems)} part(s) of the world cannot be captured:\n{grouped(problems)}")
 
     def tensors_with_graphs(self) -> list[str]:
-        """The paths of tensors that belong to a graph, which no checkpoint holds; without what modules compute anew at
-        each step."""
-        return [write_path(path) for path in self.graphs if not self._is_of_module(path)]
+        """The paths of tensors that belong to a graph, which no checkpoint holds; only of those that the script's own
+        objects hold. What libraries keep of their last step (distributions, normed weights) is computed anew."""
+        return [write_path(path) for path in self.graphs if self._is_of_script(path)]
 
-    def _is_of_module(self, path: Path) -> bool:
-        above = self._nodes_on(None if path is None else path[0])
-        cls = self.classes.get(getattr(above[-1], "type", ""))
-        return cls is not None and issubclass(cls, torch.nn.Module)
+    def _is_of_script(self, path: Path) -> bool:
+        for node in reversed(self._nodes_on(None if path is None else path[0])):
+            cls = self.classes.get(node.type) if isinstance(node, Object | Custom) else None
+            if cls is not None:
+                module = sys.modules.get(module_of(cls))
+                return is_users_file(str(getattr(module, "__file__", None) or ""))
+        return True
 
     def _is_in_environment(self, path: Path) -> bool:
         """Whether a path leads through an environment, or to one."""

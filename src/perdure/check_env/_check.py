@@ -53,7 +53,8 @@ def check(
 ) -> CheckReport:
     """Find out whether an environment continues exactly when it is restored in a fresh process.
 
-    :param env: a Gymnasium id ("CartPole-v1"); a function or class that makes the environment, which fresh processes
+    :param env: a Gymnasium id ("CartPole-v1", "ALE/Pong-v5": the installed package that registers it is imported), or
+        "module:id"; a function or class that makes the environment, which fresh processes
         must find by its name (no lambda, no local function), or its name as "module:factory"; a module of PettingZoo
         or MPE2 ("pettingzoo.classic.chess_v6", with `kwargs={"parallel": True}` for its parallel form);
         "dm_control/cheetah-run"; "envpool/Pong-v5".

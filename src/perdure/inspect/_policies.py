@@ -106,7 +106,9 @@ def _damaged(directory: str) -> Iterator[tuple[str, str, bool]]:
                     False,
                 )
         except DamagedError as error:
-            yield name, str(error), verdict_of(error) == "damaged"
+            # A version that is not the best any more is removed by the process that trains.
+            if os.path.isdir(path):
+                yield name, str(error), verdict_of(error) == "damaged"
         except OSError as error:
             # Removed by a writer in the meantime, or not to be read just now.
             if os.path.isdir(path):
@@ -117,8 +119,8 @@ def _view(directory: str) -> list[Problem]:
     """What is wrong with what users see of the best version at the root of the run."""
     name = versions.best(directory)
     best = f"{versions.POLICIES}/{name}"
-    found = []
-    for entry, kind in versions.misfits(directory):
+    found: list[Problem] = []
+    for entry, kind in _misfits(directory):
         path = os.path.join(directory, entry)
         whole = (
             f"it is in {best}, and shown here by the next process that trains here, or by `perdure repair`"
@@ -142,6 +144,17 @@ def _view(directory: str) -> list[Problem]:
                     f"the published one is in {best}; `perdure repair` shows it here again, and keeps this one",
                 )
         found.append(problem)
+    return found
+
+
+def _misfits(directory: str) -> list[versions.Misfit]:
+    """Those that are there twice in a row: a process that trains may just be switching to a better version."""
+    found: list[versions.Misfit] | None = None
+    while found is None or found:
+        with suppress(FileNotFoundError):
+            before, found = found, versions.misfits(directory)
+            if found == before:
+                break
     return found
 
 

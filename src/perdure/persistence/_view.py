@@ -94,13 +94,21 @@ def misfits(root: str | os.PathLike[str]) -> list[Misfit]:
 
 def linked(root: str | os.PathLike[str]) -> str | None:
     """The version that the link ``best`` leads to; None if there is no such link, or it leads nowhere."""
+    place = os.path.join(root, BEST)
     try:
-        target = os.readlink(os.path.join(root, BEST))
+        while True:
+            target = os.readlink(place)
+            directory, _, name = target.rpartition("/")
+            inside = (
+                directory == POLICIES and NAME.fullmatch(name) and is_directory(os.path.join(root, POLICIES))
+            )
+            if inside and is_directory(os.path.join(root, target)):
+                return name
+            # A process that trains may have switched it, and removed the version that it led to.
+            if os.readlink(place) == target:
+                return None
     except OSError:
         return None
-    directory, _, name = target.rpartition("/")
-    inside = directory == POLICIES and NAME.fullmatch(name) and is_directory(os.path.join(root, POLICIES))
-    return name if inside and is_directory(os.path.join(root, target)) else None
 
 
 def published_file(path: str | os.PathLike[str]) -> str:

@@ -24,15 +24,15 @@ class BestPolicy:
 
     :param directory: of the run.
     :param persistence: how policies are persisted, and what with them.
-    :param check: raises StoreError if nothing may be written to the directory any more.
+    :param allowed: raises an error if nothing may be published there.
     """
 
     def __init__(
-        self, directory: str, persistence: PolicyPersistence, check: Callable[[], None] = lambda: None
+        self, directory: str, persistence: PolicyPersistence, allowed: Callable[[], None] = lambda: None
     ) -> None:
         self.directory = directory
         self.persistence = persistence
-        self._check = check
+        self._allowed = allowed
         #: The score of the published policy, also if another process reached it; None if there is none.
         self.score = None if (found := BestRecord.read(directory)) is None else found.score
 
@@ -52,7 +52,7 @@ class BestPolicy:
         target = world if hasattr(world, "persist_directory") else World(**parts_of(world))
         own, record = self.persistence, BestRecord(score, step)
         handlers = [handler for handler in (own.additional_persistence, record) if handler is not None]
-        self._check()
+        self._allowed()
         before, target.persist_directory = target.persist_directory, self.directory
         try:
             with writing(self.directory):

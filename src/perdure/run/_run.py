@@ -152,7 +152,7 @@ class Run:
         self._told_secrets = False
         #: The published best policy.
         self.best_policy = BestPolicy(
-            self.directory, persistence or PolicyPersistence(), self._store.check_writable
+            self.directory, persistence or PolicyPersistence(), allowed=self._store.check_writable
         )
         self._cadence = Cadence()
         self._closed = False

@@ -30,6 +30,7 @@ from perdure.store._manifest import (
     Manifest,
     checkpoint_number,
     manifest_name,
+    read_head,
     read_manifest,
 )
 from perdure.store._packs import (
@@ -285,6 +286,18 @@ class Catalog:
         """
         return load_manifest(self._backend, number, self._run_id)
 
+    def head(self, number: int) -> CheckpointInfo:
+        """What the head of a manifest says; its packs are there, and long enough for what the manifest itself names.
+
+        Raises what :meth:`load` raises.
+        """
+        name = manifest_name(number)
+        head = read_head(self._backend.get(name), name, self._backend.locate(name), self._run_id)
+        sizes = pack_sizes(self._backend)
+        for pack, least in head.least.items():
+            self._check_size(pack, least, sizes, number)
+        return head.info
+
     def decode(self, manifest: Manifest, *, verified: bool = False) -> tuple[tree.State, list[StoredArray]]:
         """The state of a checkpoint and its arrays, whose bytes are read only when they are needed.
 
@@ -305,17 +318,21 @@ class Catalog:
         sizes = pack_sizes(self._backend)
         number = manifest.info.number
         for pack in manifest.packs:
-            if pack not in sizes:
-                raise missing(self._backend, pack, number)
+            self._check_size(pack, 0, sizes, number)
         for layout in manifest.arrays:
             for extent in layout.extents():
                 chunk = extent.chunk
-                if chunk.stored and chunk.offset + chunk.stored > sizes[chunk.pack]:
-                    raise DamagedError(
-                        f"{self._backend.locate(pack_name(chunk.pack))} has {sizes[chunk.pack]} bytes, expected "
-                        f"at least {chunk.offset + chunk.stored} (for checkpoint {number}): it was cut off, or "
-                        "replaced by another file"
-                    )
+                if chunk.stored:
+                    self._check_size(chunk.pack, chunk.offset + chunk.stored, sizes, number)
+
+    def _check_size(self, pack: int, least: int, sizes: dict[int, int], number: int) -> None:
+        if pack not in sizes:
+            raise missing(self._backend, pack, number)
+        if least > sizes[pack]:
+            raise DamagedError(
+                f"{self._backend.locate(pack_name(pack))} has {sizes[pack]} bytes, expected at least {least} (for "
+                f"checkpoint {number}): it was cut off, or replaced by another file"
+            )
 
     def sources(self, manifest: Manifest) -> list[StoredArray]:
         """The arrays of a checkpoint, whose bytes are read only when they are needed."""

@@ -96,7 +96,8 @@ class Backend(Protocol):
     def check_lock(self) -> None:
         """Check that the place which was locked is still there, and that nobody else writes to it.
 
-        Without a lock nothing is checked, and a backend that cannot tell need not have this method.
+        Called before anything is written or deleted. Without a lock nothing is checked; a backend that cannot tell does
+        nothing here.
 
         :raises LockedError: if another writer has taken the lock nevertheless.
         :raises StoreError: if the place was removed, or something else is there now.

@@ -27,6 +27,7 @@ from perdure.store._layout import (
 from perdure.store._manifest import (
     CHECKPOINTS,
     CheckpointInfo,
+    Head,
     Manifest,
     checkpoint_number,
     manifest_name,
@@ -286,17 +287,19 @@ class Catalog:
         """
         return load_manifest(self._backend, number, self._run_id)
 
-    def head(self, number: int) -> CheckpointInfo:
-        """What the head of a manifest says; its packs are there, and long enough for what the manifest itself names.
-
-        Raises what :meth:`load` raises.
-        """
+    def head(self, number: int) -> Head:
+        """The head of a checkpoint's manifest. Raises what :meth:`load` raises."""
         name = manifest_name(number)
-        head = read_head(self._backend.get(name), name, self._backend.locate(name), self._run_id)
+        return read_head(self._backend.get(name), name, self._backend.locate(name), self._run_id)
+
+    def check_packs(self, head: Head) -> None:
+        """Check that the packs of a checkpoint are there, and long enough for what its manifest itself names.
+
+        :raises DamagedError: if one is not.
+        """
         sizes = pack_sizes(self._backend)
         for pack, least in head.least.items():
-            self._check_size(pack, least, sizes, number)
-        return head.info
+            self._check_size(pack, least, sizes, head.info.number)
 
     def decode(self, manifest: Manifest, *, verified: bool = False) -> tuple[tree.State, list[StoredArray]]:
         """The state of a checkpoint and its arrays, whose bytes are read only when they are needed.

@@ -94,7 +94,10 @@ def _status(catalog: Catalog, number: int, depth: Depth) -> CheckpointStatus:
     info, manifest = CheckpointInfo(number, manifest_name(number)), None
     try:
         if depth == "head":
-            return CheckpointStatus(catalog.head(number))
+            head = catalog.head(number)
+            info = head.info
+            catalog.check_packs(head)
+            return CheckpointStatus(info)
         manifest = catalog.load(number)
         info = manifest.info
         check(catalog, manifest, depth)

@@ -244,10 +244,12 @@ def check_env(env: str, **options: Any) -> int:
     """Find out whether the environment ENV resumes exactly in a new process.
 
     ENV is a Gymnasium id, `module:id`, `module:factory` or the same with `file.py`, a module of PettingZoo or MPE2,
-    dm_control/domain-task, or envpool/id. The installed package that registers an id is imported. It runs in several processes with the same seed and actions, is captured
-    in mid-episode and right after an episode's end, restored in another process, and continued across resets.
-    Everything it returns and all its state is compared bit by bit. Where it is refused, or its state lies in native
-    code, the same is tried with its episodes replayed (as with --replay).
+    dm_control/domain-task, or envpool/id. The installed package that registers an id is imported.
+
+    It runs in several processes with the same seed and actions, is captured in mid-episode and right after an
+    episode's end, restored in another process, and continued across resets. Everything it returns and all its state is
+    compared bit by bit. Where it is refused, or its state lies in native code, the same is tried with its episodes
+    replayed (as with --replay).
     """
     from perdure.cli.environments import check_environment
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,11 +20,15 @@ class BestPolicy:
 
     :param directory: of the run.
     :param persistence: how policies are persisted, and what with them.
+    :param allowed: raises an error if this process must not publish.
     """
 
-    def __init__(self, directory: str, persistence: PolicyPersistence) -> None:
+    def __init__(
+        self, directory: str, persistence: PolicyPersistence, allowed: Callable[[], None] = lambda: None
+    ) -> None:
         self.directory = directory
         self.persistence = persistence
+        self._allowed = allowed
         #: The score of the published policy, also if another process reached it; None if there is none.
         self.score = None if (found := BestRecord.read(directory)) is None else found.score
 
@@ -37,6 +42,7 @@ class BestPolicy:
         :param policy: by default the world's `policy`, `algorithm`, `agent` or `model`.
         :raises NotPicklableError: if the whole policy is to be persisted and cannot be pickled.
         """
+        self._allowed()
         if not self.beaten_by(score):
             return False
         policy = policy_of(world) if policy is None else policy

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -19,16 +21,18 @@ from perdure.errors import (
     NotCapturedWarning,
     PerdureError,
     Preempted,
+    RestoreError,
     StoreError,
 )
 from perdure.persistence import PolicyPersistence, versions
 from perdure.progress import Bar
-from perdure.run import _notices, _script_check
+from perdure.run import _notices, _owner, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
+from perdure.run._held_signals import HeldSignals
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
-from perdure.run._signals import Interrupts
+from perdure.run._signals import Interrupts, Signals
 from perdure.run.loops import Watch
 from perdure.state import (
     BuiltWorld,
@@ -86,8 +90,13 @@ class Run:
         raises, "warn" always warns, "ignore" does not look. After a warning the training goes on, and the last
         checkpoint that can be restored is kept. What a fresh process has is the world as `resume` or `steps` got it.
     :param compression: "auto" compresses what gets much smaller, "zstd" whatever gets smaller, "none" nothing.
-    :param lock_timeout: how many seconds to wait for a previous process that is still exiting.
-    :raises LockedError: if another process holds the run.
+    :param lock_timeout: how many seconds to wait for a previous process that is still exiting. A run of the same
+        process that has this directory is taken over at once, for example when a notebook's cell runs again.
+    :param signals: which signals ask the run to save a checkpoint and exit, as names or numbers. "auto": SIGTERM,
+        Ctrl-C (SIGINT) and a closing terminal (SIGHUP); and what schedulers send before their time is up (SIGUSR1,
+        SIGUSR2, SIGXCPU), unless the script handles these itself.
+    :raises LockedError: if another process, or another thread of this one, holds the run.
+    :raises ValueError: if an option has a value that it cannot have.
     :raises StoreError: if the directory cannot be written, or does not belong to a run.
     """
 
@@ -105,6 +114,7 @@ class Run:
         on_unrestorable: OnUnrestorable = "auto",
         compression: Compression = "auto",
         lock_timeout: float = 10.0,
+        signals: Signals = "auto",
     ) -> None:
         self.directory = os.path.abspath(os.fspath(directory))
         #: What became of every path at the last resume; None before one.
@@ -113,7 +123,10 @@ class Run:
         self._strict = strict
         self._skip = tuple(skip)
         self._record = RunRecord()
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(signals)
+        self.ownership = _owner.Ownership(self._shown)
+        #: Held while the world is captured. Other threads that change it hold it meanwhile: `with run.lock: ...`.
+        self.lock = threading.RLock()
         retention = keep if isinstance(keep, Retention) else Retention(keep)
         self._restorable = RestorableCheck(on_unrestorable, strict=strict, say=_say)
 
@@ -121,6 +134,7 @@ class Run:
             kept = self._restorable.kept
             return retention(found) | (set() if kept is None else {kept.number})
 
+        _owner.claim(self, self.directory)
         self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
         try:
             self._checkpointer = Checkpointer(
@@ -132,10 +146,15 @@ class Run:
             raise
         self._told_secrets = False
         #: The published best policy.
-        self.best_policy = BestPolicy(self.directory, persistence or PolicyPersistence())
+        self.best_policy = BestPolicy(
+            self.directory, persistence or PolicyPersistence(), allowed=self.ownership.check
+        )
         self._cadence = Cadence()
-        self._closed = False
-        self._best_untagged = False
+        #: The best score that a checkpoint is marked with.
+        self._best_tagged: float | None = None
+        #: Whether a `resume` has begun and not ended.
+        self._half_restored = False
+        self._told_deaf = False
         #: Watches the loop that calls `maybe_checkpoint`.
         self._watch: Watch | None = None
         #: What `find_checkpoint` found, until it is resumed.
@@ -173,6 +192,7 @@ class Run:
         :raises RestoreError: if the checkpoint does not fit the world; nothing was changed then.
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
+        self.ownership.check()
         # The script comparison and the matching share this walk. One that `find_checkpoint` made would be too old: the
         # world may have been used since.
         live = self._walk(world)
@@ -182,7 +202,12 @@ class Run:
         self._restorable.built(live)
         while checkpoint is not None:
             try:
+                self._half_restored = True
                 self._restore(checkpoint, live, world)
+                self._half_restored = False
+            except RestoreError:
+                self._half_restored = False  # or its message says otherwise
+                raise
             except DamagedError as error:
                 # Every byte is verified as it is read. Only arrays were written, and will be overwritten.
                 checkpoint = self._older(checkpoint.info.number, error)
@@ -254,6 +279,7 @@ class Run:
         # The next checkpoint writes only what differs from this one.
         self._checkpointer.stager.prime(restored.filled_arrays())
         self._at = info.step
+        self._best_tagged = self._record.best_score
         self._cadence.restart(info.step)
         _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
         for notice in (_notices.places(restored.report), _notices.elsewhere(info)):
@@ -308,8 +334,6 @@ class Run:
         parts = self._parts(world)
         if not wait and not self._checkpointer.acquire_slot():
             return None
-        marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
-        marks += [PINNED] if pin else []
         shown, secrets = without_secrets(metrics or {}, "metrics")
         counted, more = without_secrets(counters or {}, "counters")
         if (secrets or more) and not self._told_secrets:
@@ -319,14 +343,31 @@ class Run:
             shown.setdefault("best", self._record.best_score)
         # Even if it fails, the next one is due at the usual time.
         self._cadence.restart(step)
-        self._best_untagged = False
-        with paused_collection():
-            live = walk_live(parts, skip=self._skip)
-            state = live.state()
-            self._restorable.check(live, step, self._last_written)
-            return self._checkpointer.save(
-                state, wait=wait, step=step, counters=counted, metrics=shown, tags=[*tags, *marks]
-            )
+        self._checkpointer.poll(wait=True)
+        with self.lock:
+            held = HeldSignals()
+            try:
+                held.hold()
+                with paused_collection():
+                    live = walk_live(parts, skip=self._skip)
+                    state = live.state()
+                    self._restorable.check(live, step, self._last_written)
+                    marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
+                    marks += [PINNED] if pin else []
+                    ended = self._checkpointer.save(
+                        state, step=step, counters=counted, metrics=shown, tags=[*tags, *marks]
+                    )
+                    self._best_tagged = self._record.best_score
+            finally:
+                held.release()
+        if wait or ended:
+            self._checkpointer.poll(wait=True)
+        return self.last if wait else None
+
+    @property
+    def _best_untagged(self) -> bool:
+        """Whether no checkpoint is marked as the one that follows the best score."""
+        return self._record.best_score is not None and self._record.best_score != self._best_tagged
 
     def _last_written(self) -> CheckpointInfo | None:
         self._checkpointer.poll(wait=True)
@@ -337,7 +378,8 @@ class Run:
 
         :raises StoreError: if one could not be written.
         """
-        self._checkpointer.flush()
+        if not self.ownership.is_copy:
+            self._checkpointer.flush()
 
     def due(self, step: int, every: int | None, seconds: float | None) -> bool:
         """Whether a checkpoint is due once `step` steps are done; see `maybe_checkpoint`."""
@@ -376,22 +418,45 @@ class Run:
         seconds: float | None,
         counters: Mapping[str, Any] | None,
     ) -> None:
+        self.ownership.check()
         self._at = step
-        self._checkpointer.stager.observe()
         self._checkpointer.poll()
+        self._checkpointer.stager.observe()
         received = self._interrupts.received
         if self.due(step, every, seconds):
             self.checkpoint(world, step, counters=counters, wait=received is not None or not self._background)
         if received is not None:
-            saved = "nothing" if self.last is None else f"step {self.last.step}"
-            _say(f"{received.name}: {saved} is saved in {self._shown}; start the same command again to go on")
-            raise Preempted(128 + received)
+            self._leave(received)
+
+    def _leave(self, received: signal.Signals) -> NoReturn:
+        saved = "nothing" if self.last is None else f"step {self.last.step}"
+        _say(f"{received.name}: {saved} is saved in {self._shown}; start the same command again to go on")
+        raise Preempted(128 + received)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Inside, SIGTERM, SIGHUP and Ctrl-C wait for the next `maybe_checkpoint`; a second signal ends the process."""
+        """Inside, signals such as SIGTERM and Ctrl-C wait for the next `maybe_checkpoint`; then the process exits with
+        128 + the signal's number. The same signal again ends it at once.
+
+        Python handles signals in the main thread only. If a training runs in another thread, enter this in the main
+        thread, around `thread.join()`.
+
+        :raises Preempted: at the end, if a signal came and nothing has raised it yet: it came after the last
+            checkpoint, or another thread saved it.
+        """
+        self.ownership.check()
         with self._interrupts:
+            if self._interrupts.deaf and not self._told_deaf:
+                self._told_deaf = True
+                _say(
+                    "the training runs outside the main thread, where Python handles no signals: SIGTERM ends the "
+                    "process without a checkpoint. To save one, wait for the thread inside `with run.guard():` in the "
+                    "main thread"
+                )
             yield
+            if (received := self._interrupts.received) is not None and not self.ownership.is_copy:
+                self.flush()
+                self._leave(received)
 
     def steps(
         self, world: Any, total: int, *, every: int | None = None, seconds: float | None = None
@@ -427,6 +492,8 @@ class Run:
                     self._safe_point(world, done, every, seconds, None)
             if start < total:
                 self.checkpoint(world, total)
+            if start < total and (received := self._interrupts.received) is not None:
+                self._leave(received)
         self._restorable.end()
 
     @contextmanager
@@ -464,14 +531,14 @@ class Run:
         :returns: whether it is the best so far. NaN never is.
         :raises NotPicklableError: if the whole policy cannot be pickled; it names the attribute.
         """
+        self.ownership.check()
         score = float(score)
         before = self._record.best_score
         if math.isnan(score) or (before is not None and score <= before):
             return False
         self.best_policy.offer(score, self._at, world, policy)
-        self._record.best_score = score
         self._record.best_step = self._at
-        self._best_untagged = True
+        self._record.best_score = score
         return True
 
     @property
@@ -486,12 +553,28 @@ class Run:
 
         :raises StoreError: if that checkpoint could not be written.
         """
-        self._closed = True
+        if self.ownership.is_copy:
+            self._checkpointer.abandon()
+            return
+        if self.ownership.ended is None:
+            self.ownership.ended = f"this run is closed; open it anew: perdure.Run({self._shown!r})"
         self._restorable.end()
         try:
             self._checkpointer.close()
         finally:
             self._store.close()
+
+    def give_way(self) -> None:
+        """Let another run of this process have the directory: what was begun is written, and nothing else."""
+        self._interrupts.end()
+        if not hasattr(self, "_checkpointer"):  # it was never wholly opened
+            if hasattr(self, "_store"):
+                self._store.close()
+            return
+        try:
+            self.close()
+        except StoreError as error:
+            _say(f"the last checkpoint could not be written: {error}")
 
     def __enter__(self) -> Run:
         return self
@@ -517,8 +600,12 @@ class Run:
             raise TypeError(
                 f"expected a perdure.World, found a {type(world).__name__}. Put it into one: World(name=...)"
             )
-        if self._closed:
-            raise StoreError(f"this run is closed; open it anew: perdure.Run({self._shown!r})")
+        self.ownership.check()
+        if self._half_restored:
+            raise RestoreError(
+                "resuming was interrupted, so the world is half restored and must not be saved: build it anew and call "
+                "resume() again"
+            )
         parts = parts_of(world)
         if PART in parts:
             raise PerdureError(

@@ -165,6 +165,17 @@ class Stager:
         self._trackers.clear()
         self._pending = None
 
+    def renewed(self) -> Stager:
+        """One that knows nothing of what is stored; it takes this one's place if a call was interrupted."""
+        other = Stager()
+        # Which buffers cannot be believed is not forgotten.
+        other._check_all = self._check_all or any(
+            tracker.unreliable
+            for trackers in (self._trackers, {} if self._pending is None else self._pending.trackers)
+            for tracker in trackers.values()
+        )
+        return other
+
     def prime(self, filled: Sequence[tuple[Array, Source]]) -> None:
         """Note that live arrays hold what is stored, because they were just restored.
 

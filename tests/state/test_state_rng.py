@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import types
 
 import numpy as np
@@ -329,3 +330,76 @@ def test_a_machine_without_cuda_takes_the_rest(cuda, monkeypatch):
     live = {"x": 0}
     assert isinstance(restore(state, live), Report)
     assert live == {"x": 1}
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Functions that numba has compiled: they seed its generators, and draw from them."""
+    numba = pytest.importorskip("numba")
+    disabled, numba.config.DISABLE_JIT = numba.config.DISABLE_JIT, 0
+
+    @numba.njit
+    def seed(number):
+        np.random.seed(number)
+        random.seed(number)
+
+    @numba.njit
+    def draw():
+        return np.random.normal(), random.gauss(0.0, 1.0)
+
+    yield seed, draw
+    numba.config.DISABLE_JIT = disabled
+
+
+def test_compiled_code_goes_on_drawing_where_it_was(compiled):
+    seed, draw = compiled
+    seed(3)
+    for drawn in range(4):  # after an odd number of draws, the next Gaussian is known already
+        state = capture({})
+        expected = [draw() for _ in range(700)]
+        seed(drawn)
+        restore(state, {})
+        assert [draw() for _ in range(700)] == expected
+        draw()
+
+
+def test_capturing_shifts_no_stream_of_compiled_code(compiled):
+    seed, draw = compiled
+    seed(5)
+    expected = [draw() for _ in range(3)]
+    seed(5)
+    found = []
+    for _ in range(3):
+        capture({"thing": object.__new__(type("Thing", (), {}))})
+        found.append(draw())
+    assert found == expected
+
+
+def test_checkpoints_from_before_numba_was_captured_leave_its_generators_alone(compiled):
+    seed, draw = compiled
+    state = capture({})
+    del state.root.fields["rng"].fields["numba"]
+    seed(5)
+    expected = draw()
+    seed(5)
+    report = restore(state, {})
+    assert report.exact
+    assert draw() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("position", 625), ("position", -1), ("position", 1.0), ("key", np.zeros(3, np.uint32)), ("next", "x")],
+)
+def test_forged_states_of_compiled_code_are_refused(compiled, name, value):
+    rng.set_state(good := rng.get_state())
+    bad = {**good, "numba": {**good["numba"], "numpy": {**good["numba"]["numpy"], name: value}}}
+    with pytest.raises(RestoreError, match=r"rng\.numba: expected"):
+        rng.set_state(bad)
+
+
+def test_the_states_of_compiled_code_need_numba(monkeypatch):
+    state = rng.get_state() | {"numba": {}}
+    monkeypatch.delitem(sys.modules, "numba._helperlib", raising=False)
+    with pytest.raises(RestoreError, match=r"numba is not imported\. Import it"):
+        rng.set_state(state)

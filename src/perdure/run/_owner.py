@@ -81,7 +81,10 @@ def claim(run: Held, directory: str) -> None:
                 "One run has one writer: wait for that thread, or use another directory"
             )
         before.give_way()
-        before.ownership.ended = f"{before.ownership.shown} was opened anew in this process, so this run has ended; use the new one"
+        shown = before.ownership.shown
+        before.ownership.ended = (
+            f"{shown} was opened anew in this process, so this run has ended: use the new one"
+        )
     _open[key] = run
 
 

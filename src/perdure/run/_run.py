@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import warnings
@@ -18,21 +19,24 @@ import torch
 from perdure.errors import (
     DamagedCheckpointWarning,
     DamagedError,
+    LockedError,
     NotCapturedWarning,
     PerdureError,
+    PerdureWarning,
     Preempted,
     RestoreError,
     StoreError,
 )
 from perdure.persistence import PolicyPersistence, versions
 from perdure.progress import Bar
-from perdure.run import _notices, _owner, _script_check
+from perdure.run import _notices, _owner, _same_command, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
 from perdure.run._held_signals import HeldSignals
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._signals import Interrupts, Signals
+from perdure.run._user_frames import user_level
 from perdure.run.loops import Watch
 from perdure.state import (
     BuiltWorld,
@@ -46,7 +50,16 @@ from perdure.state import (
     walk_live,
     without_secrets,
 )
-from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Compression, Retention, Store
+from perdure.store import (
+    BEST,
+    PINNED,
+    Checkpoint,
+    CheckpointInfo,
+    Compression,
+    LocalBackend,
+    Retention,
+    Store,
+)
 from perdure.world import World
 
 #: The name of the run's own record beside the world's parts.
@@ -135,7 +148,13 @@ class Run:
             return retention(found) | (set() if kept is None else {kept.number})
 
         _owner.claim(self, self.directory)
-        self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
+        try:
+            self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
+        except LockedError as error:
+            holder = LocalBackend(self.directory).holder()
+            is_ours = holder is not None and (holder.pid, holder.host) == (os.getpid(), socket.gethostname())
+            hint = _same_command.how_to_tell_apart(self.directory, is_ours=is_ours)
+            raise LockedError(f"{error} {hint}") from None
         try:
             self._checkpointer = Checkpointer(
                 self._store, retained, when_busy=when_busy, on_error=on_error, say=_say
@@ -254,6 +273,8 @@ class Run:
         found = self._store.latest(deep=False)
         if found is None:
             self._record.script_fingerprint = _script_check.pack(now)
+            if (unstable := _same_command.never_found_again(self.directory)) is not None:
+                warnings.warn(unstable, PerdureWarning, stacklevel=user_level())
             return None
         state = found.state
         _script_check.check_script(
@@ -282,7 +303,11 @@ class Run:
         self._best_tagged = self._record.best_score
         self._cadence.restart(info.step)
         _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
-        for notice in (_notices.places(restored.report), _notices.elsewhere(info)):
+        for notice in (
+            _notices.places(restored.report),
+            _notices.elsewhere(info),
+            _notices.other_task(info),
+        ):
             if notice is not None:
                 _say(notice)
         for line in _notices.dropped(restored.report):
@@ -476,8 +501,7 @@ class Run:
         resumed = self.resume(world)
         start = 0 if resumed is None else resumed.step
         if start >= total:
-            beyond = "" if start == total else f" ({start} steps are)"
-            _say(f"{self._shown}: all {total} steps are done{beyond}")
+            self.say_finished(f"all {total} steps are done" + ("" if start == total else f" ({start} are)"))
         watch = Watch(sys._getframe(1), (world, self))
         with self.guard(), self._flushed():
             for step in range(start, total):
@@ -594,6 +618,13 @@ class Run:
     def _shown(self) -> str:
         """The directory, absolute or relative, whichever is shorter."""
         return min(self.directory, os.path.relpath(self.directory), key=len)
+
+    def say_finished(self, done: str) -> None:
+        """Tell the user that nothing is left to train in this run, and how to begin anew.
+
+        :param done: what was done: "all 100 steps are done".
+        """
+        _say(_same_command.finished(self.directory, done))
 
     def _parts(self, world: Any) -> dict[str, Any]:
         if not isinstance(world, World | dict):

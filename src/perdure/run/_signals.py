@@ -22,7 +22,7 @@ from typing import Any, Literal
 Signals = Literal["auto"] | Iterable["str | int"]
 
 #: These only announce that the end is near: SIGTERM often follows, which then is no second signal. SLURM sends the
-#: first two (`--signal=USR1@60`), as do submitit, LSF and Grid Engine; SIGXCPU comes when the processor time is used up.
+#: first two (`--signal=USR1@60`), as do submitit, LSF and Grid Engine; SIGXCPU comes when processor time is used up.
 _ANNOUNCEMENTS = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 _ORDERS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Variables of launchers that pass a signal on which the process may have got already.

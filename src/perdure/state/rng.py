@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from perdure.errors import RestoreError
+from perdure.state import _numba_generators
 from perdure.state._class_names import class_name
 from perdure.state._registry import register, skip
 from perdure.tree import Object
@@ -23,7 +24,10 @@ PART = "rng"
 
 
 class Generators:
-    """The process's generators, as attributes: `python`, `numpy`, `torch` and `cuda` (one per device)."""
+    """The process's generators, as attributes: `python`, `numpy`, `torch`, `cuda` (one per device), `numba` (two)."""
+
+    #: Checkpoints have it only where numba was in use.
+    numba: Any = None
 
     def __init__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -43,14 +47,17 @@ def is_process(node: Any) -> bool:
 
 
 def get_state() -> dict[str, Any]:
-    """The states of Python's, NumPy's and torch's process-wide generators; CUDA's only if CUDA is in use."""
+    """The states of the generators of Python, NumPy and torch, and of those of CUDA and numba if these are in use."""
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return {
+    found = {
         "python": random.getstate(),
         "numpy": np.random.get_state(legacy=False),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if in_use else None,
     }
+    if (compiled := _numba_generators.get_state()) is not None:
+        found["numba"] = compiled
+    return found
 
 
 def set_state(state: Mapping[str, Any]) -> None:
@@ -65,6 +72,11 @@ def set_state(state: Mapping[str, Any]) -> None:
         torch.set_rng_state(state["torch"])
     except (TypeError, ValueError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
         raise RestoreError(f"{PART}: expected the states of the random generators: {error}") from error
+    if (compiled := state.get("numba")) is not None:
+        try:
+            _numba_generators.set_state(compiled)
+        except (TypeError, ValueError, KeyError) as error:
+            raise RestoreError(f"{PART}.numba: expected the states of numba's generators: {error}") from error
     devices = state.get("cuda")
     if not (
         devices is None

@@ -1,0 +1,89 @@
+"""The two generators of numba: code that it has compiled draws from them, wherever it calls `np.random` or `random`.
+
+They belong to the thread that calls; those of numba's own parallel threads cannot be reached. numba is never imported
+here. Knows no walks and no files.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+#: A state as numba keeps it: the position, 624 numbers, whether there is a next Gaussian, and which, as C aligns them.
+_LAYOUT = np.dtype(
+    [("position", "i4"), ("key", "u4", 624), ("has_next", "i4"), ("next", "f8"), ("seeded", "i4")], align=True
+)
+_LENGTH = 624
+
+
+def get_state() -> dict[str, Any] | None:
+    """The states of both generators; None if numba is not in use."""
+    return {name: _read(place) for name, place in _places()} or None
+
+
+def set_state(state: Mapping[str, Any]) -> None:
+    """Put both generators into a state that `get_state` returned.
+
+    :raises ValueError: if it is no such state, or numba is not imported.
+    """
+    places = dict(_places())
+    if not places:
+        raise ValueError("numba is not imported. Import it before the run is resumed")
+    checked = {name: _checked(state[name]) for name in places}
+    for name, (position, key, following) in checked.items():
+        sys.modules["numba._helperlib"].rnd_set_state(places[name], (position, key.tolist()))
+        if following is not None:
+            there = _view(places[name])
+            there["next"], there["has_next"] = following, 1
+
+
+def _places() -> Iterator[tuple[str, int]]:
+    """The names of the generators, and where this thread's are in memory."""
+    library: Any = sys.modules.get("numba._helperlib")
+    if library is None or "numba" not in sys.modules or not _is_laid_out_so():
+        return
+    yield "numpy", library.rnd_get_np_state_ptr()
+    yield "python", library.rnd_get_py_state_ptr()
+
+
+@functools.cache
+def _is_laid_out_so() -> bool:
+    """Whether this numba keeps its states in the way that is known here."""
+    library: Any = sys.modules["numba._helperlib"]
+    place = library.rnd_get_np_state_ptr()
+    position, key = library.rnd_get_state(place)
+    there = _view(place)
+    return bool(there["position"] == position and there["key"].tolist() == key and there["seeded"] == 1)
+
+
+def _view(place: int) -> Any:
+    memory: Any = (ctypes.c_char * _LAYOUT.itemsize).from_address(place)
+    return np.frombuffer(memory, _LAYOUT)[0]
+
+
+def _read(place: int) -> dict[str, Any]:
+    there = _view(place)
+    return {
+        "position": int(there["position"]),
+        "key": there["key"].copy(),
+        "next": float(there["next"]) if there["has_next"] else None,
+    }
+
+
+def _checked(saved: Mapping[str, Any]) -> tuple[int, np.ndarray[Any, Any], float | None]:
+    position, key, following = saved["position"], saved["key"], saved["next"]
+    # numba does not check the position, and would read beyond its numbers.
+    if type(position) is not int or not 0 <= position <= _LENGTH:
+        raise ValueError(f"expected a position from 0 to {_LENGTH}, found {position!r:.80}")
+    if not isinstance(key, np.ndarray) or key.shape != (_LENGTH,) or key.dtype != np.uint32:
+        raise ValueError(f"expected {_LENGTH} numbers, found a {type(key).__name__}")
+    if following is not None and type(following) is not float:
+        raise ValueError(
+            f"expected a number or None as the next Gaussian, found a {type(following).__name__}"
+        )
+    return position, key, following

@@ -12,6 +12,7 @@ remembered in memory is relied on (`_recover`).
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import warnings
 import weakref
@@ -23,7 +24,7 @@ from typing import Any, Literal, get_args
 from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
 from perdure.progress import Bar
 from perdure.run import _process_record
-from perdure.snapshot import Stager, Staging
+from perdure.snapshot import ChangedWhileCopied, Stager, Staging
 from perdure.store import CheckpointInfo, Committed, Store
 from perdure.tree import State
 
@@ -87,8 +88,8 @@ class Checkpointer:
         # interpreter waits for what the thread still has to do.
         self._thread = ThreadPoolExecutor(1, "perdure checkpoint")
         # An error that no later call could raise is printed when the interpreter exits.
-        reference = weakref.ref(self)
-        self._at_exit = lambda: _report(reference)
+        reference, process = weakref.ref(self), os.getpid()
+        self._at_exit = lambda: _report(reference, process)
         atexit.register(self._at_exit)
 
     @property
@@ -109,6 +110,7 @@ class Checkpointer:
         self,
         state: State,
         *,
+        careful: bool = False,
         step: int,
         counters: Mapping[str, Any] | None,
         metrics: Mapping[str, Any] | None,
@@ -117,13 +119,19 @@ class Checkpointer:
         """Stage a state, and have it committed. Afterwards the training may go on.
 
         :param state: captured just now.
+        :param careful: whether another thread may be changing the world.
         :returns: whether the commit has ended already.
+        :raises ChangedWhileCopied: if one did.
         :raises StoreError: if the one before could not be written.
         """
         self.poll(wait=True)
         self._changing = True
         self.unwritten = ()
-        staging = self.stager.stage(state)
+        try:
+            staging = self.stager.stage(state, careful=careful)
+        except ChangedWhileCopied:
+            self._changing = False
+            raise
 
         def commit(progress: _Progress) -> Committed:
             staging.ready()
@@ -407,9 +415,10 @@ class _Job:
                 error.__traceback__ = None
 
 
-def _report(reference: weakref.ref[Checkpointer]) -> None:
+def _report(reference: weakref.ref[Checkpointer], process: int) -> None:
     checkpointer = reference()
-    if checkpointer is None or checkpointer._job is None:
+    # In a forked child there is no thread that could be waited for.
+    if checkpointer is None or checkpointer._job is None or os.getpid() != process:
         return
     job, checkpointer._job = checkpointer._job, None
     job.join()

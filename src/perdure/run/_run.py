@@ -33,9 +33,9 @@ from perdure.run import _notices, _owner, _same_command, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
-from perdure.run._held_signals import HeldSignals
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._signals import Interrupts, Signals
+from perdure.run._undisturbed import undisturbed
 from perdure.run._user_frames import user_level
 from perdure.run.loops import Watch
 from perdure.state import (
@@ -43,7 +43,6 @@ from perdure.state import (
     LiveWorld,
     Report,
     parts_of,
-    paused_collection,
     prepare,
     running_code,
     skip,
@@ -147,8 +146,8 @@ class Run:
             kept = self._restorable.kept
             return retention(found) | (set() if kept is None else {kept.number})
 
-        _owner.claim(self, self.directory)
         try:
+            _owner.claim(self, self.directory)
             self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
         except LockedError as error:
             holder = LocalBackend(self.directory).holder()
@@ -357,6 +356,11 @@ class Run:
         :raises StoreError: if it cannot be written; the previous checkpoints are untouched.
         """
         parts = self._parts(world)
+        if self._half_restored:
+            raise RestoreError(
+                "resuming was interrupted, so the world is half restored and must not be saved: build it anew and call "
+                "resume() again"
+            )
         if not wait and not self._checkpointer.acquire_slot():
             return None
         shown, secrets = without_secrets(metrics or {}, "metrics")
@@ -369,23 +373,24 @@ class Run:
         # Even if it fails, the next one is due at the usual time.
         self._cadence.restart(step)
         self._checkpointer.poll(wait=True)
-        with self.lock:
-            held = HeldSignals()
-            try:
-                held.hold()
-                with paused_collection():
-                    live = walk_live(parts, skip=self._skip)
-                    state = live.state()
-                    self._restorable.check(live, step, self._last_written)
-                    marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
-                    marks += [PINNED] if pin else []
-                    ended = self._checkpointer.save(
-                        state, step=step, counters=counted, metrics=shown, tags=[*tags, *marks]
-                    )
-                    self._best_tagged = self._record.best_score
-            finally:
-                held.release()
-        if wait or ended:
+
+        def save(careful: bool) -> bool:
+            live = walk_live(parts, skip=self._skip)
+            state = live.state()
+            self._restorable.check(live, step, self._last_written)
+            marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
+            ended = self._checkpointer.save(
+                state,
+                careful=careful,
+                step=step,
+                counters=counted,
+                metrics=shown,
+                tags=[*tags, *marks, *([PINNED] if pin else [])],
+            )
+            self._best_tagged = self._record.best_score
+            return ended
+
+        if undisturbed(self.lock, save) or wait:
             self._checkpointer.poll(wait=True)
         return self.last if wait else None
 
@@ -632,11 +637,6 @@ class Run:
                 f"expected a perdure.World, found a {type(world).__name__}. Put it into one: World(name=...)"
             )
         self.ownership.check()
-        if self._half_restored:
-            raise RestoreError(
-                "resuming was interrupted, so the world is half restored and must not be saved: build it anew and call "
-                "resume() again"
-            )
         parts = parts_of(world)
         if PART in parts:
             raise PerdureError(

@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
 from perdure.progress import Bar
@@ -40,6 +40,15 @@ _Problem = tuple[BaseException, str]
 
 #: For how many seconds a waiter waits before it looks again.
 _GLANCE = 0.1
+
+
+class Commit(NamedTuple):
+    """What a checkpoint says beside its state; see `perdure.store.Store.commit`."""
+
+    step: int
+    counters: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    tags: Sequence[str]
 
 
 class Checkpointer:
@@ -82,6 +91,10 @@ class Checkpointer:
         self._job: _Job | None = None
         #: The last durable one; older checkpoints may still be being deleted after it.
         self._before: _Job | None = None
+        #: A copy of the world that is committed only if the process has to leave.
+        self._kept: _Job | None = None
+        #: Held while what is to be written is decided: at the end, another thread commits what was kept.
+        self._claim = threading.Lock()
         #: Whether a call is changing what is remembered; after an interrupted one it stays so.
         self._changing = False
         # One thread for all checkpoints, because to start one takes longer than to copy a network. At its exit the
@@ -106,16 +119,7 @@ class Checkpointer:
         self.poll(wait=True)
         return True
 
-    def save(
-        self,
-        state: State,
-        *,
-        careful: bool = False,
-        step: int,
-        counters: Mapping[str, Any] | None,
-        metrics: Mapping[str, Any] | None,
-        tags: Sequence[str],
-    ) -> bool:
+    def save(self, state: State, how: Commit, *, careful: bool = False) -> bool:
         """Stage a state, and have it committed. Afterwards the training may go on.
 
         :param state: captured just now.
@@ -124,9 +128,57 @@ class Checkpointer:
         :raises ChangedWhileCopied: if one did.
         :raises StoreError: if the one before could not be written.
         """
-        self.poll(wait=True)
+        while True:
+            self.poll(wait=True)
+            with self._claim:
+                # The thread that makes the kept copy durable may have begun another one in between.
+                if self._job is None:
+                    job = self._stage(state, how, careful)
+                    self.unwritten = ()
+                    self._job = job
+                    job.start(self._thread)
+                    self._changing = False
+                    break
+        # What is too large to be copied is written from where it lies, so the training must not change it.
+        if job.staging.live:
+            try:
+                job.join()
+            except BaseException:
+                job.cancel()
+                job.join()
+                raise
+        return job.staging.live
+
+    def keep(self, state: State, how: Commit, *, careful: bool = False) -> None:
+        """Stage a state, and keep it in memory until `commit_kept`, or until the next one is staged.
+
+        Nothing is kept while a checkpoint is being written, which will be nearly as new, nor of what is too large to be
+        copied.
+
+        :raises ChangedWhileCopied: see `save`.
+        """
+        with self._claim:
+            if self._job is None and not self._changing:
+                job = self._stage(state, how, careful)
+                self._kept = None if job.staging.live else job
+                self._changing = False
+
+    def commit_kept(self) -> CheckpointInfo | None:
+        """Make durable what was kept, if it was, and return it. Any thread may call it; it waits until that is done."""
+        with self._claim:
+            job, self._kept = self._kept, None
+            if job is not None and self._job is None:
+                self._job = job
+                job.start(self._thread)
+        if (job := self._job) is None:
+            return None
+        job.wait()
+        return None if job.result is None else job.result.info
+
+    def _stage(self, state: State, how: Commit, careful: bool) -> _Job:
+        """Copy what changed. What was kept before is lost, because it lies in the same memory."""
         self._changing = True
-        self.unwritten = ()
+        self._kept = None
         try:
             staging = self.stager.stage(state, careful=careful)
         except ChangedWhileCopied:
@@ -137,28 +189,16 @@ class Checkpointer:
             staging.ready()
             return self._store.commit(
                 staging.state,
-                step=step,
+                step=how.step,
                 contents=staging.contents,
-                counters=counters,
-                metrics=metrics,
-                tags=tags,
+                counters=how.counters,
+                metrics=how.metrics,
+                tags=how.tags,
                 process=_process_record.record(),
                 progress=progress,
             )
 
-        job = _Job(staging, tuple(tags), commit, lambda: self._store.retain(self._retained))
-        self._job = job
-        job.start(self._thread)
-        self._changing = False
-        # What is too large to be copied is written from where it lies, so the training must not change it.
-        if staging.live:
-            try:
-                job.join()
-            except BaseException:
-                job.cancel()
-                job.join()
-                raise
-        return staging.live
+        return _Job(staging, tuple(how.tags), commit, lambda: self._store.retain(self._retained))
 
     def poll(self, *, wait: bool = False) -> None:
         """Note the result of the checkpoint that is being written, if it is there.
@@ -199,7 +239,7 @@ class Checkpointer:
             self._finish_thread()
             self._note(job)
         self.stager = self.stager.renewed()
-        self._job = self._before = None
+        self._job = self._before = self._kept = None
         self._changing = False
 
     def _finish_thread(self) -> None:
@@ -362,6 +402,10 @@ class _Job:
     def cancel(self) -> None:
         """Stop as soon as possible; a commit that has not succeeded by then fails."""
         self._cancelled = True
+
+    def wait(self) -> None:
+        """Wait until the checkpoint is durable, without showing the progress."""
+        self._durable.wait()
 
     def join(self, *, cleanup: bool = False) -> None:
         """Wait until the checkpoint is durable.

@@ -9,9 +9,10 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from time import perf_counter
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -32,7 +33,8 @@ from perdure.progress import Bar
 from perdure.run import _notices, _owner, _same_command, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
-from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
+from perdure.run._checkpointer import Checkpointer, Commit, OnError, WhenBusy
+from perdure.run._grace import Grace
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._signals import Interrupts, Signals
 from perdure.run._undisturbed import undisturbed
@@ -61,6 +63,7 @@ from perdure.store import (
 )
 from perdure.world import World
 
+_T = TypeVar("_T")
 #: The name of the run's own record beside the world's parts.
 PART = "run"
 
@@ -107,6 +110,10 @@ class Run:
     :param signals: which signals ask the run to save a checkpoint and exit, as names or numbers. "auto": SIGTERM,
         Ctrl-C (SIGINT) and a closing terminal (SIGHUP); and what schedulers send before their time is up (SIGUSR1,
         SIGUSR2, SIGXCPU), unless the script handles these itself.
+    :param grace: within how many seconds after such a signal the process exits, also from the middle of a long rollout
+        or evaluation. For that a copy of the world is kept in memory at safe points, as often as that takes at most a
+        twentieth of the time; it is made durable when the signal comes, and what the process did since is done again by
+        the next one. By default the process exits at the next safe point, however long that takes.
     :raises LockedError: if another process, or another thread of this one, holds the run.
     :raises ValueError: if an option has a value that it cannot have.
     :raises StoreError: if the directory cannot be written, or does not belong to a run.
@@ -127,6 +134,7 @@ class Run:
         compression: Compression = "auto",
         lock_timeout: float = 10.0,
         signals: Signals = "auto",
+        grace: float | None = None,
     ) -> None:
         self.directory = os.path.abspath(os.fspath(directory))
         #: What became of every path at the last resume; None before one.
@@ -136,6 +144,7 @@ class Run:
         self._skip = tuple(skip)
         self._record = RunRecord()
         self._interrupts = Interrupts(signals)
+        self._grace = Grace(grace)
         self.ownership = _owner.Ownership(self._shown)
         #: Held while the world is captured. Other threads that change it hold it meanwhile: `with run.lock: ...`.
         self.lock = threading.RLock()
@@ -162,6 +171,8 @@ class Run:
         except BaseException:
             self._store.close()
             raise
+        self._interrupts.when_asked = lambda number: self._grace.begin(number, self._make_copy_durable)
+        self._interrupts.is_over = lambda: self._grace.is_over
         self._told_secrets = False
         #: The published best policy.
         self.best_policy = BestPolicy(
@@ -356,13 +367,36 @@ class Run:
         :raises StoreError: if it cannot be written; the previous checkpoints are untouched.
         """
         parts = self._parts(world)
+        if not wait and not self._checkpointer.acquire_slot():
+            return None
+        # Even if it fails, the next one is due at the usual time.
+        self._cadence.restart(step)
+        self._checkpointer.poll(wait=True)
+        save = self._capturing(parts, step, self._checkpointer.save, counters, metrics, tags, pin=pin)
+        if undisturbed(self.lock, save) or wait:
+            self._checkpointer.poll(wait=True)
+        return self.last if wait else None
+
+    def _capturing(
+        self,
+        parts: Mapping[str, Any],
+        step: int,
+        then: Callable[..., _T],
+        counters: Mapping[str, Any] | None,
+        metrics: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        *,
+        pin: bool = False,
+    ) -> Callable[[bool], _T]:
+        """A function that captures the world, for `undisturbed`.
+
+        :param then: what to do with the state.
+        """
         if self._half_restored:
             raise RestoreError(
                 "resuming was interrupted, so the world is half restored and must not be saved: build it anew and call "
                 "resume() again"
             )
-        if not wait and not self._checkpointer.acquire_slot():
-            return None
         shown, secrets = without_secrets(metrics or {}, "metrics")
         counted, more = without_secrets(counters or {}, "counters")
         if (secrets or more) and not self._told_secrets:
@@ -370,29 +404,29 @@ class Run:
             _say(_notices.left_out([*secrets, *more]))
         if self._record.best_score is not None:
             shown.setdefault("best", self._record.best_score)
-        # Even if it fails, the next one is due at the usual time.
-        self._cadence.restart(step)
-        self._checkpointer.poll(wait=True)
 
-        def save(careful: bool) -> bool:
+        def capture(careful: bool) -> _T:
             live = walk_live(parts, skip=self._skip)
             state = live.state()
             self._restorable.check(live, step, self._last_written)
             marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
-            ended = self._checkpointer.save(
-                state,
-                careful=careful,
-                step=step,
-                counters=counted,
-                metrics=shown,
-                tags=[*tags, *marks, *([PINNED] if pin else [])],
-            )
+            marks += [PINNED] if pin else []
+            done = then(state, Commit(step, counted, shown, [*tags, *marks]), careful=careful)
             self._best_tagged = self._record.best_score
-            return ended
+            return done
 
-        if undisturbed(self.lock, save) or wait:
-            self._checkpointer.poll(wait=True)
-        return self.last if wait else None
+        return capture
+
+    def _keep_copy(self, world: Any, step: int, counters: Mapping[str, Any] | None) -> None:
+        """Keep a copy of the world in memory, which is made durable if the process has to leave before it can save."""
+        began, tagged = perf_counter(), self._best_tagged
+        undisturbed(self.lock, self._capturing(self._parts(world), step, self._checkpointer.keep, counters))
+        self._best_tagged = tagged  # it is not written yet
+        self._grace.copied(perf_counter() - began)
+
+    def _make_copy_durable(self) -> None:
+        if (info := self._checkpointer.commit_kept()) is not None:
+            _say(f"step {info.step} is saved in {self._shown}")
 
     @property
     def _best_untagged(self) -> bool:
@@ -455,6 +489,8 @@ class Run:
         received = self._interrupts.received
         if self.due(step, every, seconds):
             self.checkpoint(world, step, counters=counters, wait=received is not None or not self._background)
+        elif self._grace.wants_copy:
+            self._keep_copy(world, step, counters)
         if received is not None:
             self._leave(received)
 

@@ -18,6 +18,8 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any, Literal
 
+from perdure.errors import Preempted
+
 #: Which signals ask a run to leave: "auto", or their names or numbers.
 Signals = Literal["auto"] | Iterable["str | int"]
 
@@ -81,8 +83,10 @@ class Interrupts:
         self.numbers = numbers_of(signals)
         #: The signal that was received since this was entered.
         self.received: signal.Signals | None = None
-        #: Called once, inside a signal handler, when the first signal is received.
-        self.when_asked: Callable[[], None] | None = None
+        #: Called once, inside a signal handler, with the first signal that is received.
+        self.when_asked: Callable[[signal.Signals], None] | None = None
+        #: Whether a signal means that there is no time left: then it raises `Preempted` where the training is.
+        self.is_over: Callable[[], bool] = lambda: False
         self._since = 0.0
         self._depth = 0
 
@@ -133,7 +137,7 @@ class Interrupts:
         self.received = number
         self._since = time.monotonic()
         if first and self.when_asked is not None:
-            self.when_asked()
+            self.when_asked(number)
         return True
 
     def has_heard(self, number: signal.Signals) -> bool:
@@ -206,6 +210,8 @@ def _note(number: int, frame: FrameType | None) -> None:
     if os.getpid() != _owner or not concerned:
         _obey(received, frame)
         return
+    if any(each.received is not None and each.is_over() for each in concerned):
+        raise Preempted(128 + received)
     news = [each.hear(received) for each in concerned]
     if any(news):
         # Written as bytes: a signal may interrupt a print, and text streams are not re-entrant. Standard error may be
@@ -224,14 +230,15 @@ def _obey(number: signal.Signals, frame: FrameType | None) -> None:
     """Do what the signal would do without us."""
     handler = _before.get(number, signal.SIG_DFL)
     # A notebook's stop button must not end the kernel, with all that is in its memory.
-    if callable(handler) and (not _listening or (number == signal.SIGINT and _is_interactive())):
+    if callable(handler) and (not _listening or (number == signal.SIGINT and is_interactive())):
         handler(number, frame)
         return
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
-def _is_interactive() -> bool:
+def is_interactive() -> bool:
+    """Whether a person types what this process runs, as in a notebook."""
     return hasattr(sys, "ps1") or bool(sys.flags.interactive) or "ipykernel" in sys.modules
 
 

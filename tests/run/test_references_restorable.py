@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import perdure
-from perdure.errors import NotRestorableError
+from perdure.errors import ChangedScriptWarning, NotRestorableError
 from perdure.state import _references
 
 
@@ -150,7 +150,10 @@ def test_an_edited_lambda_that_the_training_left_alone_is_that_of_the_script(
         return agent
 
     train("first", 2)
-    again = train(kind, 4)
+    with pytest.warns(
+        ChangedScriptWarning, match=r"edited code is in force(.|\n)*  agent.fn: .*\n  agent.later\[0\]: "
+    ):
+        again = train(kind, 4)
     assert again.counter.n == 4
     assert again.fn(10.0) == schedule(kind)(10.0)
     assert again.later[0](10.0) == schedule(kind)(10.0)

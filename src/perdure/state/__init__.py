@@ -49,6 +49,7 @@ from perdure.state._fingerprint import fingerprint as fingerprint
 from perdure.state._patterns import matches as matches
 from perdure.state._places import names_place as names_place
 from perdure.state._references import allow
+from perdure.state._references import print_of_code as print_of_code
 from perdure.state._registry import (
     Adapter,
     Handler,
@@ -64,6 +65,7 @@ from perdure.state._registry import (
 )
 from perdure.state._registry import blank as blank
 from perdure.state._registry import finders as finders
+from perdure.state._registry import hindrance as hindrance
 from perdure.state._registry import is_environment as is_environment
 from perdure.state._registry import is_native as is_native
 from perdure.state._registry import known as known
@@ -82,16 +84,20 @@ from perdure.state._shown_classes import running_code as running_code
 from perdure.state._user_code import is_users_file as is_users_file
 from perdure.state._walker import Walker as Walker
 from perdure.state.buffers import Cursor, Ring, RowWriter, register_rows
+from perdure.state.restoring import FROM_SCRIPT, check, restore
 from perdure.state.restoring import BuiltWorld as BuiltWorld
 from perdure.state.restoring import FilledArray as FilledArray
+from perdure.state.restoring import Overridden as Overridden
 from perdure.state.restoring import Restoration as Restoration
-from perdure.state.restoring import check, restore
+from perdure.state.restoring import override as override
+from perdure.state.restoring import override_signature as override_signature
 from perdure.state.restoring import prepare as prepare
 from perdure.state.restoring import unassignable as unassignable
 from perdure.tree import State
 
 __all__ = [
     "CLOCKS",
+    "FROM_SCRIPT",
     "Adapter",
     "Cursor",
     "Difference",

@@ -19,6 +19,7 @@ from typing import Any
 
 from perdure.run._user_frames import is_users
 from perdure.run.loops._carried import Carried, carried
+from perdure.run.loops._frame import read_variables
 from perdure.run.loops._source import Loop, Scope, in_order
 from perdure.state import Walker, fingerprint
 
@@ -36,7 +37,7 @@ class Watch:
 
     def __init__(self, frame: FrameType, known: Sequence[Any] = (), *, is_call: bool = False) -> None:
         self._known = {id(each) for each in known}
-        self._place = _around_call(frame) if is_call else _at_head(frame)
+        self._place = _around_call(frame) if is_call else at_head(frame)
         self._carried = Carried() if self._place is None else self._place.carried()
         before = {} if self._place is None else self._place.variables()
         self._before = {name: before.get(name) for name in self._carried.rebound_to_itself}
@@ -110,7 +111,7 @@ def _may_change(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a loop stands: its source, and the frame that it runs in."""
 
     frame: FrameType
@@ -128,11 +129,7 @@ class _Place:
 
     def variables(self) -> Mapping[str, Any]:
         """The variables that the loop sees, by name."""
-        code, local = self.frame.f_code, self.frame.f_locals
-        if local is self.frame.f_globals:
-            return local
-        own = {*code.co_varnames, *code.co_cellvars, *code.co_freevars}
-        return {**{name: value for name, value in self.frame.f_globals.items() if name not in own}, **local}
+        return read_variables(self.frame)
 
     def is_namespace(self, world: Mapping[str, Any]) -> bool:
         """Whether a world's parts are the variables themselves, as with `run.steps(globals(), ...)`."""
@@ -148,7 +145,7 @@ class _Place:
         return [name for name in in_order(self.loop) if name in names]
 
 
-def _at_head(frame: FrameType | None) -> _Place | None:
+def at_head(frame: FrameType | None) -> Place | None:
     """The loop at whose head a frame stands; None if that cannot be seen."""
     # A progress bar around the steps has a loop too; the user's is further up.
     while frame is not None and not is_users(frame):
@@ -156,7 +153,7 @@ def _at_head(frame: FrameType | None) -> _Place | None:
     return None if frame is None else _loop_at(frame)
 
 
-def _around_call(frame: FrameType | None) -> _Place | None:
+def _around_call(frame: FrameType | None) -> Place | None:
     """The loop around the call at which a frame stands, or around the call of that function; None if there is none."""
     while frame is not None and is_users(frame):
         if (place := _loop_at(frame)) is not None:
@@ -165,7 +162,7 @@ def _around_call(frame: FrameType | None) -> _Place | None:
     return None
 
 
-def _loop_at(frame: FrameType) -> _Place | None:
+def _loop_at(frame: FrameType) -> Place | None:
     code, at = frame.f_code, frame.f_lasti
     try:
         module = ast.parse("".join(linecache.getlines(code.co_filename, frame.f_globals)))
@@ -181,10 +178,10 @@ def _loop_at(frame: FrameType) -> _Place | None:
         each for each in above if isinstance(each, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef)
     )
     if isinstance(node, ast.For):
-        return _Place(frame, module, scope, node, None)
+        return Place(frame, module, scope, node, None)
     inside = above[: above.index(scope)]
     loops = [each for each in inside if isinstance(each, ast.For | ast.AsyncFor | ast.While)]
-    return _Place(frame, module, scope, loops[-1], node) if isinstance(node, ast.Call) and loops else None
+    return Place(frame, module, scope, loops[-1], node) if isinstance(node, ast.Call) and loops else None
 
 
 def _is_at(node: ast.AST, position: Any, is_head: bool) -> bool:

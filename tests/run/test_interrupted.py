@@ -21,6 +21,7 @@ import torch
 import perdure
 from perdure.errors import CaptureError, LockedError, StoreError
 from perdure.snapshot import _stager
+from perdure.state import restore
 from perdure.store import CheckpointInfo, Store
 
 SOURCES = os.path.dirname(perdure.__file__)
@@ -140,10 +141,10 @@ def interrupted(directory: Path, at: int, *, lines: bool, wait: bool) -> int:
 
 def check(directory: Path, infos: Sequence[CheckpointInfo], expected: dict[int, Any]) -> None:
     """Restore each checkpoint, and compare it with what was there when it was taken."""
-    with perdure.Run(directory, keep=100) as copy:
+    with Store.open(directory) as store:
         for info in infos:
             fresh = made()
-            copy._restore(copy._store.read(info.number), copy._walk(fresh), fresh)
+            restore(store.read(info.number).state, fresh, strict=False)  # without the run's own part
             assert content(fresh) == expected[info.step], info.step
 
 

@@ -518,16 +518,24 @@ class Run:
         every: int | None,
         seconds: float | None,
         counters: Mapping[str, Any] | None = None,
+        refresh: Callable[[], object] = lambda: None,
     ) -> None:
-        """What `maybe_checkpoint` does, without a look at the loop: `perdure.loop` knows it."""
+        """What `maybe_checkpoint` does, without a look at the loop: `perdure.loop` knows it.
+
+        :param refresh: called before the world is captured, if it is.
+        """
         self.ownership.check()
         self._at = step
         self._checkpointer.poll()
         self._checkpointer.stager.observe()
         received = self._interrupts.received
-        if self.due(step, every, seconds):
+        # Asked once: a signal, or the clock, may answer otherwise a moment later.
+        is_due = received is not None or self._cadence.due(step, every, seconds)
+        if is_due:
+            refresh()
             self.checkpoint(world, step, counters=counters, wait=received is not None or not self._background)
         elif self._grace.wants_copy:
+            refresh()
             self._keep_copy(world, step, counters)
         if received is not None:
             self._leave(received)

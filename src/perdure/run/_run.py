@@ -188,7 +188,7 @@ class Run:
         self._told_secrets = False
         #: The published best policy.
         self.best_policy = BestPolicy(
-            self.directory, persistence or PolicyPersistence(), allowed=self.ownership.check
+            self.directory, persistence or PolicyPersistence(), allowed=self._check_may_publish
         )
         self._cadence = Cadence()
         #: The best score that a checkpoint is marked with.
@@ -651,6 +651,10 @@ class Run:
         self._record.best_step = self._at
         self._record.best_score = score
         return True
+
+    def _check_may_publish(self) -> None:
+        self.ownership.check()
+        self._store.check_writable()
 
     @property
     def best_score(self) -> float | None:

@@ -23,7 +23,15 @@ from perdure.state._iterators import IteratorHandler
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, Compound, Handler, Reference, Refuse, Skip, known, on_change
 from perdure.state._report import grouped
-from perdure.state._secrets import ENVIRONMENT, SECRET, is_environment_copy, is_secret_name
+from perdure.state._secrets import (
+    ENVIRONMENT,
+    SECRET,
+    has_login,
+    has_secret_field,
+    holds_text,
+    is_environment_copy,
+    is_secret_name,
+)
 from perdure.state._structure import ANCHOR, MANY, Structure, shapes_of_tensors
 from perdure.state.buffers import Rows, writer_of
 from perdure.tree import (
@@ -89,7 +97,7 @@ class Walker:
         """The tree of a world's parts."""
         root = Object("perdure:World", {})
         for name, part in parts.items():
-            secret = type(part) in _TEXT and is_secret_name(name)
+            secret = (is_secret_name(name) and holds_text(part)) or (type(part) is str and has_login(part))
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
         self._fill()
         while self.weak:
@@ -251,8 +259,12 @@ class Walker:
         plain = _NONE if self.skip else tree.PLAIN_TYPES
         for name, child in attributes.items():
             kind = type(child)
-            if kind is str and child[:1] == "/":
-                self.structure.note_text(child, (path, ".", name))
+            if kind is str:
+                if child[:1] == "/":
+                    self.structure.note_text(child, (path, ".", name))
+                elif "@" in child and has_login(child):
+                    fields[name] = self.left_out(_SECRET, (path, ".", name))
+                    continue
             # What `node` would return: most attributes are plain.
             fields[name] = child if kind in plain else self.node(child, (path, ".", name))
 
@@ -266,7 +278,7 @@ class Walker:
                 self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Omitted(left_out[name])
-            elif kind in _TEXT and is_secret_name(name):
+            elif (is_secret_name(name) and holds_text(child)) or (kind is str and has_login(child)):
                 fields[name] = _SECRET
             else:
                 if kind is str and child[:1] == "/":
@@ -366,7 +378,9 @@ class Walker:
             if type(key) is str:
                 kind = type(child)
                 taken: Any
-                if kind in _TEXT and is_secret_name(key):
+                if (is_secret_name(key) and holds_text(child)) or (
+                    kind is str and "@" in child and has_login(child)
+                ):
                     taken = self.left_out(_SECRET, (path, "[", key))
                 else:
                     if kind is str and child[:1] == "/":
@@ -399,6 +413,9 @@ class Walker:
 
     def _items(self, value: Any, path: Path) -> Node:
         cls = type(value)
+        if cls not in BUILTIN and has_secret_field(value):
+            # One that is made anew with some of its fields would not be this process's own.
+            return self.left_out(_SECRET, path)
         node = SequenceNode(BUILTIN.get(cls) or self._class_name(cls), [])
         if value or cls not in _FIXED:
             return self._later(Walker._fill_items, value, node, path)
@@ -538,7 +555,6 @@ class Walker:
 
 LEFT_OUT = "left out by the user"
 _NONE: frozenset[type] = frozenset()
-_TEXT = frozenset({str, bytes})
 _SECRET = Omitted(SECRET)
 #: Modules whose capturing functions draw from no random generator.
 _CALM = frozenset(

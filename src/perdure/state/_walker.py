@@ -18,7 +18,7 @@ from perdure.errors import CaptureError, DamagedError
 from perdure.state import _aliasing, _array_leaves, _compounds, _object_arrays, _references, _values, _weak
 from perdure.state._attributes import attributes_of
 from perdure.state._class_names import class_name
-from perdure.state._containers import BUILTIN, ITEMS, factory_name
+from perdure.state._containers import BUILTIN, FACTORY, ITEMS, factory_name
 from perdure.state._iterators import IteratorHandler
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, Compound, Handler, Reference, Refuse, Skip, known, on_change
@@ -150,7 +150,7 @@ class Walker:
         # The arrays, and a copy of their common memory, hold the elements meanwhile.
         refused = _object_arrays.find_views(self._objects, lambda flat: self._elements(flat, None, 3))
         for met, reason in list(refused):
-            self._refuse(met.array, met.path, reason)
+            self.refuse(met.array, met.path, reason)
         self._fill()
         # The elements of a view are those of its base.
         used = {
@@ -194,7 +194,8 @@ class Walker:
         self._unfilled.append((fill, value, node, path))
         return node
 
-    def _refuse(self, value: Any, path: Path, reason: str) -> Node:
+    def refuse(self, value: Any, path: Path, reason: str) -> Node:
+        """Note that a value cannot be captured."""
         above = path if self._covered else None
         while above is not None:
             if id(above) in self._covered:
@@ -240,7 +241,7 @@ class Walker:
         try:
             given = adapter.fields(value)
         except CaptureError as error:
-            self._refuse(value, path, str(error))
+            self.refuse(value, path, str(error))
             return
         self.given[id(value)] = given  # it may hold containers made for this walk only
         if adapter.covers is not None and given[adapter.covers] is not None:
@@ -275,7 +276,7 @@ class Walker:
         for name, child in attributes.items():
             kind = type(child)
             if type(name) is not str:
-                self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
+                self.refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Omitted(left_out[name])
             elif (is_secret_name(name) and holds_text(child)) or (kind is str and has_login(child)):
@@ -330,14 +331,14 @@ class Walker:
         try:
             payload = handler.capture(value)
         except _values.Unsupported as error:
-            self._refuse(value, path, str(error))
+            self.refuse(value, path, str(error))
             return
         except Exception as error:
             reason = f"the handler registered for it failed to capture it: {type(error).__name__}: {error}"
-            self._refuse(value, path, reason)
+            self.refuse(value, path, reason)
             return
         if payload is value:
-            self._refuse(
+            self.refuse(
                 value, path, "the handler registered for it returned the object itself, not its state"
             )
             return
@@ -410,6 +411,10 @@ class Walker:
         if type(value) not in BUILTIN or (kind is collections.OrderedDict and vars(value)):
             # An OrderedDict may have attributes too: torch's state_dict() has.
             self._fill_subclass(value, node, path)
+        if node.extra == "":
+            given = self.node(factory, (path, ".", FACTORY))
+            if not isinstance(given, Omitted):
+                node.fields = {**(node.fields or {}), FACTORY: given}
 
     def _items(self, value: Any, path: Path) -> Node:
         cls = type(value)
@@ -526,13 +531,13 @@ class Walker:
         try:
             return self._array(value, path)
         except (_values.Unsupported, ValueError, DamagedError) as error:
-            return self._refuse(value, path, str(error))
+            return self.refuse(value, path, str(error))
 
     def _tensor(self, value: torch.Tensor, path: Path) -> Node:
         try:
             node = self._leaf(value, _array_leaves.of_tensor(value, path))
         except _values.Unsupported as error:
-            return self._refuse(value, path, str(error))
+            return self.refuse(value, path, str(error))
         if value.is_leaf and value.grad is not None:
             grad = self.node(value.grad, (path, ".", "grad"))
             node.grad = grad if isinstance(grad, Array) else None
@@ -542,7 +547,7 @@ class Walker:
         try:
             data = write(value)
         except _values.Unsupported as error:
-            return self._refuse(value, path, str(error))
+            return self.refuse(value, path, str(error))
         if kind == "enum":
             self._class_name(type(value))
             shape = (type(value),)
@@ -618,10 +623,10 @@ def _taker(cls: type) -> Taker:
             "a subclass of a number or string that is not an Enum is not supported. Keep the plain value, or "
         )
         reason += f"leave it out: perdure.skip({cls.__qualname__}, 'reason')"
-        return lambda walker, value, path: walker._refuse(value, path, reason)
+        return lambda walker, value, path: walker.refuse(value, path, reason)
     if isinstance(entry, Refuse):
         refusal = entry.reason
-        return lambda walker, value, path: walker._refuse(value, path, refusal)
+        return lambda walker, value, path: walker.refuse(value, path, refusal)
     return Walker._object
 
 

@@ -50,8 +50,8 @@ def registered_here() -> Iterator[None]:
 def test_a_value_of_native_code_is_refused_with_both_remedies() -> None:
     with pytest.raises(
         CaptureError,
-        match=r"perdure.register\(\w+, capture=..., restore=...\), or, if its objects never change, "
-        r"perdure.register\(\w+, capture=..., create=...\)",
+        match=r"perdure.register\('[\w.]+', capture=..., restore=...\), or, if its objects never change, "
+        r"perdure.register\('[\w.]+', capture=..., create=...\)",
     ):
         capture({"x": zstandard.ZstdCompressor()})
 

@@ -85,6 +85,10 @@ class LiveWorld(LiveObjects):
         """Every object that the walk met, with its node."""
         return self._walker.met()
 
+    def tensors_with_graphs(self) -> list[str]:
+        """The paths of tensors that belong to a graph, which no checkpoint holds."""
+        return self._walker.tensors_with_graphs()
+
     def state(self) -> State:
         """The state of the world and of the random generators.
 
@@ -99,8 +103,8 @@ def paused_collection() -> Iterator[None]:
     """Without garbage collection. A walk makes thousands of objects, none of them garbage, and would set off a full
     collection, which with torch loaded takes many times as long as the walk."""
     enabled = gc.isenabled()
-    gc.disable()
     try:
+        gc.disable()
         yield
     finally:
         if enabled:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
-from perdure.errors import DamagedError, LockedError, PerdureWarning, StoreError
+from perdure.errors import DamagedError, LockedError, PerdureWarning, StoreError, user_level
 from perdure.store._files import (
     TEMPORARY,
     Buffer,
@@ -283,9 +283,9 @@ class LocalBackend:
                         os.mkdir(part, dir_fd=fd)
                     sync_directory(fd)
                 # One by one from descriptor to descriptor: so no link on the way can lead out of the root.
-                below = os.open(part, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-                os.close(fd)
-                fd = below
+                above, fd = fd, os.open(part, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+                # Only now: if a KeyboardInterrupt came before, it would be closed twice, maybe as another's.
+                os.close(above)
             yield fd, leaf
         finally:
             os.close(fd)
@@ -364,7 +364,7 @@ class LocalBackend:
             "that process was killed, or it is still running and this file system does not share locks between hosts. "
             "Make sure that it does not run any more.",
             PerdureWarning,
-            stacklevel=5,
+            stacklevel=user_level(),
         )
 
 

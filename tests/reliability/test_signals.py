@@ -306,7 +306,7 @@ def test_with_grace_a_long_step_is_left_in_time_and_done_again_exactly(
     starter: Starter, tmp_path: Path
 ) -> None:
     script = """
-        with open_run(grace=4.0) as run:
+        with open_run(grace=6.0) as run:
             for step in run.steps(world, 8, every=1000):
                 if step == 5 and len(sys.argv) < 3:
                     began = time.monotonic()
@@ -322,7 +322,8 @@ def test_with_grace_a_long_step_is_left_in_time_and_done_again_exactly(
     process = start(starter, script, tmp_path)
     process.says("long")
     os.kill(process.pid, signal.SIGTERM)
-    assert process.wait() == 143, process.errors
+    # By SIGALRM if the machine is so busy that the interpreter does not come to its end in time.
+    assert process.wait() in (143, -signal.SIGALRM), process.errors
     assert "left True" in process.output
     (step,) = steps_in(tmp_path / "run")
     assert 1 <= step <= 5
@@ -348,8 +349,27 @@ def test_a_training_that_swallows_the_exception_is_ended_in_time(starter: Starte
                             pass
         """
     process = start(starter, script, tmp_path)
-    assert process.wait() == 143
-    assert "the time for leaving is over" in process.errors
+    code = process.wait()
+    assert code in (143, -signal.SIGALRM)
+    assert code != 143 or "the time for leaving is over" in process.errors
+    (step,) = steps_in(tmp_path / "run")
+    assert 1 <= step <= 3
+
+
+def test_c_code_that_lets_no_thread_run_is_ended_in_time(starter: Starter, tmp_path: Path) -> None:
+    script = """
+        import ctypes
+        with open_run(grace=2.0) as run:
+            for step in run.steps(world, 8, every=1000):
+                work(step)
+                time.sleep(0.2)
+                if step == 3:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    time.sleep(0.6)
+                    ctypes.PyDLL(None).sleep(60)
+        """
+    process = start(starter, script, tmp_path)
+    assert process.wait() == -signal.SIGALRM
     (step,) = steps_in(tmp_path / "run")
     assert 1 <= step <= 3
 

@@ -11,7 +11,6 @@ import pytest
 from harness import HERE, UNSEEDED, differences, final, launch
 
 import perdure
-from perdure.errors import LockedError
 from perdure.store import Store
 
 
@@ -194,11 +193,6 @@ def test_a_second_process_is_told_who_holds_the_run(tmp_path):
     assert str(os.getpid()) in found.stderr
     with perdure.Run(tmp_path / "run"):
         pass
-
-
-def test_the_same_process_cannot_open_a_run_twice(tmp_path):
-    with perdure.Run(tmp_path / "run"), pytest.raises(LockedError):
-        perdure.Run(tmp_path / "run", lock_timeout=0.1)
 
 
 def test_a_directory_without_write_permission_is_a_clear_error(public):

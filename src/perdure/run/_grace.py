@@ -22,6 +22,8 @@ from perdure.run._signals import is_interactive
 _SHARE = 0.05
 #: So much of the time is left to the end of the process: handlers of the script, its workers, the interpreter.
 _TO_EXIT = 0.15
+#: At least so many seconds, if that is not more than half of it.
+_LEAST_TO_EXIT = 2.0
 
 
 class Grace:
@@ -58,6 +60,11 @@ class Grace:
         """
         if self.seconds is not None:
             began = time.monotonic()
+            # Where no thread of Python can run, in C code that keeps its lock and at the interpreter's end, the system
+            # ends the process: nobody handles this signal.
+            free = signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+            if free and not any(signal.getitimer(signal.ITIMER_REAL)) and not is_interactive():
+                signal.setitimer(signal.ITIMER_REAL, self.seconds - _to_exit(self.seconds) / 6)
             # The handler may have interrupted `threading` itself, whose locks would then never be given back.
             _thread.start_new_thread(self._run, (self.seconds, began, number, make_durable))
 
@@ -65,15 +72,19 @@ class Grace:
         self, seconds: float, began: float, number: signal.Signals, make_durable: Callable[[], None]
     ) -> None:
         _thread.start_new_thread(make_durable, ())
-        time.sleep(max(0.0, began + seconds * (1 - _TO_EXIT) - time.monotonic()))
+        time.sleep(max(0.0, began + seconds - _to_exit(seconds) - time.monotonic()))
         self.is_over = True
         main = threading.main_thread().ident
         if main is not None:
             signal.pthread_kill(main, number)
         if is_interactive():
             return
-        time.sleep(max(0.0, began + seconds * (1 - _TO_EXIT / 3) - time.monotonic()))
+        time.sleep(max(0.0, began + seconds - _to_exit(seconds) / 3 - time.monotonic()))
         # Something swallowed the exception, or no Python code is running where it could be raised.
         with suppress(OSError):
             os.write(2, b"perdure: the time for leaving is over, so the process ends where it is\n")
         os._exit(128 + number)
+
+
+def _to_exit(seconds: float) -> float:
+    return min(seconds / 2, max(seconds * _TO_EXIT, _LEAST_TO_EXIT))

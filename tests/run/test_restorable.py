@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import gc
+import subprocess
 import warnings
 import weakref
 from collections.abc import Callable
@@ -243,6 +244,41 @@ def test_later_ones_warn_once_of_each_kind_at_the_line_of_the_loop(
     assert len(said) == 1
     assert "from step 11 on" in said[0]
     assert "step 10" in said[0]
+
+
+def test_a_refusal_says_how_to_go_on_from_the_checkpoint_that_was_kept(tmp_path: Path) -> None:
+    def draws(directory: Path, *, mended: bool) -> Any:
+        np.random.seed(0)
+        world = built()
+        with warnings.catch_warnings(), perdure.Run(directory, keep=2) as run:
+            warnings.simplefilter("ignore", NotRestorableWarning)
+            for step in run.steps(world, 20, every=2):
+                world.agent.row.values[step % 3] += np.random.rand()
+                world.agent.other = Finalized() if step >= 12 and not mended else None
+        return world.agent.row.values
+
+    directory = tmp_path / "a run"
+    draws(directory, mended=False)
+    before = Store.open(directory).checkpoints()
+    assert [each.step for each in before] == [12, 18, 20]
+    with perdure.Run(directory) as run, pytest.raises(RestoreError) as caught:
+        run.resume(built())
+    assert "Checkpoint 6 (step 12) can be restored" in str(caught.value)
+    for line in str(caught.value).splitlines():
+        if line.startswith(("  cp ", "  rm ")):
+            subprocess.run(line, shell=True, check=True)
+    copy = str(caught.value).rpartition("let the script open '")[2].removesuffix("'.")
+    assert np.array_equal(draws(Path(copy), mended=True), draws(tmp_path / "whole", mended=True))
+    assert Store.open(directory).checkpoints() == before
+
+
+def test_a_refusal_of_the_only_checkpoint_names_no_other(tmp_path: Path) -> None:
+    train(
+        tmp_path, 1, lambda world, step: setattr(world.agent, "other", Finalized()), on_unrestorable="ignore"
+    )
+    with perdure.Run(tmp_path) as run, pytest.raises(RestoreError) as caught:
+        run.resume(built())
+    assert "can be restored" not in str(caught.value)
 
 
 def test_what_goes_again_is_forgotten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

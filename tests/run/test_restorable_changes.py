@@ -84,7 +84,7 @@ def _all(seeds: range) -> None:
 
 
 def test_what_is_accepted_is_restored_and_nothing_else_is_warned_of() -> None:
-    _all(range(25))
+    _all(range(15))
 
 
 @pytest.mark.campaign

@@ -32,7 +32,7 @@ from perdure.errors import (
 )
 from perdure.persistence import PolicyPersistence, versions
 from perdure.progress import Bar
-from perdure.run import _notices, _owner, _same_command, _script_check
+from perdure.run import _notices, _owner, _same_command, _script_check, _way_back
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, Commit, OnError, WhenBusy
@@ -249,12 +249,14 @@ class Run:
                 self._half_restored = True
                 self._restore(checkpoint, live, world)
                 self._half_restored = False
-            except RestoreError:
-                self._half_restored = False  # or its message says otherwise
-                raise
             except DamagedError as error:
                 # Every byte is verified as it is read. Only arrays were written, and will be overwritten.
                 checkpoint = self._older(checkpoint.info.number, error)
+            except RestoreError as error:
+                self._half_restored = False  # or its message says otherwise
+                if error.report is None:
+                    raise
+                raise self._with_way_back(error, checkpoint.info.number, live, world) from None
             else:
                 return checkpoint.info
         self._restorable.release()
@@ -360,6 +362,17 @@ class Run:
                 _say(notice)
         for line in (*told(overridden), *_notices.dropped(restored.report)):
             _say(line)
+
+    def _with_way_back(self, error: RestoreError, newest: int, live: LiveWorld, world: Any) -> RestoreError:
+        """The error that a checkpoint does not fit, with the newest older one that does, and how to go on from that."""
+
+        def fits(checkpoint: Checkpoint) -> bool:
+            script = _script_check.Unchanged(checkpoint.state, PART, live.state)
+            live.unchanged, live.edited = script, script.edited
+            return prepare(checkpoint.state, _WithRecord(world, self._record), live).report.exact
+
+        way_back = _way_back.way_back(self._store, newest, fits, self._shown)
+        return error if way_back is None else RestoreError(f"{error}\n{way_back}", error.report)
 
     def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
         self._store.give_up(damaged, str(error))

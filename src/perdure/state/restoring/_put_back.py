@@ -51,7 +51,9 @@ class InPlace:
         :param skip: paths that were left out, with `*` and `?` as wildcards.
         """
         now = captured(self.handler, self.obj)
-        if now is None or now != captured(self.handler, self.obj):
+        if now is None or now == self.saved:
+            return None
+        if now != captured(self.handler, self.obj):
             return None  # two looks at the same object differ, as where a clock is in the state
         names = [
             name

@@ -44,11 +44,15 @@ def test_at_most_four_modules_lie_loose() -> None:
 @pytest.mark.parametrize("name", ["sb3", "tianshou", "torchrl"])
 def test_integrations_need_nothing_that_others_may_not_use(name: str) -> None:
     """So anybody can write an integration that is as good as ours."""
-    tree = ast.parse((PACKAGE / f"integrations/{name}.py").read_text())
+    path = PACKAGE / "integrations" / name
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
     private = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("perdure."):
-            module = __import__(node.module or "", fromlist=["__all__"])
-            public = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
-            private += [f"{node.module}.{alias.name}" for alias in node.names if alias.name not in public]
+    for node in (node for file in files for node in ast.walk(ast.parse(file.read_text()))):
+        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("perdure."):
+            continue
+        if f"{node.module}.".startswith(f"perdure.integrations.{name}."):
+            continue
+        module = __import__(node.module or "", fromlist=["__all__"])
+        public = getattr(module, "__all__", [name for name in vars(module) if not name.startswith("_")])
+        private += [f"{node.module}.{alias.name}" for alias in node.names if alias.name not in public]
     assert not private

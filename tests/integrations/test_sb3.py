@@ -4,53 +4,15 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from sb3_support import Crash, a2c, small, state, steps
 from stable_baselines3 import A2C, DQN, PPO, SAC
 from stable_baselines3.common.callbacks import BaseCallback, EvalCallback, StopTrainingOnMaxEpisodes
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecFrameStack, VecMonitor, VecNormalize
 
-import perdure
 from perdure.errors import CaptureError, NotRestorableError, NotRestorableWarning, RestoreError
 from perdure.integrations.sb3 import PersistenceCallback
-from perdure.state import capture, diff
-from perdure.store import Store
-
-
-def small(width=8):
-    # Made anew each time: algorithms write into the dict of their policy's arguments.
-    return {"policy_kwargs": {"net_arch": [width]}, "seed": 1, "device": "cpu"}
-
-
-class Crash(BaseCallback):
-    """Ends a training as a crash would: with an exception, in some step."""
-
-    def __init__(self, at):
-        super().__init__()
-        self.at = at
-
-    def _on_step(self):
-        if self.num_timesteps >= self.at:
-            raise KeyboardInterrupt
-        return True
-
-
-perdure.skip(Crash, "of the tests")
-
-
-def a2c(**kwargs):
-    return A2C("MlpPolicy", make_vec_env("CartPole-v1", 2, seed=1), n_steps=5, **{**small(), **kwargs})
-
-
-def state(model):
-    found = capture({"model": model})
-    for name in ("_total_timesteps", "_num_timesteps_at_start", "_logger", "_custom_logger"):
-        found.root.fields["model"].fields.pop(name, None)
-    return found
-
-
-def steps(directory):
-    with Store.open(directory) as store:
-        return [info.step for info in store.checkpoints()]
+from perdure.state import diff
 
 
 def test_it_goes_on_in_a_new_model_and_ends_as_the_uninterrupted_training(tmp_path):
@@ -70,7 +32,7 @@ def test_a_finished_training_is_restored_and_not_trained_on(tmp_path, capsys):
     assert "finished" not in capsys.readouterr().err
     again = a2c().learn(300, callback=PersistenceCallback(tmp_path / "run"))
     assert again.num_timesteps == 300
-    assert "this run is finished: all 300 steps are done. To train longer" in capsys.readouterr().err
+    assert "call 1 of learn() is finished: all 300 steps are done. To train longer" in capsys.readouterr().err
     assert diff(state(first), state(again)) == []
     assert steps(tmp_path / "run") == [300]
 

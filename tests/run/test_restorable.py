@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import perdure
-from perdure.errors import NotRestorableError, NotRestorableWarning, RestoreError
+from perdure.errors import NotRestorableError, NotRestorableWarning, RestoreError, StoreError
 from perdure.state import BuiltWorld, paused_collection, walk_live
 from perdure.state.restoring import _match
 from perdure.store import Store
@@ -345,16 +345,37 @@ def test_a_world_that_was_only_looked_for_counts_as_built(tmp_path: Path) -> Non
         run.checkpoint(world, 1)
 
 
-def test_a_later_run_of_the_process_can_have_what_an_earlier_one_had(tmp_path: Path) -> None:
+def test_a_run_that_is_opened_again_has_the_world_as_it_is_then(tmp_path: Path) -> None:
     world = built()
-    with perdure.Run(tmp_path) as first:
-        first.resume(world)
-        first.checkpoint(world, 1)
-    with perdure.Run(tmp_path) as second:
-        second.baseline = first.baseline
+    with perdure.Run(tmp_path) as run:
+        run.resume(world)
+        run.checkpoint(world, 1)
+        run.close()
+        world.agent.made_between = Finalized()
+        run.reopen(world)
+        run.checkpoint(world, 2)
         world.agent.other = Finalized()
-        with pytest.raises(NotRestorableError):
-            second.checkpoint(world, 2)
+        with pytest.warns(NotRestorableWarning, match="agent.other"):
+            run.checkpoint(world, 3)
+
+
+def test_a_run_with_which_somebody_else_has_gone_on_is_not_opened_again(tmp_path: Path) -> None:
+    world = built()
+    run = perdure.Run(tmp_path)
+    run.resume(world)
+    run.checkpoint(world, 1)
+    run.close()
+    with perdure.Run(tmp_path) as other:
+        other.resume(world)
+        other.checkpoint(world, 2)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="newest checkpoint is 2, and was 1"):
+            run.reopen(world)
+    with perdure.Run(tmp_path) as again:
+        assert [each.step for each in again.checkpoints()] == [1, 2]
+        assert again.resume(built(), number=1).step == 1
+        with pytest.raises(StoreError, match="there is no checkpoint 7"):
+            again.resume(built(), number=7)
 
 
 def test_a_resumed_run_has_nothing_to_tell(tmp_path: Path) -> None:

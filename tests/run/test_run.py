@@ -1,5 +1,6 @@
 """Runs of loops of one's own: resuming, cadence, best, retention, what is said."""
 
+import argparse
 import collections
 import dataclasses
 import itertools
@@ -371,6 +372,28 @@ def test_a_buffer_that_was_empty_when_the_script_built_it_is_filled_again(tmp_pa
     assert [each.action for each in memory.transitions] == [1, 2, 3, 4, 5]
     assert all(type(each) is Transition for each in memory.transitions)
     assert memory.episodes == [Episode([step]) for step in range(6)]
+
+
+@pytest.mark.parametrize("kind", [argparse.Namespace, dict])
+def test_another_seed_is_an_error_that_names_both(tmp_path, kind):
+    """The second seed of a study, into the same directory: its result would be that of the first."""
+
+    def train(seed, total, **how):
+        world = perdure.World(args=kind(seed=seed, lr=0.1), drawn=[])
+        np.random.seed(seed)
+        with perdure.Run(tmp_path, **how) as run:
+            for _ in run.steps(world, total):
+                world.drawn.append(np.random.random())
+        return world.drawn
+
+    path = "args.seed" if kind is argparse.Namespace else "args['seed']"
+    train(1, 3)
+    with pytest.raises(RestoreError, match=r"another seed") as caught:
+        train(2, 3)
+    assert f"{path}: 1 when the run began, 2 in the script now" in str(caught.value)
+    assert f'skip=["{path}"]' in str(caught.value)
+    assert len(train(2, 4, skip=[path])) == 4
+    assert train(1, 5) == list(np.random.RandomState(1).random_sample(5))
 
 
 def test_secrets_and_places_are_said_once_and_are_no_edits(tmp_path, capsys, monkeypatch):

@@ -31,8 +31,8 @@ class _Timed(perdure.Run):
         _say("saved", step, round((time.perf_counter() - begin) * 1000, 2))
         return info
 
-    def resume(self, world: Any) -> CheckpointInfo | None:
-        info = super().resume(world)
+    def resume(self, world: Any, **details: Any) -> CheckpointInfo | None:
+        info = super().resume(world, **details)
         if info is not None and os.environ.get("PERDURE_DEMO_SABOTAGE") == "rng":
             np.random.seed(0)
         return info

@@ -108,6 +108,10 @@ def policy_of(world: Any) -> torch.nn.Module:
     modules: dict[str, torch.nn.Module] = {
         name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)
     }
+    for name in set(_PARTS).intersection(parts).difference(modules):
+        # An algorithm that is no module has one: `model.policy` of Stable-Baselines3.
+        if isinstance(policy := getattr(parts[name], "policy", None), torch.nn.Module):
+            modules[name] = policy
     named = [modules[name] for name in _PARTS if name in modules]
     if named or len(modules) == 1:
         return named[0] if named else next(iter(modules.values()))

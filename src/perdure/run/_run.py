@@ -44,9 +44,9 @@ from perdure.run._signals import Interrupts, Signals
 from perdure.run._undisturbed import undisturbed
 from perdure.run.loops import Watch
 from perdure.state import (
-    BuiltWorld,
     LiveWorld,
     Report,
+    Walker,
     parts_of,
     prepare,
     running_code,
@@ -168,22 +168,15 @@ class Run:
             kept = self._restorable.kept
             return retention(found) | (set() if kept is None else {kept.number})
 
-        try:
-            _owner.claim(self, self.directory)
-            self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
-        except LockedError as error:
-            holder = LocalBackend(self.directory).holder()
-            is_ours = holder is not None and (holder.pid, holder.host) == (os.getpid(), socket.gethostname())
-            hint = _same_command.how_to_tell_apart(self.directory, is_ours=is_ours)
-            raise LockedError(f"{error} {hint}") from None
-        try:
-            self._checkpointer = Checkpointer(
-                self._store, retained, when_busy=when_busy, on_error=on_error, say=_say
-            )
-            versions.clean(self.directory)
-        except BaseException:
-            self._store.close()
-            raise
+        self._options: dict[str, Any] = {
+            "retained": retained,
+            "when_busy": when_busy,
+            "on_error": on_error,
+            "say": _say,
+        }
+        self._compression = compression
+        self._closed = False
+        self._open(lock_timeout)
         self._interrupts.when_asked = lambda number: self._grace.begin(number, self._make_copy_durable)
         self._interrupts.is_over = lambda: self._grace.is_over
         self._told_secrets = self._told_graphs = False
@@ -192,6 +185,8 @@ class Run:
             self.directory, persistence or PolicyPersistence(), allowed=self._check_may_publish
         )
         self._cadence = Cadence()
+        #: The newest checkpoint there was when this process closed the run.
+        self._left_at = 0
         #: The best score that a checkpoint is marked with.
         self._best_tagged: float | None = None
         #: Whether a `resume` has begun and not ended.
@@ -201,48 +196,88 @@ class Run:
         self._watch: Watch | None = None
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
-        #: What the script had built then.
+        #: What this process's script had built; None until a checkpoint was looked for.
         self._script: _script_check.Script | None = None
+        #: The checkpoint that was last said to be restored.
+        self._said: int | None = None
         #: How many steps are done.
         self._at = 0
+
+    def _open(self, lock_timeout: float) -> None:
+        try:
+            _owner.claim(self, self.directory)
+            self._store = Store.open(
+                self.directory, write=True, wait=lock_timeout, compression=self._compression
+            )
+        except LockedError as error:
+            holder = LocalBackend(self.directory).holder()
+            is_ours = holder is not None and (holder.pid, holder.host) == (os.getpid(), socket.gethostname())
+            hint = _same_command.how_to_tell_apart(self.directory, is_ours=is_ours)
+            raise LockedError(f"{error} {hint}") from None
+        try:
+            self._checkpointer = Checkpointer(self._store, **self._options)
+            versions.clean(self.directory)
+        except BaseException:
+            self._store.close()
+            raise
 
     @property
     def last(self) -> CheckpointInfo | None:
         """The newest checkpoint that this process committed or resumed from; None before one."""
         return self._checkpointer.last
 
+    def checkpoints(self) -> list[CheckpointInfo]:
+        """All checkpoints of the run, from the oldest to the newest; see `resume` for going back to one of them."""
+        return self._store.checkpoints()
+
+    def reachable(self, world: Any) -> set[int]:
+        """The `id` of every object that a checkpoint of a world holds; valid as long as nothing in it changes.
+
+        :raises CaptureError: if a part of the world has no proper name.
+        """
+        walker = Walker(self._skip)
+        walker.parts(self._parts(world))
+        return set(walker.memo)
+
     # -- resuming -----------------------------------------------------------------------------------------------------
 
-    def find_checkpoint(self, world: Any) -> CheckpointInfo | None:
+    def find_checkpoint(self, world: Any, *, fresh: Sequence[str] = ()) -> CheckpointInfo | None:
         """Which checkpoint `resume` would go on from; None if the run starts at the beginning.
 
         Call it with the world as the script built it, before the world is used. Nothing in the world is changed.
 
+        :param fresh: see `resume`.
         :raises CaptureError: if something in the world cannot be captured.
         :raises RestoreError: if the script builds arrays of other shapes than when the run began.
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
-        live = self._walk(world)
+        live = self._walk(world, fresh)
         self._found = self._find(live, world)
         if self._found is None:
             self._restorable.built(live)
             self._restorable.release()
         return None if self._found is None else self._found.info
 
-    def resume(self, world: Any) -> CheckpointInfo | None:
+    def resume(
+        self, world: Any, *, number: int | None = None, fresh: Sequence[str] = ()
+    ) -> CheckpointInfo | None:
         """Write the newest good checkpoint into a world that the script has just built.
 
+        :param number: of another checkpoint to restore instead (see `checkpoints`); then no other one will do.
+        :param fresh: paths of the world, with `*` and `?` as wildcards, that stay as the script has built them. Later
+            checkpoints hold them as usual.
         :returns: which checkpoint it was; None if there is none yet: then the run starts at the beginning.
         :raises RestoreError: if the checkpoint, or the override, does not fit the world; nothing was changed then.
-        :raises DamagedError: if there are checkpoints and all of them are damaged.
+        :raises DamagedError: if there are checkpoints and all of them are damaged, or the one asked for is.
+        :raises StoreError: if there is no checkpoint of that number.
         """
         self.ownership.check()
         # The script comparison and the matching share this walk. One that `find_checkpoint` made would be too old: the
         # world may have been used since.
-        live = self._walk(world)
+        live = self._walk(world, fresh)
         checkpoint, self._found = self._found, None
-        if checkpoint is None:
-            checkpoint = self._find(live, world)
+        if checkpoint is None or number not in (None, checkpoint.info.number):
+            checkpoint = self._find(live, world, number)
         self._restorable.built(live)
         while checkpoint is not None:
             try:
@@ -250,6 +285,9 @@ class Run:
                 self._restore(checkpoint, live, world)
                 self._half_restored = False
             except DamagedError as error:
+                if number is not None:
+                    self._store.give_up(number, str(error))
+                    raise
                 # Every byte is verified as it is read. Only arrays were written, and will be overwritten.
                 checkpoint = self._older(checkpoint.info.number, error)
             except RestoreError as error:
@@ -274,30 +312,22 @@ class Run:
         self._restorable.built(self._walk(world))
         self._restorable.release(script_is_known=self._record.script_fingerprint is not None)
 
-    @property
-    def baseline(self) -> BuiltWorld | None:
-        """What checkpoints are compared with: the world as the script built it; None if it is not known.
-
-        Of another run that the same process opens later, it can be set to that of this one.
-        """
-        return self._restorable.baseline
-
-    @baseline.setter
-    def baseline(self, baseline: BuiltWorld | None) -> None:
-        self._restorable.baseline = baseline
-
-    def _walk(self, world: Any) -> LiveWorld:
+    def _walk(self, world: Any, fresh: Sequence[str] = ()) -> LiveWorld:
         self._parts(world)
         code = running_code(sys._getframe(1))
-        return walk_live(_WithRecord(world, self._record), skip=self._skip, code=code)
+        return walk_live(_WithRecord(world, self._record), skip=(*self._skip, *fresh), code=code)
 
-    def _find(self, live: LiveWorld, world: Any) -> Checkpoint | None:
-        """The newest good checkpoint, which is compared with the script."""
+    def _find(self, live: LiveWorld, world: Any, number: int | None = None) -> Checkpoint | None:
+        """The newest good checkpoint, or that of a number. The first time it is compared with the script."""
         built = live.state()
         if (left_out := _notices.secrets(built)) is not None:
             _say(left_out)
-        script = _script_check.Script(built, code_prints(live))
-        found = self._store.latest(deep=False)
+        again, script = self._script is not None, _script_check.Script(built, code_prints(live))
+        if self._script is None:
+            self._script = script
+        found = self._store.latest(deep=False) if number is None else self._store.read(number, deep=False)
+        if again and found is not None:
+            return found
         if found is None:
             self._record.script_fingerprint = script.pack()
             if (unstable := _same_command.never_found_again(self.directory)) is not None:
@@ -307,8 +337,10 @@ class Run:
                 _say(nothing)
             return None
         state = found.state
-        self._script = script
         if self._strict:
+            _script_check.check_seeds(
+                state, PART, script, directory=self.directory, covered=self._override.covers
+            )
             _script_check.check_shapes(
                 state,
                 PART,
@@ -323,8 +355,9 @@ class Run:
         info = checkpoint.info
         with Bar(f"reading checkpoint {info.number}") as bar:
             assert self._script is not None
+            now = self._script.values
             anew = self._script.packed_anew(_script_check.recorded(checkpoint.state, PART))
-            script = _script_check.Unchanged(checkpoint.state, PART, live.state)
+            script = _script_check.Unchanged(checkpoint.state, PART, lambda: now)
             live.unchanged, live.edited, live.built_before = script, script.edited, script.built_before
             applied = self._override.record(live.root)
             overridden = self._override.apply(checkpoint.state, live, PART)
@@ -337,7 +370,7 @@ class Run:
                 covered=self._override.covers,
                 in_force=script.in_force,
             )
-            if edited is not None:
+            if edited is not None and self._said is None:
                 warnings.warn(edited, ChangedScriptWarning, stacklevel=user_level())
             restored = restoration.apply(strict=self._strict, progress=bar.update)
             restored.write_arrays(overridden)
@@ -352,13 +385,16 @@ class Run:
         self._at = info.step
         self._best_tagged = self._record.best_score
         self._cadence.restart(info.step)
-        _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
+        first, again = self._said is None, self._said == info.number
+        self._said = info.number
+        if not again:
+            _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
         for notice in (
             _notices.places(restored.report),
             _notices.elsewhere(info),
             _notices.other_task(info),
         ):
-            if notice is not None:
+            if notice is not None and first:
                 _say(notice)
         for line in (*told(overridden), *_notices.dropped(restored.report)):
             _say(line)
@@ -366,9 +402,12 @@ class Run:
     def _with_way_back(self, error: RestoreError, newest: int, live: LiveWorld, world: Any) -> RestoreError:
         """The error that a checkpoint does not fit, with the newest older one that does, and how to go on from that."""
 
+        assert self._script is not None
+        built = self._script
+
         def fits(checkpoint: Checkpoint) -> bool:
-            script = _script_check.Unchanged(checkpoint.state, PART, live.state)
-            live.unchanged, live.edited = script, script.edited
+            script = _script_check.Unchanged(checkpoint.state, PART, lambda: built.values)
+            live.unchanged, live.edited, live.built_before = script, script.edited, script.built_before
             return prepare(checkpoint.state, _WithRecord(world, self._record), live).report.exact
 
         way_back = _way_back.way_back(self._store, newest, fits, self._shown)
@@ -696,13 +735,45 @@ class Run:
         if self.ownership.is_copy:
             self._checkpointer.abandon()
             return
+        if self._closed:
+            return
+        self._closed = True
         if self.ownership.ended is None:
             self.ownership.ended = f"this run is closed; open it anew: perdure.Run({self._shown!r})"
         self._restorable.end()
         try:
             self._checkpointer.close()
         finally:
+            self._left_at = max(self._store.numbers(), default=0)
             self._store.close()
+
+    def reopen(self, world: Any, *, lock_timeout: float = 10.0) -> None:
+        """Open the run again after `close`, in the same process, to go on with the same world.
+
+        A fresh process comes to this place with the world as it is now, so later checkpoints are compared with that
+        (see `on_unrestorable`).
+
+        :param lock_timeout: how many seconds to wait for another process that holds the run.
+        :raises LockedError: if another process holds the run.
+        :raises StoreError: if somebody else has gone on with the run since it was closed.
+        """
+        if not self._closed:
+            return
+        last, path = self.last, self._shown
+        self._open(lock_timeout)
+        newest = max(self._store.numbers(), default=0)
+        if newest != self._left_at:
+            self._checkpointer.close()
+            self._store.close()
+            raise StoreError(
+                f"somebody else has gone on with the run in {path}: its newest checkpoint is {newest or 'gone'}, and "
+                f"was {self._left_at} when this process closed it. What this process holds is not its continuation: "
+                "start the script again to go on from there, or give it another directory"
+            )
+        self._checkpointer.last, self._closed, self.ownership.ended = last, False, None
+        if self._restorable.kept is None:
+            self._restorable.built(self._walk(world))
+            self._restorable.release(script_is_known=self._record.script_fingerprint is not None)
 
     def give_way(self) -> None:
         """Let another run of this process have the directory: what was begun is written, and nothing else."""
@@ -735,12 +806,13 @@ class Run:
         """The directory, absolute or relative, whichever is shorter."""
         return min(self.directory, os.path.relpath(self.directory), key=len)
 
-    def say_finished(self, done: str) -> None:
-        """Tell the user that nothing is left to train in this run, and how to begin anew.
+    def say_finished(self, done: str, what: str = "this run") -> None:
+        """Tell the user that nothing is left to train, and how to begin anew.
 
         :param done: what was done: "all 100 steps are done".
+        :param what: of what nothing is left.
         """
-        _say(_same_command.finished(self.directory, done))
+        _say(_same_command.finished(self.directory, done, what))
 
     def _parts(self, world: Any) -> dict[str, Any]:
         if not isinstance(world, World | dict):

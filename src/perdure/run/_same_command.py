@@ -78,13 +78,14 @@ def how_to_tell_apart(directory: str, *, is_ours: bool) -> str:
     )
 
 
-def finished(directory: str, done: str) -> str:
+def finished(directory: str, done: str, what: str) -> str:
     """What to say where nothing is left to do.
 
     :param done: what was done, as a sentence.
+    :param what: of what nothing is left: "this run".
     """
     return (
-        f"{_short(directory)}: this run is finished: {done}. To train longer, ask for more; to begin anew, choose "
+        f"{_short(directory)}: {what} is finished: {done}. To train longer, ask for more; to begin anew, choose "
         f"another directory, or remove this one: rm -r {_short(directory)}"
     )
 

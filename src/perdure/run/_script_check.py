@@ -47,6 +47,8 @@ _CLASS = "a "
 _FUNCTION = f"{_CLASS}function "
 #: Begins what is recorded of a function or a class that its name leads to.
 _NAMED = f"{_CLASS}definition "
+#: The seed of a part.
+_SEED = re.compile(r"\w+(\.seed|\['seed'\])")
 _LONGEST = 60
 #: Seconds since 1970, from 2001 to 2286.
 _SECONDS = re.compile(r"(?<!\d)([1-9]\d{9}(?:\.\d*)?)(?!\d)")
@@ -66,7 +68,7 @@ def script_fingerprint(state: State) -> Fingerprint:
             found[path] = f"{node.dtype}{list(node.shape)}"
         elif isinstance(node, NumberRun):
             found[path] = f"{node.of}{list(node.array.shape)}"
-        elif isinstance(node, bool | int | float | str) and "seed" not in path and _is_short(node):
+        elif isinstance(node, bool | int | float | str) and _is_shown(path, node):
             found[path] = repr(node)
         elif node is None:
             found[path] = _CLASS + "None"
@@ -84,11 +86,11 @@ class Unchanged:
 
     :param checkpoint: the state that the run will go on from.
     :param part: the name of the run's own part in the state.
-    :param built: the state of the world as the script built it; asked for at most once, when a path is asked about.
+    :param now: gives the fingerprint of this process's script; asked when a path is asked about.
     """
 
-    def __init__(self, checkpoint: State, part: str, built: Callable[[], State]) -> None:
-        self._checkpoint, self._part, self._built = checkpoint, part, built
+    def __init__(self, checkpoint: State, part: str, now: Callable[[], Fingerprint]) -> None:
+        self._checkpoint, self._part, self._now = checkpoint, part, now
         #: Where the script's edited function is in force.
         self.in_force: set[str] = set()
 
@@ -97,7 +99,7 @@ class Unchanged:
         then = recorded(self._checkpoint, self._part)
         if then is None or not self.is_known:
             return None  # it was recorded before classes were
-        now = script_fingerprint(self._built())
+        now = self._now()
         return [
             path
             for path in {*then, *now}
@@ -110,7 +112,7 @@ class Unchanged:
         functions = {path: before for path, before in then.items() if before.startswith(_FUNCTION)}
         if not functions:
             return frozenset()
-        now, saved = script_fingerprint(self._built()), script_fingerprint(self._checkpoint)
+        now, saved = self._now(), script_fingerprint(self._checkpoint)
         return frozenset(
             path for path, before in functions.items() if saved.get(path) == before != now.get(path)
         )
@@ -147,13 +149,25 @@ def _may_differ(path: str, then: Fingerprint, now: Fingerprint) -> bool:
     if path not in then and now[path].startswith(_NAMED):
         return True  # it was recorded before such definitions were
     before, after = then.get(path, ""), now.get(path, "")
-    return is_secret_path(path) or _are_readings(before, after) or (_is_place(before) and _is_place(after))
+    if is_secret_path(path) or _is_seed(path) or _are_readings(before, after):
+        return True
+    return _is_place(before) and _is_place(after)
 
 
 def _concerns(path: str, differing: str) -> bool:
     """Whether something that differs lies below a path, or is what the path leads through."""
     shorter, longer = sorted((path, differing), key=len)
     return longer == shorter or (longer.startswith(shorter) and longer[len(shorter)] in ".[")
+
+
+def _is_shown(path: str, value: bool | int | float | str) -> bool:
+    # Of what draws random numbers some comes from the process. The seed that a script gives does not.
+    return ("seed" not in path or (_is_seed(path) and type(value) is int)) and _is_short(value)
+
+
+def _is_seed(path: str) -> bool:
+    """Whether a path is that of the seed that a script gives: `args.seed`, `config['seed']`, `model.seed`."""
+    return _SEED.fullmatch(path) is not None
 
 
 def _is_short(value: bool | int | float | str) -> bool:
@@ -220,12 +234,14 @@ class Edits:
     :param values: plain ones; the run keeps those of the checkpoint.
     :param code: functions and constants; the script's own are in force.
     :param paths: of the plain values, which the script's could win over.
+    :param seeds: of the parts.
     """
 
     shapes: list[tuple[str, str, str]] = field(default_factory=list)
     values: list[str] = field(default_factory=list)
     code: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
+    seeds: list[str] = field(default_factory=list)
 
 
 class Script:
@@ -299,7 +315,10 @@ def edits(
         if _is_place(before) or _is_place(after) or before.startswith(_CLASS) or after.startswith(_CLASS):
             continue  # a resumed run keeps the script's own place, not the one it began with
         line = f"  {path}: {before} when the run began, {after} in the script now"
-        if _is_shape(before) or _is_shape(after):
+        if _is_seed(path):
+            if saved[path] == before:
+                found.seeds.append(line)
+        elif _is_shape(before) or _is_shape(after):
             if saved[path] == before:
                 found.shapes.append((path, before, after))
         elif saved[path] == before:
@@ -402,6 +421,32 @@ def _other_misfits(report: Report, shapes: Iterable[tuple[str, str, str]]) -> st
     return grouped([each for each in report.misfits if each[1] not in told])
 
 
+def check_seeds(
+    checkpoint: State, part: str, script: Script, *, directory: str, covered: Callable[[str], bool]
+) -> None:
+    """Find out whether the script has the seeds with which the run began.
+
+    :param checkpoint: the state that the run will go on from.
+    :param part: the name of the run's own part in the state.
+    :param script: the script as it is.
+    :param directory: of the run, for messages.
+    :param covered: whether the user has said what is to be at a path.
+    :raises RestoreError: if it has others.
+    """
+    then = recorded(checkpoint, part)
+    seeds = [] if then is None else edits(then, script, script_fingerprint(checkpoint), covered).seeds
+    if seeds:
+        path = seeds[0].strip().partition(":")[0]
+        raise RestoreError(
+            f"the run in {directory} began with another seed, and what it has learned would pass for that of this "
+            "one:\n"
+            + "\n".join(seeds)
+            + "\nNothing was changed. Give each seed a directory; to go on with this run, "
+            "give it the seed it began with. If each process draws a seed of its own, leave it out: "
+            f'perdure.Run(..., skip=["{path}"])'
+        )
+
+
 def check_shapes(
     checkpoint: State,
     part: str,
@@ -458,7 +503,7 @@ def changes(
         return None
     found = edits(then, script, script_fingerprint(checkpoint), covered, in_force)
     text = [f"the script has changed since the run in {directory} began"]
-    if lines := _by_sizes(found.shapes) + found.values:
+    if lines := _by_sizes(found.shapes) + found.values + found.seeds:
         text[0] += "; a resumed run keeps the values it began with:\n" + _listed(lines)
         if found.paths:
             shown = ", ".join(f'"{path}": perdure.FROM_SCRIPT' for path in found.paths[:_MOST_PATHS])

@@ -252,6 +252,10 @@ class Store:
         put_new(self._backend, info.file, [content])
         return manifest, content
 
+    def numbers(self) -> list[int]:
+        """The numbers of all checkpoints, damaged or not, from the oldest to the newest."""
+        return self._catalog.numbers()
+
     def checkpoints(self) -> list[CheckpointInfo]:
         """All checkpoints, from the oldest to the newest.
 

@@ -65,6 +65,7 @@ from perdure.state._registry import (
 )
 from perdure.state._registry import blank as blank
 from perdure.state._registry import finders as finders
+from perdure.state._registry import hindrance as hindrance
 from perdure.state._registry import is_environment as is_environment
 from perdure.state._registry import is_native as is_native
 from perdure.state._registry import known as known

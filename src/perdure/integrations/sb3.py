@@ -12,6 +12,7 @@ from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, ProgressBarCallback
 
+from perdure import arguments
 from perdure.persistence import PolicyPersistence
 from perdure.run import Run
 from perdure.state import leave_out, skip
@@ -69,9 +70,8 @@ class PersistenceCallback(BaseCallback):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.directory = directory
-        self.every = every
-        self.seconds = seconds
+        self.directory = arguments.local_path(directory, "directory")
+        self.every, self.seconds = arguments.cadence(every, seconds)
         self.keep = keep
         self.strict = strict
         self.options = options

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from perdure import arguments
 from perdure.errors import (
     ChangedScriptWarning,
     DamagedCheckpointWarning,
@@ -130,12 +131,18 @@ class Run:
         compression: Compression = "auto",
         lock_timeout: float = 10.0,
     ) -> None:
-        self.directory = os.path.abspath(os.fspath(directory))
+        self.directory = os.path.abspath(arguments.local_path(directory, "directory"))
         #: What became of every path at the last resume; None before one.
         self.report: Report | None = None
-        self._background = background
-        self._strict = strict
-        self._skip = tuple(skip)
+        self._background = arguments.flag(background, "background")
+        self._strict = arguments.flag(strict, "strict")
+        self._skip = arguments.texts(skip, "skip")
+        arguments.seconds(lock_timeout, "lock_timeout", zero=True)
+        if persistence is not None and not isinstance(persistence, PolicyPersistence):
+            raise TypeError(
+                f"persistence: expected a perdure.persistence.PolicyPersistence, found a {type(persistence).__name__}. "
+                "A handler goes into one: PolicyPersistence(handler)"
+            )
         self._override = Override(override)
         self._record = RunRecord()
         self._interrupts = Interrupts()
@@ -168,6 +175,8 @@ class Run:
         )
         self._cadence = Cadence()
         self._closed = False
+        #: Whether there are checkpoints that have not been resumed from.
+        self._unread = bool(self._store.numbers())
         self._best_untagged = False
         #: Watches the loop that calls `maybe_checkpoint`.
         self._watch: Watch | None = None
@@ -309,6 +318,7 @@ class Run:
             if anew is not None:
                 self._record.script_fingerprint = anew
         self._restorable.release(script_is_known=script.is_known)
+        self._unread = False
         self.report = restored.report
         self._checkpointer.last = info
         # The next checkpoint writes only what differs from this one.
@@ -370,12 +380,29 @@ class Run:
         :raises StoreError: if it cannot be written; the previous checkpoints are untouched.
         """
         parts = self._parts(world)
+        step = self._checked_step(step)
+        tags = arguments.texts(tags, "tags")
+        for tag in {BEST, PINNED}.intersection(tags):
+            remedy = "pin=True" if tag == PINNED else "run.report_score(score, world)"
+            raise ValueError(
+                f"tags: {tag!r} is a tag that Perdure gives itself. Use {remedy}, or another word"
+            )
+        arguments.flag(pin, "pin")
+        arguments.flag(wait, "wait")
+        counters = arguments.mapping(counters or {}, "counters")
+        metrics = arguments.mapping(metrics or {}, "metrics")
+        if self._unread:
+            raise PerdureError(
+                f"there are checkpoints of an earlier training in {self._shown}, and this one has not been resumed "
+                "from them: its checkpoints would be mixed with those. Call run.resume(world) before the training "
+                "begins, or use another directory for a new run"
+            )
         if not wait and not self._checkpointer.acquire_slot():
             return None
         marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
         marks += [PINNED] if pin else []
-        shown, secrets = without_secrets(metrics or {}, "metrics")
-        counted, more = without_secrets(counters or {}, "counters")
+        shown, secrets = without_secrets(metrics, "metrics")
+        counted, more = without_secrets(counters, "counters")
         if (secrets or more) and not self._told_secrets:
             self._told_secrets = True
             _say(_notices.left_out([*secrets, *more]))
@@ -391,6 +418,20 @@ class Run:
             return self._checkpointer.save(
                 state, wait=wait, step=step, counters=counted, metrics=shown, tags=[*tags, *marks]
             )
+
+    def _checked_step(self, step: Any) -> int:
+        """A number of steps that are done.
+
+        :raises ValueError: if it is less than that of the last checkpoint.
+        """
+        number = arguments.count(step, "step", 0, 10_000)
+        before = max(self._at, 0 if self.last is None else self.last.step)
+        if number < before:
+            raise ValueError(
+                f"step: expected at least {before}, where the run is already, found {number}. Steps only go up: count "
+                "on over epochs and calls, or begin another run in another directory"
+            )
+        return number
 
     def _last_written(self) -> CheckpointInfo | None:
         self._checkpointer.poll(wait=True)
@@ -425,6 +466,8 @@ class Run:
         :raises Preempted: after the checkpoint, if a signal was received inside `guard`.
         :raises StoreError: if a checkpoint could not be written, this one or the one before.
         """
+        every, seconds = arguments.cadence(every, seconds)
+        step = self._checked_step(step)
         if self._watch is None:
             self._watch = Watch(sys._getframe(1), (world, self), is_call=True)
             self._watch.first_round(parts_of(world))
@@ -471,6 +514,11 @@ class Run:
         :param world: what the loop works on. Local variables that carry state between iterations must be in it.
         :param total: number of steps of the whole run.
         """
+        total = arguments.count(total, "total", 0, 500_000)
+        every, seconds = arguments.cadence(every, seconds)
+        return self._steps(world, total, every, seconds)
+
+    def _steps(self, world: Any, total: int, every: int | None, seconds: float | None) -> Iterator[int]:
         if isinstance(world, World) and world.persist_directory is None:
             world.persist_directory = self.directory
         resumed = self.resume(world)
@@ -528,7 +576,9 @@ class Run:
         :returns: whether it is the best so far. NaN never is.
         :raises NotPicklableError: if the whole policy cannot be pickled; it names the attribute.
         """
-        score = float(score)
+        score = arguments.real(score, "score")
+        if policy is not None and not isinstance(policy, torch.nn.Module):
+            raise TypeError(f"policy: expected a torch.nn.Module, found a {type(policy).__name__}")
         before = self._record.best_score
         if math.isnan(score) or (before is not None and score <= before):
             return False

@@ -10,6 +10,7 @@ import collections
 import copyreg
 import importlib
 import inspect
+import re
 import types
 import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -19,6 +20,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from perdure import arguments
 from perdure.state._class_names import base_names, dotted_name, module_of
 
 
@@ -167,7 +169,12 @@ offered: list[Callable[[type, type], Entry | None]] = []
 on_change: list[Callable[[], None]] = []
 
 
+_DOTTED = re.compile(r"\w+(\.\w+)+")
+
+
 def _slot(cls: type | str) -> _Class:
+    if not isinstance(cls, type) and not (isinstance(cls, str) and _DOTTED.fullmatch(cls)):
+        raise TypeError(f'expected a class, or its dotted name "package.module.Class", found {cls!r:.80}')
     _cache.clear()
     for forget in on_change:
         forget()
@@ -191,6 +198,10 @@ def register(
     :param create: `create(state)` makes an object where the script has not built one; without it such an
         object is an error on restoring.
     """
+    arguments.function(capture, "capture", "lambda obj: obj.state()")
+    arguments.function(restore, "restore", "lambda obj, state: obj.set_state(state)")
+    if create is not None:
+        arguments.function(create, "create", "lambda state: Thing()")
     register_handler(cls, Handler(capture, restore, create))
 
 

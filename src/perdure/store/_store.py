@@ -251,6 +251,10 @@ class Store:
         put_new(self._backend, info.file, [content])
         return manifest, content
 
+    def numbers(self) -> list[int]:
+        """The numbers of all checkpoints, whether they can be read or not, from the oldest to the newest."""
+        return self._catalog.numbers()
+
     def checkpoints(self) -> list[CheckpointInfo]:
         """All checkpoints, from the oldest to the newest.
 

@@ -236,7 +236,8 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
                 with pytest.raises(StoreError, match="no space is left"):
                     run.checkpoint(world, number + 1)
                 assert _used(disk) <= used + 8192, "what was half-written was not given back"
-                assert _contents(root) == before
+                # The older one gave way, in vain; the newest never does.
+                assert _contents(root) == {max(before): before[max(before)]}
                 (disk / "filler").unlink()
                 del world.log[-20_000:]
             # A policy whose file torch writes by itself.

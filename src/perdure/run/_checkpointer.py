@@ -8,19 +8,21 @@ states and a store, and nothing of what they are states of.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, TypeVar, get_args
 
 from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
 from perdure.progress import Bar
 from perdure.run import _process_record
+from perdure.run._unsaved import Unsaved
 from perdure.snapshot import Stager, Staging
-from perdure.store import CheckpointInfo, Committed, Store
+from perdure.store import CheckpointInfo, Committed, Store, is_full
 from perdure.tree import State
 
 #: If a checkpoint is due while another one is written: wait for that one, or skip the new one.
@@ -28,6 +30,7 @@ WhenBusy = Literal["wait", "skip"]
 #: If a checkpoint cannot be written: raise the error, or warn of it and try again when the next one is due.
 OnError = Literal["raise", "warn"]
 
+_Written = TypeVar("_Written")
 #: Called with the bytes that are written and those there are to write.
 _Progress = Callable[[int, int], None]
 
@@ -37,6 +40,7 @@ class Checkpointer:
 
     :param store: open for writing.
     :param retained: which of the good checkpoints to keep.
+    :param spared: which of them to keep where there is no room for all of those.
     :param when_busy: see :data:`WhenBusy`.
     :param on_error: see :data:`OnError`.
     :param say: tells the user one line.
@@ -47,6 +51,7 @@ class Checkpointer:
         self,
         store: Store,
         retained: Callable[[Sequence[CheckpointInfo]], set[int]],
+        spared: Callable[[Sequence[CheckpointInfo]], set[int]],
         *,
         when_busy: WhenBusy,
         on_error: OnError,
@@ -65,6 +70,10 @@ class Checkpointer:
         self.unwritten: tuple[str, ...] = ()
         self._store = store
         self._retained = retained
+        self._spared = spared
+        #: What could not be saved.
+        self.unsaved = Unsaved()
+        self._told_room = False
         self._when_busy = when_busy
         self._on_error = on_error
         self._say = say
@@ -123,18 +132,20 @@ class Checkpointer:
 
         def commit(progress: _Progress) -> Committed:
             staging.ready()
-            return self._store.commit(
-                staging.state,
-                step=step,
-                contents=staging.contents,
-                counters=counters,
-                metrics=metrics,
-                tags=tags,
-                process=_process_record.record(),
-                progress=progress,
+            return self.with_room(
+                lambda: self._store.commit(
+                    staging.state,
+                    step=step,
+                    contents=staging.contents,
+                    counters=counters,
+                    metrics=metrics,
+                    tags=tags,
+                    process=_process_record.record(),
+                    progress=progress,
+                )
             )
 
-        self._job = _Job(staging, tuple(tags), commit, lambda: self._store.retain(self._retained))
+        self._job = _Job(staging, step, tuple(tags), commit, lambda: self._store.retain(self._retained))
         # What is too large to be copied is written from where it lies, so the training must not change it.
         if wait or staging.live:
             self._job.run_here()
@@ -168,6 +179,7 @@ class Checkpointer:
         if job.result is not None:
             self.stager.committed(job.staging, job.result.arrays)
             self.last = job.result.info
+            self.unsaved.saved()
             return
         self.stager.failed(job.staging)
         self.unwritten = job.tags
@@ -175,25 +187,59 @@ class Checkpointer:
             # Something that the checkpoint was to refer to is lost, so nothing stored before is relied on.
             self.stager.forget()
         assert job.error is not None
-        last = "there is none yet" if self.last is None else f"the last one is that of step {self.last.step}"
-        self._tell(
-            job.error,
-            f"a checkpoint could not be written ({last}); the training goes on, and the next one will be tried",
-        )
+        if not self._goes_on(job.error):
+            raise job.error
+        self._warn(self.unsaved.failed(job.step, None if self.last is None else self.last.step, job.error))
 
     def _note_cleanup(self) -> None:
         """Note whether older checkpoints could be deleted after the last durable one."""
         job, self._before = self._before, None
         if job is not None and job.result is not None and job.error is not None:
-            self._tell(
-                job.error,
-                f"the checkpoint of step {job.result.info.step} is written, but older ones could not be deleted",
+            if not self._goes_on(job.error):
+                raise job.error
+            step = job.result.info.step
+            self._warn(
+                f"the checkpoint of step {step} is written, but older ones could not be deleted: {job.error}"
             )
 
-    def _tell(self, error: BaseException, what: str) -> None:
-        if self._on_error != "warn" or not isinstance(error, StoreError):
+    def _goes_on(self, error: BaseException) -> TypeGuard[StoreError]:
+        """Whether the training goes on after an error."""
+        return self._on_error == "warn" and isinstance(error, StoreError)
+
+    def _warn(self, text: str | None) -> None:
+        if text is not None:
+            warnings.warn(text, CheckpointFailedWarning, stacklevel=6)
+
+    def with_room(self, write: Callable[[], _Written]) -> _Written:
+        """Write something. Where the disk is full, older checkpoints give way one by one until it fits.
+
+        :raises StoreError: if it does not fit although only what must stay is left.
+        """
+        while True:
+            try:
+                return write()
+            except StoreError as error:
+                if not is_full(error) or (gone := self._store.make_room(self._spared)) is None:
+                    raise
+            # What the error still refers to may be a file that was deleted and is open, and takes space.
+            gc.collect()
+            if not self._told_room:
+                self._told_room = True
+                self._say(
+                    f"the disk is full, so an older checkpoint was deleted to make room (that of step {gone.step}). "
+                    "From now on fewer are kept than was asked for, as long as there is too little space"
+                )
+
+    def policy_failed(self, score: float, error: StoreError) -> None:
+        """Warn that the best policy could not be published, or raise the error."""
+        if not self._goes_on(error):
             raise error
-        warnings.warn(f"{what}: {error}", CheckpointFailedWarning, stacklevel=6)
+        self._warn(self.unsaved.policy_failed(score, error))
+
+    def tell_unsaved(self) -> None:
+        """Say what could not be saved, if anything could not."""
+        if (text := self.unsaved.summary(None if self.last is None else self.last.step)) is not None:
+            self._say(text)
 
     def flush(self) -> None:
         """Wait until the checkpoint that is being written is durable.
@@ -225,6 +271,7 @@ class Checkpointer:
 class _Job:
     """One checkpoint: its commit, and then the deletion of older ones.
 
+    :param step: how many steps are done.
     :param commit: given a function to be called with the progress.
     :param cleanup: deletes what is not kept; called only if the commit succeeded.
     """
@@ -232,11 +279,13 @@ class _Job:
     def __init__(
         self,
         staging: Staging,
+        step: int,
         tags: tuple[str, ...],
         commit: Callable[[_Progress], Committed],
         cleanup: Callable[[], object],
     ) -> None:
         self.staging = staging
+        self.step = step
         self.tags = tags
         self.result: Committed | None = None
         self.error: BaseException | None = None
@@ -321,7 +370,10 @@ class _Job:
 
 def _report(reference: weakref.ref[Checkpointer]) -> None:
     checkpointer = reference()
-    if checkpointer is None or checkpointer._job is None or os.getpid() != checkpointer._owner:
+    if checkpointer is None or os.getpid() != checkpointer._owner:
+        return
+    if checkpointer._job is None:
+        checkpointer.tell_unsaved()
         return
     job, checkpointer._job = checkpointer._job, None
     job.join()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import socket
@@ -153,6 +154,12 @@ class Run:
             kept = self._restorable.kept
             return retention(found) | (set() if kept is None else {kept.number})
 
+        def spared(found: Sequence[CheckpointInfo]) -> set[int]:
+            # Where there is no room for more, only what was asked for by name stays, and the newest one.
+            kept = self._restorable.kept
+            asked = dataclasses.replace(retention, last=1)
+            return asked(found) | (set() if kept is None else {kept.number})
+
         try:
             self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
         except LockedError as error:
@@ -162,7 +169,7 @@ class Run:
             raise LockedError(f"{error} {hint}") from None
         try:
             self._checkpointer = Checkpointer(
-                self._store, retained, when_busy=when_busy, on_error=on_error, say=_say
+                self._store, retained, spared, when_busy=when_busy, on_error=on_error, say=_say
             )
             versions.clean(self.directory)
         except BaseException:
@@ -551,8 +558,10 @@ class Run:
                 self.flush()
             except StoreError as error:
                 _say(f"the last checkpoint could not be written: {error}")
+            self._checkpointer.tell_unsaved()
             raise
         self.flush()
+        self._checkpointer.tell_unsaved()
 
     def _warn_of_variables(self, watch: Watch, world: Any, *, last: bool = False) -> None:
         if names := watch.uncaptured(parts_of(world), last=last):
@@ -580,13 +589,26 @@ class Run:
         if policy is not None and not isinstance(policy, torch.nn.Module):
             raise TypeError(f"policy: expected a torch.nn.Module, found a {type(policy).__name__}")
         before = self._record.best_score
-        if math.isnan(score) or (before is not None and score <= before):
+        if math.isnan(score):
             return False
-        self.best_policy.offer(score, self._at, world, policy)
+        if before is not None and score <= before:
+            # Of the best one only the score is left, if it could not be saved: the next best is better than nothing.
+            if self._checkpointer.unsaved.policies:
+                self._publish(score, world, policy)
+            return False
+        self._publish(score, world, policy)
         self._record.best_score = score
         self._record.best_step = self._at
         self._best_untagged = True
         return True
+
+    def _publish(self, score: float, world: Any, policy: torch.nn.Module | None) -> None:
+        """Publish a policy if it is better than the published one."""
+        try:
+            self._checkpointer.with_room(lambda: self.best_policy.offer(score, self._at, world, policy))
+        except StoreError as error:
+            self._checkpointer.policy_failed(score, error)
+        self._checkpointer.unsaved.published(self.best_policy.score)
 
     @property
     def best_score(self) -> float | None:
@@ -606,6 +628,7 @@ class Run:
             self._checkpointer.close()
         finally:
             self._store.close()
+            self._checkpointer.tell_unsaved()
 
     def __enter__(self) -> Run:
         return self

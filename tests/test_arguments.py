@@ -50,6 +50,8 @@ RUN: list[tuple[str, list[Any]]] = [
     ("on_unrestorable", [None, "", "error", True, 3]),
     ("compression", [None, "", "gzip", True, 3]),
     ("lock_timeout", [-1, "10", True, NAN, None]),
+    ("grace", [0, -1, "10", True, NAN]),
+    ("signals", ["SIGNOTHING", 3.5, ["TERM", None]]),
 ]
 
 
@@ -104,7 +106,7 @@ def test_cadence_and_steps(run: perdure.Run, tmp_path: Path) -> None:
         refused(lambda value=value: run.maybe_checkpoint(world, 1, every=value), "every")
         refused(lambda value=value: perdure.loop(range(3), tmp_path / "loop", every=value), "every")
         refused(lambda value=value: perdure.Retention(every=value), "every")
-        refused(lambda value=value: perdure.Retention(value), "newest")
+        refused(lambda value=value: perdure.Retention(value), "keep: last")
         if not (isinstance(value, int) and value == 0):
             refused(lambda value=value: run.steps(world, value), "total")
             refused(lambda value=value: run.checkpoint(world, value), "step")

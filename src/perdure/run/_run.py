@@ -164,7 +164,7 @@ class Run:
         self._override = Override(override)
         self._record = RunRecord()
         self._interrupts = Interrupts(signals)
-        self._grace = Grace(grace)
+        self._grace = Grace(None if grace is None else arguments.seconds(grace, "grace"))
         self.ownership = _owner.Ownership(self._shown)
         #: Held while the world is captured. Other threads that change it hold it meanwhile: `with run.lock: ...`.
         self.lock = threading.RLock()

@@ -40,10 +40,10 @@ class Retention:
     every: int | None = None
 
     def __post_init__(self) -> None:
-        arguments.count(self.last, "keep (how many of the newest checkpoints)", 1, 3)
-        arguments.count(self.best, "keep (how many of the best checkpoints)", 0, 1)
+        arguments.count(self.last, "keep: last", 1, 3)
+        arguments.count(self.best, "keep: best", 0, 1)
         if self.every is not None:
-            arguments.count(self.every, "keep (every so many steps)", 1, 100_000)
+            arguments.count(self.every, "keep: every", 1, 100_000)
 
     def __call__(self, good: Sequence[CheckpointInfo]) -> set[int]:
         """The numbers of the checkpoints to keep.

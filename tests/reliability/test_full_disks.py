@@ -245,7 +245,10 @@ def test_checkpoints_give_way_to_the_best_policy(tmp_path: Path) -> None:
                 run.checkpoint(world, step)
             assert run.report_score(1.0, world, policy=torch.nn.Linear(200, 200))
             with Store.open(disk / "run") as store:
-                assert [info.step for info in store.checkpoints()] == [2, 3]
+                kept = [info.step for info in store.checkpoints()]
+                assert len(kept) < 3
+                assert kept[-1] == 3
+                assert store.verify() == []
         assert check_policies(str(disk / "run")) == []
 
 

@@ -96,8 +96,8 @@ class Run:
 
     Opening a run takes its lock: one process at a time trains in a directory, any number may read it.
 
-    :param directory: of the run; created if it does not exist. A later process that opens the same directory goes on
-        with the run.
+    :param directory: of the run, on a local or mounted disk; created if it does not exist. A later process that opens
+        the same directory goes on with the run. `~` is the home directory.
     :param keep: how many of the latest checkpoints to keep, besides the one that follows the best score; or a
         :class:`perdure.Retention`.
     :param persistence: how the best policy is persisted, and what else with it; by default the whole policy.
@@ -110,8 +110,9 @@ class Run:
         on. The training waits only until what changed is copied.
     :param when_busy: when a checkpoint is due and the previous one is still being written, "wait" for it, or "skip" the
         new one and print a line.
-    :param on_error: when a checkpoint cannot be written, for example because the disk is full, "raise" the error in the
-        training, or "warn", go on, and try again when the next one is due.
+    :param on_error: when a checkpoint or the best policy cannot be written, "raise" the error in the training, or
+        "warn", go on, and try again when the next one is due; the end says how much is not saved. Before that, where
+        the disk is full, older checkpoints that are only kept as the latest ones give way, but never the newest one.
     :param on_unrestorable: when a fresh process of this script could not restore a checkpoint, "auto" raises an error
         at the first checkpoint of this process, before it is written, and only warns at later ones; "raise" always
         raises, "warn" always warns, "ignore" does not look. After a warning the training goes on, and the last
@@ -298,6 +299,8 @@ class Run:
     @baseline.setter
     def baseline(self, baseline: BuiltWorld | None) -> None:
         self._restorable.baseline = baseline
+        # The checkpoints that are there are those of this training, or were resumed from in it.
+        self._unread = False
 
     def _walk(self, world: Any) -> LiveWorld:
         self._parts(world)
@@ -408,7 +411,8 @@ class Run:
     ) -> CheckpointInfo | None:
         """Commit a checkpoint of a world. When it returns, the checkpoint survives a power cut.
 
-        :param step: how many steps are done; the next process goes on with the step of this number.
+        :param step: how many steps are done, never fewer than before; the next process goes on with the step of this
+            number.
         :param counters: other counters of the loop, as JSON; `resume` returns them.
         :param metrics: what `perdure ls` and `perdure show` display for this checkpoint, as JSON.
         :param tags: names for finding it again.
@@ -418,6 +422,7 @@ class Run:
         :returns: the checkpoint; None if it was not waited for, or skipped, or an error became a warning.
         :raises CaptureError: if something in the world cannot be captured; it lists what, and the remedies.
         :raises NotRestorableError: if a fresh process could not restore it; see `on_unrestorable`.
+        :raises PerdureError: if there are checkpoints of an earlier process, and `resume` was not called.
         :raises StoreError: if it cannot be written; the previous checkpoints are untouched.
         """
         parts = self._parts(world)

@@ -79,6 +79,7 @@ from perdure.state._secrets import SECRET as SECRET
 from perdure.state._secrets import is_secret_name as is_secret_name
 from perdure.state._secrets import is_secret_path as is_secret_path
 from perdure.state._secrets import secrets
+from perdure.state._secrets import without_logins as without_logins
 from perdure.state._secrets import without_secrets as without_secrets
 from perdure.state._shown_classes import running_code as running_code
 from perdure.state._user_code import is_users_file as is_users_file

@@ -17,6 +17,7 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
+from perdure.state._references import allow
 from perdure.state._registry import ENVIRONMENTS, OPAQUE, leave_out, rebuildable, refuse, skip, structural
 from perdure.state._secrets import ENVIRONMENT
 
@@ -120,8 +121,24 @@ for made in (
     "torch.nn.utils.spectral_norm.SpectralNormLoadStateDictPreHook",
     "torch.nn.utils.spectral_norm.SpectralNormStateDictHook",
     "torch.nn.utils.weight_norm.WeightNorm",
+    torch.amp.GradScaler,
+    torch.cuda.amp.GradScaler,
 ):
     rebuildable(made)
+allow(vars(torch.amp.grad_scaler)["_refresh_per_optimizer_state"])  # it makes a dict
+refuse(
+    torch.jit.ScriptModule,
+    "a script module lies in native code. It shares its parameters and buffers with the module that it was made from: "
+    "keep that one in the world, with an optimizer made for it, and leave this one out: "
+    "perdure.skip(torch.jit.ScriptModule, 'it shares the parameters of a module of the world')",
+)
+leave_out(torch.nn.Module, ("__overloads__",), "what torch.jit.script notes", fresh=dict)
+leave_out(
+    "torch.nn.modules.module._WrappedHook",
+    ("__wrapped__", "__doc__", "__module__", "__name__", "__qualname__", "__annotations__"),
+    "what Python notes about a function",
+    fresh=lambda: None,
+)
 for name, attributes in (
     ("gymnasium.wrappers.common.RecordEpisodeStatistics", ("episode_start_time",)),
     ("gymnasium.wrappers.vector.common.RecordEpisodeStatistics", ("episode_start_times",)),

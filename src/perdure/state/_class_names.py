@@ -131,6 +131,11 @@ def renamed_name(name: str) -> str:
 
 def remedy_if_renamed(name: str, now: str = "TheClassNow") -> str:
     """The line that a user needs if the class recorded as `name` has another name now."""
+    if name.startswith("torch.nn.utils.parametrize:"):
+        return (
+            "torch gave the module this class when the training registered a parametrization. Let the script register "
+            "it before the run is resumed"
+        )
     return (
         f"If that class was moved or renamed, say so before resuming: perdure.renamed({name!r:.200}, {now})"
     )

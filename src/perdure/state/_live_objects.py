@@ -109,6 +109,10 @@ class LiveObjects:
         """The content of a dict, to be asked with the methods of `dict` itself."""
         return live  # type: ignore[no-any-return]
 
+    def factory(self, live: Any) -> Any:
+        """What makes the values for new keys of a defaultdict; None if nothing does."""
+        return live.default_factory
+
     def made_by_factory(self, live: Any) -> Any:
         """What a defaultdict of the script makes for a new key; None if anybody can tell without it, or it fails."""
         factory = live.default_factory if isinstance(live, collections.defaultdict) else None

@@ -18,12 +18,20 @@ from perdure.errors import CaptureError, DamagedError
 from perdure.state import _aliasing, _array_leaves, _compounds, _object_arrays, _references, _values, _weak
 from perdure.state._attributes import attributes_of
 from perdure.state._class_names import class_name
-from perdure.state._containers import BUILTIN, ITEMS, factory_name
+from perdure.state._containers import BUILTIN, FACTORY, ITEMS, factory_name
 from perdure.state._iterators import IteratorHandler
 from perdure.state._patterns import matches
 from perdure.state._registry import Adapter, Compound, Handler, Reference, Refuse, Skip, known, on_change
 from perdure.state._report import grouped
-from perdure.state._secrets import ENVIRONMENT, SECRET, is_environment_copy, is_secret_name
+from perdure.state._secrets import (
+    ENVIRONMENT,
+    SECRET,
+    has_login,
+    has_secret_field,
+    holds_text,
+    is_environment_copy,
+    is_secret_name,
+)
 from perdure.state._structure import ANCHOR, MANY, Structure, shapes_of_tensors
 from perdure.state.buffers import Rows, writer_of
 from perdure.tree import (
@@ -89,7 +97,7 @@ class Walker:
         """The tree of a world's parts."""
         root = Object("perdure:World", {})
         for name, part in parts.items():
-            secret = type(part) in _TEXT and is_secret_name(name)
+            secret = (is_secret_name(name) and holds_text(part)) or (type(part) is str and has_login(part))
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
         self._fill()
         while self.weak:
@@ -142,7 +150,7 @@ class Walker:
         # The arrays, and a copy of their common memory, hold the elements meanwhile.
         refused = _object_arrays.find_views(self._objects, lambda flat: self._elements(flat, None, 3))
         for met, reason in list(refused):
-            self._refuse(met.array, met.path, reason)
+            self.refuse(met.array, met.path, reason)
         self._fill()
         # The elements of a view are those of its base.
         used = {
@@ -186,7 +194,8 @@ class Walker:
         self._unfilled.append((fill, value, node, path))
         return node
 
-    def _refuse(self, value: Any, path: Path, reason: str) -> Node:
+    def refuse(self, value: Any, path: Path, reason: str) -> Node:
+        """Note that a value cannot be captured."""
         above = path if self._covered else None
         while above is not None:
             if id(above) in self._covered:
@@ -232,7 +241,7 @@ class Walker:
         try:
             given = adapter.fields(value)
         except CaptureError as error:
-            self._refuse(value, path, str(error))
+            self.refuse(value, path, str(error))
             return
         self.given[id(value)] = given  # it may hold containers made for this walk only
         if adapter.covers is not None and given[adapter.covers] is not None:
@@ -251,8 +260,12 @@ class Walker:
         plain = _NONE if self.skip else tree.PLAIN_TYPES
         for name, child in attributes.items():
             kind = type(child)
-            if kind is str and child[:1] == "/":
-                self.structure.note_text(child, (path, ".", name))
+            if kind is str:
+                if child[:1] == "/":
+                    self.structure.note_text(child, (path, ".", name))
+                elif "@" in child and has_login(child):
+                    fields[name] = self.left_out(_SECRET, (path, ".", name))
+                    continue
             # What `node` would return: most attributes are plain.
             fields[name] = child if kind in plain else self.node(child, (path, ".", name))
 
@@ -263,10 +276,10 @@ class Walker:
         for name, child in attributes.items():
             kind = type(child)
             if type(name) is not str:
-                self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
+                self.refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Omitted(left_out[name])
-            elif kind in _TEXT and is_secret_name(name):
+            elif (is_secret_name(name) and holds_text(child)) or (kind is str and has_login(child)):
                 fields[name] = _SECRET
             else:
                 if kind is str and child[:1] == "/":
@@ -318,14 +331,14 @@ class Walker:
         try:
             payload = handler.capture(value)
         except _values.Unsupported as error:
-            self._refuse(value, path, str(error))
+            self.refuse(value, path, str(error))
             return
         except Exception as error:
             reason = f"the handler registered for it failed to capture it: {type(error).__name__}: {error}"
-            self._refuse(value, path, reason)
+            self.refuse(value, path, reason)
             return
         if payload is value:
-            self._refuse(
+            self.refuse(
                 value, path, "the handler registered for it returned the object itself, not its state"
             )
             return
@@ -366,7 +379,9 @@ class Walker:
             if type(key) is str:
                 kind = type(child)
                 taken: Any
-                if kind in _TEXT and is_secret_name(key):
+                if (is_secret_name(key) and holds_text(child)) or (
+                    kind is str and "@" in child and has_login(child)
+                ):
                     taken = self.left_out(_SECRET, (path, "[", key))
                 else:
                     if kind is str and child[:1] == "/":
@@ -396,9 +411,16 @@ class Walker:
         if type(value) not in BUILTIN or (kind is collections.OrderedDict and vars(value)):
             # An OrderedDict may have attributes too: torch's state_dict() has.
             self._fill_subclass(value, node, path)
+        if node.extra == "":
+            given = self.node(factory, (path, ".", FACTORY))
+            if not isinstance(given, Omitted):
+                node.fields = {**(node.fields or {}), FACTORY: given}
 
     def _items(self, value: Any, path: Path) -> Node:
         cls = type(value)
+        if cls not in BUILTIN and has_secret_field(value):
+            # One that is made anew with some of its fields would not be this process's own.
+            return self.left_out(_SECRET, path)
         node = SequenceNode(BUILTIN.get(cls) or self._class_name(cls), [])
         if value or cls not in _FIXED:
             return self._later(Walker._fill_items, value, node, path)
@@ -509,13 +531,13 @@ class Walker:
         try:
             return self._array(value, path)
         except (_values.Unsupported, ValueError, DamagedError) as error:
-            return self._refuse(value, path, str(error))
+            return self.refuse(value, path, str(error))
 
     def _tensor(self, value: torch.Tensor, path: Path) -> Node:
         try:
             node = self._leaf(value, _array_leaves.of_tensor(value, path))
         except _values.Unsupported as error:
-            return self._refuse(value, path, str(error))
+            return self.refuse(value, path, str(error))
         if value.is_leaf and value.grad is not None:
             grad = self.node(value.grad, (path, ".", "grad"))
             node.grad = grad if isinstance(grad, Array) else None
@@ -525,7 +547,7 @@ class Walker:
         try:
             data = write(value)
         except _values.Unsupported as error:
-            return self._refuse(value, path, str(error))
+            return self.refuse(value, path, str(error))
         if kind == "enum":
             self._class_name(type(value))
             shape = (type(value),)
@@ -538,7 +560,6 @@ class Walker:
 
 LEFT_OUT = "left out by the user"
 _NONE: frozenset[type] = frozenset()
-_TEXT = frozenset({str, bytes})
 _SECRET = Omitted(SECRET)
 #: Modules whose capturing functions draw from no random generator.
 _CALM = frozenset(
@@ -602,10 +623,10 @@ def _taker(cls: type) -> Taker:
             "a subclass of a number or string that is not an Enum is not supported. Keep the plain value, or "
         )
         reason += f"leave it out: perdure.skip({cls.__qualname__}, 'reason')"
-        return lambda walker, value, path: walker._refuse(value, path, reason)
+        return lambda walker, value, path: walker.refuse(value, path, reason)
     if isinstance(entry, Refuse):
         refusal = entry.reason
-        return lambda walker, value, path: walker._refuse(value, path, refusal)
+        return lambda walker, value, path: walker.refuse(value, path, refusal)
     return Walker._object
 
 

@@ -18,7 +18,7 @@ from perdure import tree
 from perdure.state import _values
 from perdure.state._class_names import remedy_if_renamed, same_class
 from perdure.state._compounds import CODE, DEFAULTS
-from perdure.state._containers import ITEMS
+from perdure.state._containers import FACTORY, ITEMS
 from perdure.state._describe import describe
 from perdure.state._iterators import IteratorHandler
 from perdure.state._live_objects import LiveObjects
@@ -36,7 +36,7 @@ from perdure.state.restoring._object_views import pair_memory, separate
 from perdure.state.restoring._order import order
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, Edge, Match, Matches, RestorePlan
 from perdure.state.restoring._process_strings import OwnStrings
-from perdure.state.restoring._references import References, is_callable_node, is_reference
+from perdure.state.restoring._references import References, is_callable_node, is_factory, is_reference
 from perdure.state.restoring._verdict import (
     FITS,
     REPLACE,
@@ -316,7 +316,8 @@ class _Matcher:
             case Object() if node.type == NESTED_STATE:
                 return REPLACE
             case Object() if (parts := world.compound_parts(live)) is not None:
-                alike = same_class(node.type, world.class_of(live)) and is_like(node, parts, world.reference)
+                cls = world.class_of(live)
+                alike = same_class(node.type, cls) and is_like(node, cls, parts, world.reference)
                 return FITS if alike else REPLACE
             case Object() | Custom():
                 return object_verdict(node, world.class_of(live), partial(world.form, live))
@@ -358,7 +359,10 @@ class _Matcher:
                 self._below_fields(node, node.fields, live, path)
             case tree.MappingNode():
                 self._below_mapping(node, live, path)
-                self._below_fields(node, node.fields or {}, live, path)
+                fields = dict(node.fields or {})
+                if issubclass(self._world.class_of(live), collections.defaultdict):
+                    self._below_factory(node, fields.pop(FACTORY, None), live, path)
+                self._below_fields(node, fields, live, path)
             case SequenceNode():
                 self._below_items(node, live, path)
                 if node.type == "ndarray":
@@ -503,6 +507,16 @@ class _Matcher:
                 self._matches.report.missing.append(
                     write_path((path, "[", key if type(key) is str else repr(key)))
                 )
+
+    def _below_factory(self, node: tree.MappingNode, child: Any, live: Any, path: Path) -> None:
+        if child is None:
+            return
+        found = self._world.factory(live)
+        edge = Edge(child, ABSENT if found is None else found, (path, ".", FACTORY), node, FACTORY)
+        if is_factory(child):
+            self._todo.append(edge)
+        else:
+            self._matches.reject(edge, "the checkpoint has a defaultdict with a factory that is not called")
 
     def _same_key(self, key: Any, live: dict[Any, Any]) -> Any:
         """The function or class among a dict's keys that a saved key means, or ABSENT."""

@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test gpu campaign check format bench damage fuzz reliability environments clean
+.PHONY: demo test oldest pythons gpu campaign check format bench damage fuzz reliability environments clean
 
 # How long `make fuzz` looks for a failing input, for each of five kinds of input.
 FUZZ_SECONDS ?= 120
@@ -23,6 +23,31 @@ test: $(VENV)/.installed
 # A wheel of TorchRL holds its C++ part for one torch only: once in a venv it is built for the pinned one.
 	$(BIN)/python tools/build_torchrl_extension.py
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
+
+# What is tested with other versions: a part for each layer, and the README's blocks.
+PARTS = tests/test_minimums.py tests/state/test_state_rng.py tests/state/test_state_values.py tests/store/test_store_commit.py \
+    tests/run/test_run.py
+
+# The oldest versions that pyproject.toml declares (torch aside), before those of the first venv on the path.
+$(VENV)-oldest/.installed: $(VENV)/.installed constraints-oldest.txt
+	$(BIN)/python -m venv --clear --without-pip $(VENV)-oldest
+	$(BIN)/pip --python $(VENV)-oldest/bin/python install --quiet --no-deps --requirement constraints-oldest.txt
+	$(VENV)-oldest/bin/python -c "import pathlib, sysconfig; \
+	    pathlib.Path(sysconfig.get_path('purelib'), 'others.pth').write_text('$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")\n')"
+	touch $@
+
+oldest: $(VENV)-oldest/.installed
+	PYTHONPATH=$(CURDIR)/src $(VENV)-oldest/bin/python -m pytest --numprocesses $(WORKERS) $(PARTS) tests/examples/test_readme.py -k "not check-env"
+
+# Other Pythons, as far as there are any: each in a venv that takes minutes to install.
+PYTHONS ?= python3.12 python3.13 python3.14
+pythons:
+	for python in $(PYTHONS); do \
+	    if ! $$python -c pass 2>/dev/null; then echo "$$python: there is none on this machine, so it was not tested"; continue; fi; \
+	    venv=$(VENV)-$$(basename $$python); \
+	    $$python -m venv $$venv && $$venv/bin/pip install --quiet --constraint constraints.txt torch && \
+	    $$venv/bin/pip install --quiet --constraint constraints.txt --editable '.[gymnasium]' pytest pytest-timeout hypothesis && \
+	    $$venv/bin/python -m pytest $(PARTS) || exit 1; done
 
 # What needs CUDA, and a torch that has it: the pinned one need not. Elsewhere it is skipped.
 gpu: $(VENV)/.installed
@@ -73,4 +98,4 @@ environments: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/environments/vector_matrix.py
 
 clean:
-	rm -rf .fuzz $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .fuzz $(VENV) $(VENV)-* build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
-from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
+from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError, user_level
 from perdure.progress import Bar
 from perdure.run import _process_record
 from perdure.run._unsaved import Unsaved
@@ -338,7 +338,7 @@ class Checkpointer:
         if self._on_error != "warn" or not isinstance(error, StoreError):
             raise error
         if text is not None:
-            warnings.warn(text, CheckpointFailedWarning, stacklevel=6)
+            warnings.warn(text, CheckpointFailedWarning, stacklevel=user_level())
 
     def flush(self) -> None:
         """Wait until the checkpoint that is being written is durable.

@@ -9,8 +9,9 @@ Vocabulary: *stage*: to copy the bytes of this moment; *arena*: the memory they 
 """
 
 from perdure._lazy import publish
-from perdure.snapshot._stager import ChangedWhileCopied, Stager, Staging
+from perdure.snapshot._stager import ChangedWhileCopied as ChangedWhileCopied
+from perdure.snapshot._stager import Stager, Staging
 
-__all__ = ["ChangedWhileCopied", "Stager", "Staging"]
+__all__ = ["Stager", "Staging"]
 
 publish(globals())

@@ -85,6 +85,10 @@ class LiveWorld(LiveObjects):
         """Every object that the walk met, with its node."""
         return self._walker.met()
 
+    def tensors_with_graphs(self) -> list[str]:
+        """The paths of tensors that belong to a graph, which no checkpoint holds."""
+        return self._walker.tensors_with_graphs()
+
     def state(self) -> State:
         """The state of the world and of the random generators.
 

@@ -49,6 +49,15 @@ def dotted_name(cls: type) -> str:
     return f"{module_of(cls)}.{cls.__qualname__}"
 
 
+def in_code(cls: type) -> str:
+    """How a class is named in a line that a user pastes: the script's own by its name, any other by its dotted name as
+    text, which needs no import."""
+    module = module_of(cls)
+    if module == "__main__" and "." not in cls.__qualname__:
+        return cls.__qualname__
+    return repr(dotted_name(cls))
+
+
 def base_names(cls: type) -> list[str]:
     """The dotted names of a class and of all its bases, the nearest first."""
     return [dotted_name(base) for base in cls.__mro__]

@@ -62,6 +62,8 @@ class LiveObjects:
         self.unchanged: Callable[[str], bool] = lambda path: False
         #: Whether the training left a function at a path as the script had built it, and the script was edited since.
         self.edited: Callable[[str], bool] = lambda path: False
+        #: Whether the script had built something at a path when the run began.
+        self.built_before: Callable[[str], bool] = lambda path: False
 
     def class_of(self, live: Any) -> type:
         """The class of a live value."""

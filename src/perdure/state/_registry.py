@@ -21,7 +21,7 @@ import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from perdure import arguments
-from perdure.state._class_names import base_names, dotted_name, module_of
+from perdure.state._class_names import base_names, dotted_name, in_code, module_of
 
 
 @dataclass(frozen=True)
@@ -164,12 +164,14 @@ _cache: dict[type, _Class] = {}
 #: Classes of Python's own whose objects may be made, by their recorded names, which need not be where they are defined.
 made_by_name: dict[str, type] = {}
 
+OPAQUE_BEGINS = "its state lies in native code where Python cannot see it"
 OPAQUE = (
-    "its state lies in native code where Python cannot see it. Register how to take it: "
+    f"{OPAQUE_BEGINS}. Register how to take it: "
     "perdure.register({name}, capture=..., restore=...), or, if its objects never change, perdure.register({name}, "
-    "capture=..., create=...), or leave it out: perdure.skip({name}, 'reason'). An environment of this kind can be "
-    "played again: perdure.environments.EpisodeReplay(env)"
+    "capture=..., create=...), or leave it out: perdure.skip({name}, 'reason')"
 )
+#: What else can be done about something in an environment.
+REPLAY = "An environment of this kind can be played again: perdure.environments.EpisodeReplay(env)"
 #: Asked for a rule when none is registered for a class.
 finders: list[Callable[[type], Entry | None]] = []
 #: Asked for what a class offers itself, in its own body or in that of one of its bases (the second argument). The
@@ -329,6 +331,7 @@ _RULES = {
     **dict.fromkeys(("pybullet_envs", "pybullet_utils"), (f"{_HANDLERS}.native_handles",)),
     "ale_py": (f"{_HANDLERS}.atari",),
     "nle": (f"{_HANDLERS}.nethack",),
+    "pandas": ("perdure.state._pandas_rules",),
     "pygame": (f"{_HANDLERS}.pygame",),
 }
 
@@ -364,7 +367,7 @@ def known(cls: type) -> _Class:
         if found.entry is None:
             found.entry = next((entry for find in finders if (entry := find(cls)) is not None), None)
         if found.entry is None and is_native(cls):
-            found.entry = Refuse(OPAQUE.format(name=cls.__qualname__))
+            found.entry = Refuse(OPAQUE.format(name=in_code(cls)))
         _cache[cls] = found
     return found
 

@@ -14,14 +14,26 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.errors import CaptureError, DamagedError
+from perdure.errors import CaptureError, DamagedError, is_users_file
 from perdure.state import _aliasing, _array_leaves, _compounds, _object_arrays, _references, _values, _weak
 from perdure.state._attributes import attributes_of
-from perdure.state._class_names import class_name
+from perdure.state._class_names import class_name, in_code, module_of
 from perdure.state._containers import BUILTIN, FACTORY, ITEMS, factory_name
 from perdure.state._iterators import IteratorHandler
 from perdure.state._patterns import matches
-from perdure.state._registry import Adapter, Compound, Handler, Reference, Refuse, Skip, known, on_change
+from perdure.state._registry import (
+    OPAQUE_BEGINS,
+    REPLAY,
+    Adapter,
+    Compound,
+    Handler,
+    Reference,
+    Refuse,
+    Skip,
+    is_environment,
+    known,
+    on_change,
+)
 from perdure.state._report import grouped
 from perdure.state._secrets import (
     ENVIRONMENT,
@@ -73,7 +85,10 @@ class Walker:
         self._unfilled: collections.deque[tuple[Fill, Any, Any, Path]] = collections.deque()
         #: What adapters gave for objects (by their ids).
         self.given: dict[int, Mapping[str, Any]] = {}
-        self._refused: list[tuple[str, str]] = []
+        self._refused: list[tuple[Path, str]] = []
+        self._root: Node | None = None
+        #: Where tensors are that belong to a graph.
+        self.graphs: list[Path] = []
         #: Paths (by their ids) below which the adapter's own field replaces whatever cannot be captured.
         self._covered: dict[int, Path] = {}
         self._arrays: list[Array] = []
@@ -95,7 +110,7 @@ class Walker:
 
     def parts(self, parts: Mapping[str, Any]) -> Object:
         """The tree of a world's parts."""
-        root = Object("perdure:World", {})
+        root = self._root = Object("perdure:World", {})
         for name, part in parts.items():
             secret = (is_secret_name(name) and holds_text(part)) or (type(part) is str and has_login(part))
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
@@ -125,10 +140,45 @@ class Walker:
 
     def raise_refusals(self) -> None:
         """Raise an error that lists everything that could not be captured, if there was anything."""
-        if self._refused:
-            raise CaptureError(
-                f"{len(self._refused)} part(s) of the world cannot be captured:\n{grouped(self._refused)}"
-            )
+        if not self._refused:
+            return
+        problems = []
+        for path, reason in self._refused:
+            more = f". {REPLAY}" if OPAQUE_BEGINS in reason and self._is_in_environment(path) else ""
+            problems.append((write_path(path), reason + more))
+        raise CaptureError(f"{len(problems)} part(s) of the world cannot be captured:\n{grouped(problems)}")
+
+    def tensors_with_graphs(self) -> list[str]:
+        """The paths of tensors that belong to a graph, which no checkpoint holds; only of those that the script's own
+        objects hold. What libraries keep of their last step (distributions, normed weights) is computed anew."""
+        return [write_path(path) for path in self.graphs if self._is_of_script(path)]
+
+    def _is_of_script(self, path: Path) -> bool:
+        for node in reversed(self._nodes_on(None if path is None else path[0])):
+            cls = self.classes.get(node.type) if isinstance(node, Object | Custom) else None
+            if cls is not None:
+                module = sys.modules.get(module_of(cls))
+                return is_users_file(str(getattr(module, "__file__", None) or ""))
+        return True
+
+    def _is_in_environment(self, path: Path) -> bool:
+        """Whether a path leads through an environment, or to one."""
+        for node in self._nodes_on(path):
+            cls = self.classes.get(getattr(node, "type", ""))
+            if (cls is not None and is_environment(cls)) or getattr(node, "is_environment", False):
+                return True
+        return False
+
+    def _nodes_on(self, path: Path) -> list[Any]:
+        """The nodes that a path leads through, from the root on."""
+        steps = []
+        while path is not None:
+            path, kind, name = path
+            steps.append((kind, name))
+        found: list[Any] = [self._root]
+        for kind, name in reversed(steps):
+            found.append(_step(found[-1], kind, name))
+        return found
 
     def find_views(self) -> None:
         """Find the arrays that are views of others, and those that are rows of a replay buffer."""
@@ -201,8 +251,8 @@ class Walker:
             if id(above) in self._covered:
                 return self.left_out(Omitted("held by the state that the environment gives of itself"), path)
             above = above[0]
-        self._refused.append((write_path(path), f"{type(value).__qualname__}: {reason}"))
-        return Omitted(reason)
+        self._refused.append((path, f"{type(value).__qualname__}: {reason}"))
+        return _Refused(reason, is_environment(type(value)))
 
     def _class_name(self, cls: type) -> str:
         name = class_name(cls)
@@ -538,7 +588,9 @@ class Walker:
             node = self._leaf(value, _array_leaves.of_tensor(value, path))
         except _values.Unsupported as error:
             return self.refuse(value, path, str(error))
-        if value.is_leaf and value.grad is not None:
+        if value.requires_grad and not value.is_leaf:
+            self.graphs.append(path)
+        elif value.is_leaf and value.grad is not None:
             grad = self.node(value.grad, (path, ".", "grad"))
             node.grad = grad if isinstance(grad, Array) else None
         return node
@@ -556,6 +608,33 @@ class Walker:
         return Value(kind, data)
 
 
+class _Refused(Omitted):
+    """What cannot be captured. It is in no state, because the walk ends in an error."""
+
+    __slots__ = ("is_environment",)
+
+    def __init__(self, reason: str, is_environment: bool) -> None:
+        super().__init__(reason)
+        self.is_environment = is_environment
+
+
+def _step(node: Any, kind: str, name: Any) -> Any:
+    """What lies one step below a node."""
+    match node:
+        case Object() if kind == ".":
+            return node.fields.get(name)
+        case tree.MappingNode() | SequenceNode() if kind == ".":
+            return (node.fields or {}).get(name)
+        case tree.MappingNode():
+            pairs = enumerate(node.pairs)
+            return next((child for at, (key, child) in pairs if name in (key, at) or name is key), None)
+        case SequenceNode() if type(name) is int and name < len(node.items):
+            return node.items[name]
+        case Custom():
+            return _step(node.payload, kind, name)
+    return None
+
+
 # -- which method captures which class ------------------------------------------------------------------------
 
 LEFT_OUT = "left out by the user"
@@ -569,6 +648,7 @@ _CALM = frozenset(
         "perdure.state._data_loaders",
         "perdure.state._exceptions",
         "perdure.state._iterators",
+        "perdure.state._pandas_rules",
         "perdure.state._torch_objects",
         "perdure.state._torch_rules",
     }
@@ -622,7 +702,7 @@ def _taker(cls: type) -> Taker:
         reason = (
             "a subclass of a number or string that is not an Enum is not supported. Keep the plain value, or "
         )
-        reason += f"leave it out: perdure.skip({cls.__qualname__}, 'reason')"
+        reason += f"leave it out: perdure.skip({in_code(cls)}, 'reason')"
         return lambda walker, value, path: walker.refuse(value, path, reason)
     if isinstance(entry, Refuse):
         refusal = entry.reason

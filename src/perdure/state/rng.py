@@ -187,11 +187,13 @@ def _capture_bits(bits: np.random.BitGenerator) -> dict[str, Any]:
 def _restore_bits(bits: np.random.BitGenerator, saved: dict[str, Any]) -> None:
     state, seed = saved["state"], saved["seed"]
     _check_bits(state)
-    if state["bit_generator"] != type(bits).__name__:
-        raise ValueError(f"expected a {state['bit_generator']}, found a {type(bits).__name__}")
-    bits.state = state
+    name = type(bits).__name__
+    if state["bit_generator"] != name:
+        raise ValueError(f"expected a {state['bit_generator']}, found a {name}")
     if seed is not None and seed != _seed(bits.seed_seq):
-        bits.__setstate__((bits.state, _create_seed(seed)))  # type: ignore[attr-defined]
+        # Its seed sequence is read-only; only the initializer sets it (and, since NumPy 2, `__setstate__`).
+        getattr(np.random, name).__init__(bits, _create_seed(seed))
+    bits.state = state
 
 
 def _create_bits(saved: dict[str, Any]) -> np.random.BitGenerator:

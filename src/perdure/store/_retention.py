@@ -11,7 +11,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from perdure import arguments
-from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
+from perdure.errors import (
+    DamagedCheckpointWarning,
+    DamagedError,
+    StoreError,
+    UnsupportedFormatError,
+    user_level,
+)
 from perdure.store._manifest import CheckpointInfo, manifest_name
 from perdure.store._packs import pack_name
 from perdure.store._reading import Catalog, pack_sizes
@@ -107,7 +113,7 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
             f"the damaged checkpoint {number} was deleted, because newer ones are good. What was wrong with "
             f"it: {problems[number]}",
             DamagedCheckpointWarning,
-            stacklevel=3,
+            stacklevel=user_level(),
         )
     return delete
 

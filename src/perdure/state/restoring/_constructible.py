@@ -22,6 +22,7 @@ from perdure.state._class_names import class_name, module_of, remedy_if_renamed
 from perdure.state._containers import FACTORY, ITEMS
 from perdure.state._describe import describe, short
 from perdure.state._protocol import OwnHandler, why_not_blank
+from perdure.state._references import MISSING, look_up
 from perdure.state._registry import Adapter, Handler, cannot_make, known, slots
 from perdure.state.restoring._plan import CONTAINERS, Matches
 from perdure.state.restoring._references import References, is_factory
@@ -36,6 +37,7 @@ from perdure.tree import (
     SequenceNode,
     State,
     Value,
+    write_path,
 )
 
 #: A state inside a state is data: no objects are constructed for its contents.
@@ -138,6 +140,12 @@ def _unknown_class(matches: Matches, node: Object | SequenceNode | tree.MappingN
             "the checkpoint has an object() that was created while running, which means nothing but itself. Let the "
             "script build it, or use a member of an Enum in its place"
         )
+    if matches.world.built_before(write_path(matches.path(node))):
+        renamed = "" if look_up(node.type) is not MISSING else f" {_remedy(matches, node)}"
+        return (
+            f"the checkpoint has a {name}, which the script built here when the run began, and builds no more. Build "
+            f"it again: a run goes on with all that it began with.{renamed}"
+        )
     if matches.world.shown.is_ambiguous(node.type):
         return (
             f"the checkpoint has a {name} that was created while running, and the script has two classes that are "
@@ -146,7 +154,8 @@ def _unknown_class(matches: Matches, node: Object | SequenceNode | tree.MappingN
     return (
         f"the checkpoint has a {name} that was created while running, and nothing that the script has built shows "
         f"which class that is. Say so before the run is resumed: perdure.state.rebuildable({name}), or let an object "
-        f"of the world have the class as an attribute. {_remedy(matches, node)}"
+        f"of the world have the class as an attribute"
+        + ("" if look_up(node.type) is not MISSING else f". {_remedy(matches, node)}")
     )
 
 

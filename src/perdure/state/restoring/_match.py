@@ -7,6 +7,7 @@ never makes Perdure import, call or construct anything by name.
 from __future__ import annotations
 
 import collections
+import difflib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from perdure import tree
-from perdure.state import _values
+from perdure.state import _values, rng
 from perdure.state._class_names import remedy_if_renamed, same_class
 from perdure.state._compounds import CODE, DEFAULTS
 from perdure.state._containers import FACTORY, ITEMS
@@ -23,6 +24,7 @@ from perdure.state._describe import describe
 from perdure.state._iterators import IteratorHandler
 from perdure.state._live_objects import LiveObjects
 from perdure.state._patterns import matches
+from perdure.state._references import MISSING, look_up
 from perdure.state._registry import Adapter, known
 from perdure.state._runtime_rules import is_bar
 from perdure.state._walker import LEFT_OUT
@@ -140,7 +142,7 @@ class _Matcher:
             if self._world.unchanged(name):
                 self._matches.removed.append(name)
             elif self._world.reference(part) is None:
-                self._matches.report.missing.append(name)
+                self._miss(name, None, name, part, root.fields, live)
         for name, node in root.fields.items():
             edge = Edge(node, live.get(name, ABSENT), (None, ".", name), root, name)
             if name in live or isinstance(node, Omitted) or self._grows:
@@ -342,7 +344,13 @@ class _Matcher:
         if not isinstance(node, kinds) or node.type in CONTAINERS or edge.live is ABSENT:
             return ""
         cls = self._world.class_of(edge.live)
-        return "" if same_class(node.type, cls) else f". {remedy_if_renamed(node.type, cls.__qualname__)}"
+        # A class that is still there was not renamed: the script uses another one.
+        is_there = look_up(node.type) is not MISSING
+        return (
+            ""
+            if is_there or same_class(node.type, cls)
+            else f". {remedy_if_renamed(node.type, cls.__qualname__)}"
+        )
 
     # -- below a node ----------------------------------------------------------------------------------------
 
@@ -427,7 +435,34 @@ class _Matcher:
             if is_optional or at_first or not self._is_changed((path, ".", name)):
                 self._matches.unset.append((live, name))
             else:
-                self._matches.report.missing.append(write_path((path, ".", name)))
+                self._miss(write_path((path, ".", name)), path, name, value, fields, present)
+
+    def _miss(
+        self, at: str, path: Path, name: str, live: Any, fields: Mapping[str, Any], present: Mapping[str, Any]
+    ) -> None:
+        """Report something that the checkpoint does not have, and what it has instead under another name.
+
+        :param at: where it is.
+        :param path: of what holds it.
+        :param fields: what the checkpoint has there.
+        :param present: what the script has there.
+        """
+        self._matches.report.missing.append(at)
+        kind = self._kind(at, live)
+        gone = [
+            each for each, child in fields.items() if each not in present and self._kind(at, child) == kind
+        ]
+        if gone:
+            closest = difflib.get_close_matches(name, gone, 1, 0.0)[0]
+            self._matches.report.alike[at] = write_path((path, ".", closest))
+
+    def _kind(self, at: str, value: Any) -> str:
+        """What kind of thing a saved node or a live value is, in words."""
+        if isinstance(value, Omitted) or (isinstance(value, Object) and rng.is_process(value)):
+            return ""
+        if not isinstance(value, Node) and type(value) in tree.PLAIN_TYPES:
+            return type(value).__name__
+        return describe(value) if isinstance(value, Node) else self._world.describe(at, value)
 
     def _is_part(self, child: Any) -> bool:
         """Whether a saved field of a module is a parameter or a module."""

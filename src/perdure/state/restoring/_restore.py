@@ -289,4 +289,5 @@ def _joined(a: Report, b: Report) -> Report:
         a.mismatched + b.mismatched,
         a.incomplete + b.incomplete,
         a.places + b.places,
+        {**a.alike, **b.alike},
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from perdure import arguments
 from perdure._lazy import publish
 
 __all__ = ["World"]
@@ -50,8 +51,10 @@ class World:
             raise TypeError(
                 f"each part of a world has a name: World(policy=...), found a {type(unnamed[0]).__name__}"
             )
-        self.persist_directory = None if persist_directory is None else os.fspath(persist_directory)
-        self.restore_directory = None if restore_directory is None else os.fspath(restore_directory)
+        self.persist_directory, self.restore_directory = (
+            None if given is None else arguments.local_path(given, name)
+            for name, given in zip(_DIRECTORIES, (persist_directory, restore_directory), strict=True)
+        )
         for name, part in parts.items():
             setattr(self, name, part)
 

@@ -382,11 +382,12 @@ def test_a_directory_that_is_gone_with_warnings_only(tmp_path: Path) -> None:
                 directory.rename(tmp_path / "moved")
             if step == 4:
                 (tmp_path / "moved").rename(directory)
+            assert run.report_score(float(step), world)
     assert verify(directory)[0] == 0
     with perdure.Run(directory) as run:
         found = run.find_checkpoint(world)
         assert found is not None
-        assert found.step == 6
+        assert (found.step, run.best_score) == (6, 5.0)
 
 
 SCRIPT = """

@@ -121,7 +121,12 @@ def test_each_operation_fails_once_and_for_ever(root: Path, tmp_path: Path) -> N
                     assert str(copy) in str(error), f"{what}: {error}"
                 assert faults.failed, what
                 after = _contents(copy)
-                assert {n: after[n] for n in before} == before, f"{what}: {faults.failed}"
+                gone = before.keys() - after.keys()
+                # Older ones may give way where space is lacking; never the newest.
+                assert not gone or (number in (errno.ENOSPC, errno.EDQUOT) and max(before) not in gone), what
+                assert {n: after[n] for n in before if n not in gone} == {
+                    n: before[n] for n in before if n not in gone
+                }, f"{what}: {faults.failed}"
                 # The disk is whole again: the same process goes on, and nothing is left of what failed.
                 _step(run, world, 3)
                 assert Store.open(copy).latest().info.step == 4, what  # type: ignore[union-attr]
@@ -236,7 +241,10 @@ def test_a_really_full_disk(tmp_path: Path) -> None:
                 with pytest.raises(StoreError, match="no space is left"):
                     run.checkpoint(world, number + 1)
                 assert _used(disk) <= used + 8192, "what was half-written was not given back"
-                assert _contents(root) == before
+                # An older one may have given way, in vain; the newest never does.
+                after = _contents(root)
+                assert max(before) in after
+                assert after.items() <= before.items()
                 (disk / "filler").unlink()
                 del world.log[-20_000:]
             # A policy whose file torch writes by itself.

@@ -502,7 +502,7 @@ def test_retention(tmp_path: Path) -> None:
     with Store.open(tmp_path / "run") as store:
         assert [info.step for info in store.checkpoints()] == [2, 5, 8, 10, 20, 30, 34, 35]
     for wrong in ({"last": 0}, {"best": -1}, {"every": 0}):
-        with pytest.raises(ValueError, match="keep: expected"):
+        with pytest.raises(ValueError, match="keep: "):
             perdure.Retention(**wrong)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from perdure import __version__
+from perdure import __version__, arguments
 from perdure.cli.output import clean, error_line, tolerate_any_encoding
 from perdure.errors import DamagedError, PerdureError, PerdureWarning
 
@@ -61,11 +61,21 @@ def main() -> None:
     """
 
 
+class _Place(click.Path):
+    """A directory on this machine. "" and "s3://bucket" are mistakes, not names of directories."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(arguments.local_path(value, "DIRECTORY"), param, ctx)
+        except ValueError as error:
+            self.fail(str(error).partition(": ")[2], param, ctx)
+
+
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 @main.command(epilog=_CODES)
-@click.argument("directory", default=".", type=click.Path())
+@click.argument("directory", default=".", type=_Place())
 @_json
 def ls(directory: str, as_json: bool) -> int:
     """List the runs below DIRECTORY (by default the current one), or the checkpoints if it is a run.
@@ -79,7 +89,7 @@ def ls(directory: str, as_json: bool) -> int:
 
 
 @main.command(epilog=_CODES)
-@click.argument("run", required=False, type=click.Path())
+@click.argument("run", required=False, type=_Place())
 @click.option(
     "--checkpoint", "-c", "number", type=int, metavar="N", help="Which checkpoint; by default the newest."
 )
@@ -104,7 +114,7 @@ def show(run: str | None, number: int | None, pattern: str | None, as_json: bool
 
 
 @main.command(epilog=_CODES)
-@click.argument("runs", nargs=-1, required=True, type=click.Path(), metavar="RUN...")
+@click.argument("runs", nargs=-1, required=True, type=_Place(), metavar="RUN...")
 @_json
 def verify(runs: tuple[str, ...], as_json: bool) -> int:
     """Read and check every byte of each RUN.
@@ -124,7 +134,7 @@ Exit codes:
   1  something is damaged, and was left as it is
   2  nothing there, it is being written to, or it cannot be read"""
 )
-@click.argument("run", type=click.Path())
+@click.argument("run", type=_Place())
 @click.option("--yes", "-y", is_flag=True, help="Repair without asking.")
 @_json
 def repair(run: str, yes: bool, as_json: bool) -> int:
@@ -161,7 +171,7 @@ Exit codes:
 )
 @click.option(
     "--directory",
-    type=click.Path(),
+    type=_Place(),
     metavar="DIR",
     help="Keep the two runs here. By default they are removed.",
 )

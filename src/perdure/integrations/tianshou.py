@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tianshou.trainer import InfoStats, OfflineTrainer, Trainer, TrainerParams
 
+from perdure import arguments
 from perdure.environments import Resumable
 from perdure.errors import NotCapturedWarning, NotPicklableError, user_level
 from perdure.persistence import PersistenceGroup, PolicyPersistence
@@ -78,6 +79,7 @@ def run(
     :param options: other options of :class:`perdure.Run`: `on_error`, `when_busy`, `grace`, `signals`, …
     :returns: what the trainer (`InfoStats`) or the experiment (`ExperimentResult`) returns.
     """
+    every, seconds = arguments.cadence(every, seconds)
     with Run(directory, keep=keep, strict=strict, persistence=persistence, **options) as opened:
         cadence = {"every": every, "seconds": seconds}
         # The high level needs packages that Tianshou does not install by itself. Without an experiment none is needed.

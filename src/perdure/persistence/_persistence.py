@@ -18,11 +18,18 @@ from typing import Any
 
 import torch
 
+from perdure import arguments
 from perdure.errors import RestoreError
 from perdure.persistence import checksums, versions
 from perdure.persistence._compiled import module_in, with_names_of
 from perdure.persistence._publish_version import published, published_epoch
-from perdure.persistence.policy_file import TDevice, load_module_state, load_state_dict, save_module
+from perdure.persistence.policy_file import (
+    TDevice,
+    check_device,
+    load_module_state,
+    load_state_dict,
+    save_module,
+)
 from perdure.persistence.reading import Trusted
 from perdure.world import World
 
@@ -72,8 +79,10 @@ class PersistenceGroup(Persistence):
     """
 
     def __init__(self, *p: Persistence, enabled: bool = True) -> None:
+        for each in p:
+            _check_handler(each, "PersistenceGroup")
         self.items = p
-        self.enabled = enabled
+        self.enabled = arguments.flag(enabled, "enabled")
 
     def persist(self, event: PersistEvent, world: World) -> None:
         """Let every handler persist, in order. If one fails, all files stay as they were."""
@@ -120,8 +129,15 @@ class PolicyPersistence:
         *,
         trust: Iterable[Trusted] = (),
     ) -> None:
+        if additional_persistence is not None:
+            _check_handler(additional_persistence, "additional_persistence")
+        if not isinstance(mode, self.Mode):
+            named = next((each for each in self.Mode if mode in (each.value, each.name)), self.Mode.POLICY)
+            raise TypeError(
+                f"mode: expected PolicyPersistence.Mode.{named.name}, or another one, found {mode!r:.80}"
+            )
         self.additional_persistence = additional_persistence
-        self.enabled = enabled
+        self.enabled = arguments.flag(enabled, "enabled")
         self.mode = mode
         self.trust = trust if isinstance(trust, str) or not isinstance(trust, Iterable) else tuple(trust)
 
@@ -144,6 +160,7 @@ class PolicyPersistence:
         :raises RestoreError: if it does not fit the policy, which stays as it was.
         :raises DamagedError: if this file or a handler's file next to it is not as it was written.
         """
+        check_device(device)
         path = world.restore_path(self.mode.get_filename())
         real = versions.published_file(path)
         if not os.path.exists(real):
@@ -203,6 +220,17 @@ class PolicyPersistence:
                 use = f"use PolicyPersistence(mode=PolicyPersistence.Mode.{mode.name})"
                 return f"there is no {path}, but there is {mode.get_filename()} beside it: {use}."
         return f"there is no {path}. Is restore_directory the directory of a run that has saved a policy?"
+
+
+def _check_handler(handler: Any, where: str) -> None:
+    if isinstance(handler, type) or not all(
+        callable(getattr(handler, name, None)) for name in ("persist", "restore")
+    ):
+        found = handler.__name__ if isinstance(handler, type) else f"a {type(handler).__name__}"
+        hint = " Several go into one: PersistenceGroup(a, b)." if isinstance(handler, list | tuple) else ""
+        raise TypeError(
+            f"{where}: expected a Persistence, which has persist and restore, found {found}.{hint}"
+        )
 
 
 @contextmanager

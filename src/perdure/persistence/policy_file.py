@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from perdure import arguments
 from perdure.errors import NotPicklableError, RestoreError, UntrustedError
 from perdure.persistence import checksums, versions
 from perdure.persistence._compiled import module_in
@@ -46,8 +47,10 @@ def load_policy(
     :raises UntrustedError: if the file needs anything else. Nothing of it was run.
     :raises DamagedError: if the file is damaged.
     :raises RestoreError: if the file holds no whole policy.
+    :raises ValueError: if this machine has no such device.
     """
-    file = Path(path)
+    check_device(device)
+    file = Path(arguments.local_path(path, "path"))
     if file.is_dir():
         candidates = [file / "policy.pt", file / "best" / "policy.pt"]
         if (best := versions.best(file)) is not None:
@@ -61,6 +64,30 @@ def load_policy(
     policy = load_module(file, device, trust=trust)
     to_evaluation(policy)
     return policy
+
+
+def check_device(device: Any) -> None:
+    """Check that tensors can be put on a device here.
+
+    :raises ValueError: if it is none, or this machine does not have it.
+    """
+    if isinstance(device, Mapping) or (callable(device) and not isinstance(device, type)):
+        return  # another form that torch takes
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"device: expected a device such as 'cpu' or 'cuda', found {device!r:.80}"
+        ) from error
+    missing = ""
+    if found.type == "cuda" and not torch.cuda.is_available():
+        missing = "torch finds no CUDA device here"
+    elif found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        missing = f"torch finds {torch.cuda.device_count()} CUDA devices here, counted from 0"
+    elif found.type == "mps" and not torch.backends.mps.is_available():
+        missing = "torch finds no MPS device here"
+    if missing:
+        raise ValueError(f"device: {device!s} cannot be used, because {missing}. Use device='cpu'")
 
 
 def load_module(

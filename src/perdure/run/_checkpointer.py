@@ -12,6 +12,7 @@ remembered in memory is relied on (`_recover`).
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import threading
 import warnings
@@ -19,13 +20,14 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError, user_level
 from perdure.progress import Bar
 from perdure.run import _process_record
+from perdure.run._unsaved import Unsaved
 from perdure.snapshot import ChangedWhileCopied, Stager, Staging
-from perdure.store import CheckpointInfo, Committed, Store
+from perdure.store import CheckpointInfo, Committed, Store, is_full
 from perdure.tree import State
 
 #: If a checkpoint is due while another one is written: wait for that one, or skip the new one.
@@ -33,10 +35,11 @@ WhenBusy = Literal["wait", "skip"]
 #: If a checkpoint cannot be written: raise the error, or warn of it and try again when the next one is due.
 OnError = Literal["raise", "warn"]
 
+_Written = TypeVar("_Written")
 #: Called with the bytes that are written and those there are to write.
 _Progress = Callable[[int, int], None]
-#: An error, and what it means for the training.
-_Problem = tuple[BaseException, str]
+#: An error, and a warning of it, if one is due.
+_Problem = tuple[BaseException, str | None]
 
 #: For how many seconds a waiter waits before it looks again.
 _GLANCE = 0.1
@@ -56,6 +59,7 @@ class Checkpointer:
 
     :param store: open for writing.
     :param retained: which of the good checkpoints to keep.
+    :param spared: which of them to keep where there is no room for all of those.
     :param when_busy: see :data:`WhenBusy`.
     :param on_error: see :data:`OnError`.
     :param say: tells the user one line.
@@ -66,6 +70,7 @@ class Checkpointer:
         self,
         store: Store,
         retained: Callable[[Sequence[CheckpointInfo]], set[int]],
+        spared: Callable[[Sequence[CheckpointInfo]], set[int]],
         *,
         when_busy: WhenBusy,
         on_error: OnError,
@@ -84,6 +89,10 @@ class Checkpointer:
         self.unwritten: tuple[str, ...] = ()
         self._store = store
         self._retained = retained
+        self._spared = spared
+        #: What could not be saved.
+        self.unsaved = Unsaved()
+        self._told_room = False
         self._when_busy = when_busy
         self._on_error = on_error
         self._say = say
@@ -187,18 +196,20 @@ class Checkpointer:
 
         def commit(progress: _Progress) -> Committed:
             staging.ready()
-            return self._store.commit(
-                staging.state,
-                step=how.step,
-                contents=staging.contents,
-                counters=how.counters,
-                metrics=how.metrics,
-                tags=how.tags,
-                process=_process_record.record(),
-                progress=progress,
+            return self.with_room(
+                lambda: self._store.commit(
+                    staging.state,
+                    step=how.step,
+                    contents=staging.contents,
+                    counters=how.counters,
+                    metrics=how.metrics,
+                    tags=how.tags,
+                    process=_process_record.record(),
+                    progress=progress,
+                )
             )
 
-        return _Job(staging, tuple(how.tags), commit, lambda: self._store.retain(self._retained))
+        return _Job(staging, how.step, tuple(how.tags), commit, lambda: self._store.retain(self._retained))
 
     def poll(self, *, wait: bool = False) -> None:
         """Note the result of the checkpoint that is being written, if it is there.
@@ -265,33 +276,69 @@ class Checkpointer:
         """Note what became of a checkpoint; returns an error that is to be told. May be called again."""
         if job.result is not None:
             self.last = job.result.info
+            if not job.counted:
+                job.counted = True
+                self.unsaved.saved()
             return None
         if job.error is None:  # it was given up before it began
             return None
         self.unwritten = job.tags
-        last = "there is none yet" if self.last is None else f"the last one is that of step {self.last.step}"
-        return (
-            job.error,
-            f"a checkpoint could not be written ({last}); the training goes on, and the next one will be tried",
-        )
+        text = None
+        if not job.counted and isinstance(job.error, StoreError):
+            job.counted = True
+            text = self.unsaved.failed(job.step, None if self.last is None else self.last.step, job.error)
+        return job.error, text
 
     def _take_undeleted(self) -> _Problem | None:
         """Why older checkpoints could not be deleted after the last durable one; None if they were."""
         job, self._before = self._before, None
         if job is None or job.result is None or job.error is None:
             return None
+        step = job.result.info.step
         return (
             job.error,
-            f"the checkpoint of step {job.result.info.step} is written, but older ones could not be deleted",
+            f"the checkpoint of step {step} is written, but older ones could not be deleted: {job.error}",
         )
+
+    def with_room(self, write: Callable[[], _Written]) -> _Written:
+        """Write something. Where the disk is full, older checkpoints give way one by one until it fits.
+
+        :raises StoreError: if it does not fit although only what must stay is left.
+        """
+        while True:
+            try:
+                return write()
+            except StoreError as error:
+                if not is_full(error) or (gone := self._store.make_room(self._spared)) is None:
+                    raise
+            # What the error still refers to may be a file that was deleted and is open, and takes space.
+            gc.collect()
+            if not self._told_room:
+                self._told_room = True
+                self._say(
+                    f"the disk is full, so an older checkpoint was deleted to make room (that of step {gone.step}). "
+                    "From now on fewer are kept than was asked for, as long as there is too little space"
+                )
+
+    def policy_failed(self, score: float, error: StoreError) -> None:
+        """Warn that the best policy could not be published, or raise the error."""
+        self._tell((error, self.unsaved.policy_failed(score, error)))
+
+    def tell_unsaved(self) -> None:
+        """Say what could not be saved, if anything could not and the training went on all the same."""
+        if self._on_error != "warn":
+            return
+        if (text := self.unsaved.summary(None if self.last is None else self.last.step)) is not None:
+            self._say(text)
 
     def _tell(self, problem: _Problem | None) -> None:
         if problem is None:
             return
-        error, what = problem
+        error, text = problem
         if self._on_error != "warn" or not isinstance(error, StoreError):
             raise error
-        warnings.warn(f"{what}: {error}", CheckpointFailedWarning, stacklevel=user_level())
+        if text is not None:
+            warnings.warn(text, CheckpointFailedWarning, stacklevel=user_level())
 
     def flush(self) -> None:
         """Wait until the checkpoint that is being written is durable.
@@ -354,6 +401,7 @@ class _Cancelled(Exception):
 class _Job:
     """One checkpoint: its commit, and then the deletion of older ones.
 
+    :param step: how many steps are done.
     :param commit: given a function to be called with the progress.
     :param cleanup: deletes what is not kept; called only if the commit succeeded.
     """
@@ -361,14 +409,18 @@ class _Job:
     def __init__(
         self,
         staging: Staging,
+        step: int,
         tags: tuple[str, ...],
         commit: Callable[[_Progress], Committed],
         cleanup: Callable[[], object],
     ) -> None:
         self.staging = staging
+        self.step = step
         self.tags = tags
         self.result: Committed | None = None
         self.error: BaseException | None = None
+        #: Whether its result is counted.
+        self.counted = False
         #: Whether it is certain that the thread will run it, or has run it.
         self.handed_over = False
         self._commit = commit
@@ -462,9 +514,14 @@ class _Job:
 def _report(reference: weakref.ref[Checkpointer], process: int) -> None:
     checkpointer = reference()
     # In a forked child there is no thread that could be waited for.
-    if checkpointer is None or checkpointer._job is None or os.getpid() != process:
+    if checkpointer is None or os.getpid() != process:
+        return
+    if checkpointer._job is None:
+        checkpointer.tell_unsaved()
         return
     job, checkpointer._job = checkpointer._job, None
     job.join()
     if job.error is not None:
         checkpointer._say(f"the last checkpoint could not be written: {job.error}")
+    checkpointer._note(job)
+    checkpointer.tell_unsaved()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from typing import Any, Generic, TypeVar, overload
 
+from perdure import arguments
 from perdure.errors import PerdureError
 from perdure.run._run import PART, Run
 from perdure.run._run import _say as say
@@ -79,7 +80,8 @@ def loop(
             "perdure.loop: expected something to loop over, such as range(1000), or a condition, such as "
             f"`lambda: step < 1000`; found a {type(rounds).__name__}"
         )
-    return Loop(_Rounds(rounds, directory, every, seconds, options))
+    every, seconds = arguments.cadence(every, seconds)
+    return Loop(_Rounds(rounds, arguments.local_path(directory, "directory"), every, seconds, options))
 
 
 class Loop(Iterator[Item]):

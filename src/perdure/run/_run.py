@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import torch
 
+from perdure import arguments
 from perdure.errors import (
     ChangedScriptWarning,
     DamagedCheckpointWarning,
@@ -95,8 +97,8 @@ class Run:
 
     Opening a run takes its lock: one process at a time trains in a directory, any number may read it.
 
-    :param directory: of the run; created if it does not exist. A later process that opens the same directory goes on
-        with the run.
+    :param directory: of the run, on a local or mounted disk; created if it does not exist. A later process that opens
+        the same directory goes on with the run. `~` is the home directory.
     :param keep: how many of the latest checkpoints to keep, besides the one that follows the best score; or a
         :class:`perdure.Retention`.
     :param persistence: how the best policy is persisted, and what else with it; by default the whole policy.
@@ -109,8 +111,9 @@ class Run:
         on. The training waits only until what changed is copied.
     :param when_busy: when a checkpoint is due and the previous one is still being written, "wait" for it, or "skip" the
         new one and print a line.
-    :param on_error: when a checkpoint cannot be written, for example because the disk is full, "raise" the error in the
-        training, or "warn", go on, and try again when the next one is due.
+    :param on_error: when a checkpoint or the best policy cannot be written, "raise" the error in the training, or
+        "warn", go on, and try again when the next one is due; the end says how much is not saved. Before that, where
+        the disk is full, older checkpoints that are only kept as the latest ones give way, but never the newest one.
     :param on_unrestorable: when a fresh process of this script could not restore a checkpoint, "auto" raises an error
         at the first checkpoint of this process, before it is written, and only warns at later ones; "raise" always
         raises, "warn" always warns, "ignore" does not look. After a warning the training goes on, and the last
@@ -148,16 +151,22 @@ class Run:
         signals: Signals = "auto",
         grace: float | None = None,
     ) -> None:
-        self.directory = os.path.abspath(os.fspath(directory))
+        self.directory = os.path.abspath(arguments.local_path(directory, "directory"))
         #: What became of every path at the last resume; None before one.
         self.report: Report | None = None
-        self._background = background
-        self._strict = strict
-        self._skip = tuple(skip)
+        self._background = arguments.flag(background, "background")
+        self._strict = arguments.flag(strict, "strict")
+        self._skip = arguments.texts(skip, "skip")
+        arguments.seconds(lock_timeout, "lock_timeout", zero=True)
+        if persistence is not None and not isinstance(persistence, PolicyPersistence):
+            raise TypeError(
+                f"persistence: expected a perdure.persistence.PolicyPersistence, found a {type(persistence).__name__}. "
+                "A handler goes into one: PolicyPersistence(handler)"
+            )
         self._override = Override(override)
         self._record = RunRecord()
         self._interrupts = Interrupts(signals)
-        self._grace = Grace(grace)
+        self._grace = Grace(None if grace is None else arguments.seconds(grace, "grace"))
         self.ownership = _owner.Ownership(self._shown)
         #: Held while the world is captured. Other threads that change it hold it meanwhile: `with run.lock: ...`.
         self.lock = threading.RLock()
@@ -168,8 +177,15 @@ class Run:
             kept = self._restorable.kept
             return retention(found) | (set() if kept is None else {kept.number})
 
+        def spared(found: Sequence[CheckpointInfo]) -> set[int]:
+            # Where there is no room for more, only what was asked for by name stays, and the newest one.
+            kept = self._restorable.kept
+            asked = dataclasses.replace(retention, last=1)
+            return asked(found) | (set() if kept is None else {kept.number})
+
         self._options: dict[str, Any] = {
             "retained": retained,
+            "spared": spared,
             "when_busy": when_busy,
             "on_error": on_error,
             "say": _say,
@@ -187,6 +203,8 @@ class Run:
         self._cadence = Cadence()
         #: The newest checkpoint there was when this process closed the run.
         self._left_at = 0
+        #: Whether there are checkpoints that have not been resumed from.
+        self._unread = bool(self._store.numbers())
         #: The best score that a checkpoint is marked with.
         self._best_tagged: float | None = None
         #: Whether a `resume` has begun and not ended.
@@ -378,6 +396,7 @@ class Run:
             if anew is not None:
                 self._record.script_fingerprint = anew
         self._restorable.release(script_is_known=script.is_known)
+        self._unread = False
         self.report = restored.report
         self._checkpointer.last = info
         # The next checkpoint writes only what differs from this one.
@@ -444,7 +463,8 @@ class Run:
     ) -> CheckpointInfo | None:
         """Commit a checkpoint of a world. When it returns, the checkpoint survives a power cut.
 
-        :param step: how many steps are done; the next process goes on with the step of this number.
+        :param step: how many steps are done, never fewer than before; the next process goes on with the step of this
+            number.
         :param counters: other counters of the loop, as JSON; `resume` returns them.
         :param metrics: what `perdure ls` and `perdure show` display for this checkpoint, as JSON.
         :param tags: names for finding it again.
@@ -454,9 +474,27 @@ class Run:
         :returns: the checkpoint; None if it was not waited for, or skipped, or an error became a warning.
         :raises CaptureError: if something in the world cannot be captured; it lists what, and the remedies.
         :raises NotRestorableError: if a fresh process could not restore it; see `on_unrestorable`.
+        :raises PerdureError: if there are checkpoints of an earlier process, and `resume` was not called.
         :raises StoreError: if it cannot be written; the previous checkpoints are untouched.
         """
         parts = self._parts(world)
+        step = self._checked_step(step)
+        tags = arguments.texts(tags, "tags")
+        for tag in {BEST, PINNED}.intersection(tags):
+            remedy = "pin=True" if tag == PINNED else "run.report_score(score, world)"
+            raise ValueError(
+                f"tags: {tag!r} is a tag that Perdure gives itself. Use {remedy}, or another word"
+            )
+        arguments.flag(pin, "pin")
+        arguments.flag(wait, "wait")
+        counters = arguments.mapping(counters or {}, "counters")
+        metrics = arguments.mapping(metrics or {}, "metrics")
+        if self._unread:
+            raise PerdureError(
+                f"there are checkpoints of an earlier training in {self._shown}, and this one has not been resumed "
+                "from them: its checkpoints would be mixed with those. Call run.resume(world) before the training "
+                "begins, or use another directory for a new run"
+            )
         if not wait and not self._checkpointer.acquire_slot():
             return None
         # Even if it fails, the next one is due at the usual time.
@@ -524,6 +562,20 @@ class Run:
         """Whether no checkpoint is marked as the one that follows the best score."""
         return self._record.best_score is not None and self._record.best_score != self._best_tagged
 
+    def _checked_step(self, step: Any) -> int:
+        """A number of steps that are done.
+
+        :raises ValueError: if it is less than that of the last checkpoint.
+        """
+        number = arguments.count(step, "step", 0, 10_000)
+        before = max(self._at, 0 if self.last is None else self.last.step)
+        if number < before:
+            raise ValueError(
+                f"step: expected at least {before}, where the run is already, found {number}. Steps only go up: count "
+                "on over epochs and calls, or begin another run in another directory"
+            )
+        return number
+
     def _tell_of_graphs(self, live: LiveWorld) -> None:
         if not self._told_graphs and (paths := live.tensors_with_graphs()):
             self._told_graphs = True
@@ -568,6 +620,8 @@ class Run:
         :raises Preempted: after the checkpoint, if a signal was received inside `guard`.
         :raises StoreError: if a checkpoint could not be written, this one or the one before.
         """
+        every, seconds = arguments.cadence(every, seconds)
+        step = self._checked_step(step)
         if self._watch is None:
             self._watch = Watch(sys._getframe(1), (world, self), is_call=True)
             self._watch.first_round(parts_of(world))
@@ -647,6 +701,11 @@ class Run:
         :param world: what the loop works on. Local variables that carry state between iterations must be in it.
         :param total: number of steps of the whole run.
         """
+        total = arguments.count(total, "total", 0, 500_000)
+        every, seconds = arguments.cadence(every, seconds)
+        return self._steps(world, total, every, seconds)
+
+    def _steps(self, world: Any, total: int, every: int | None, seconds: float | None) -> Iterator[int]:
         if isinstance(world, World) and world.persist_directory is None:
             world.persist_directory = self.directory
         resumed = self.resume(world)
@@ -681,8 +740,10 @@ class Run:
                 self.flush()
             except StoreError as error:
                 _say(f"the last checkpoint could not be written: {error}")
+            self._checkpointer.tell_unsaved()
             raise
         self.flush()
+        self._checkpointer.tell_unsaved()
 
     def _warn_of_variables(self, watch: Watch, world: Any, *, last: bool = False) -> None:
         if names := watch.uncaptured(parts_of(world), last=last):
@@ -707,14 +768,29 @@ class Run:
         :raises NotPicklableError: if the whole policy cannot be pickled; it names the attribute.
         """
         self.ownership.check()
-        score = float(score)
+        score = arguments.real(score, "score")
+        if policy is not None and not isinstance(policy, torch.nn.Module):
+            raise TypeError(f"policy: expected a torch.nn.Module, found a {type(policy).__name__}")
         before = self._record.best_score
-        if math.isnan(score) or (before is not None and score <= before):
+        if math.isnan(score):
             return False
-        self.best_policy.offer(score, self._at, world, policy)
+        if before is not None and score <= before:
+            # Of the best one only the score is left, if it could not be saved: the next best is better than nothing.
+            if self._checkpointer.unsaved.policies:
+                self._publish(score, world, policy)
+            return False
+        self._publish(score, world, policy)
         self._record.best_step = self._at
         self._record.best_score = score
         return True
+
+    def _publish(self, score: float, world: Any, policy: torch.nn.Module | None) -> None:
+        """Publish a policy if it is better than the published one."""
+        try:
+            self._checkpointer.with_room(lambda: self.best_policy.offer(score, self._at, world, policy))
+        except StoreError as error:
+            self._checkpointer.policy_failed(score, error)
+        self._checkpointer.unsaved.published(self.best_policy.score)
 
     def _check_may_publish(self) -> None:
         self.ownership.check()
@@ -746,6 +822,7 @@ class Run:
         finally:
             self._left_at = max(self._store.numbers(), default=0)
             self._store.close()
+            self._checkpointer.tell_unsaved()
 
     def reopen(self, world: Any, *, lock_timeout: float = 10.0) -> None:
         """Open the run again after `close`, in the same process, to go on with the same world.

@@ -49,7 +49,7 @@ def numbers_of(signals: Signals) -> tuple[signal.Signals, ...]:
     """
     if signals == "auto":
         return (*_ORDERS, *_ANNOUNCEMENTS)
-    given = [signals] if isinstance(signals, str | int) else list(signals)
+    given = list(signals) if isinstance(signals, Iterable) and not isinstance(signals, str) else [signals]
     found = []
     for each in given:
         try:
@@ -59,7 +59,7 @@ def numbers_of(signals: Signals) -> tuple[signal.Signals, ...]:
                 if isinstance(each, str)
                 else signal.Signals(each)
             )
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, TypeError):
             number = None
         if number is None or number in (signal.SIGKILL, signal.SIGSTOP):
             raise ValueError(

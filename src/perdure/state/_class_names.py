@@ -113,6 +113,10 @@ def renamed(old: str, new: type | ModuleType) -> None:
         perdure.renamed("agents:DQNAgent", my_project.dqn.Agent)
         perdure.renamed("agents", my_project.agents)
     """
+    if not isinstance(old, str) or not old.strip():
+        raise TypeError(
+            f'perdure.renamed: expected the old name first, as "package.module:Class", found {old!r:.80}'
+        )
     expected: type = type if ":" in old else ModuleType
     if not isinstance(new, expected):
         what = "a class" if expected is type else 'a module (to rename one class, give "module:Class")'

@@ -10,6 +10,7 @@ import collections
 import copyreg
 import importlib
 import inspect
+import re
 import types
 import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
@@ -19,6 +20,7 @@ from typing import Any, Literal
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from perdure import arguments
 from perdure.state._class_names import base_names, dotted_name, in_code, module_of
 
 
@@ -179,7 +181,16 @@ offered: list[Callable[[type, type], Entry | None]] = []
 on_change: list[Callable[[], None]] = []
 
 
+_DOTTED = re.compile(r"\w+(\.\w+)+")
+
+
+def _check_class(cls: Any) -> None:
+    if not isinstance(cls, type) and not (isinstance(cls, str) and _DOTTED.fullmatch(cls)):
+        raise TypeError(f'expected a class, or its dotted name "package.module.Class", found {cls!r:.80}')
+
+
 def _slot(cls: type | str) -> _Class:
+    _check_class(cls)
     _cache.clear()
     for forget in on_change:
         forget()
@@ -208,6 +219,12 @@ def register(
         object is an error on restoring.
     :raises TypeError: if there is neither `restore` nor `create`.
     """
+    _check_class(cls)
+    arguments.function(capture, "capture", "lambda obj: obj.state()")
+    if restore is not None:
+        arguments.function(restore, "restore", "lambda obj, state: obj.set_state(state)")
+    if create is not None:
+        arguments.function(create, "create", "lambda state: Thing()")
     if restore is None and create is None:
         name = cls if isinstance(cls, str) else cls.__qualname__
         raise TypeError(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from perdure import arguments
 from perdure.state._registry import Skip, finders, on_change
 
 SECRET = "a secret, by its name (perdure.secrets(allow=[...]) keeps it)"
@@ -66,8 +67,10 @@ def secrets(*names: str, allow: Iterable[str] = ()) -> None:
     :param allow: names under which strings are state all the same (`perdure.secrets(allow=["secret"])` for a game of
         guessing words).
     """
-    _added.update(map(_plain, names))
-    _allowed.update(map(_plain, [allow] if isinstance(allow, str) else allow))
+    added = arguments.texts(names, "perdure.secrets")
+    allowed = arguments.texts([allow] if isinstance(allow, str) else allow, "allow")
+    _added.update(map(_plain, added))
+    _allowed.update(map(_plain, allowed))
     _known.clear()
     for forget in on_change:
         forget()

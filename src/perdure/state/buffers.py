@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from perdure import arguments
 from perdure.state._class_names import dotted_name
 
 
@@ -267,6 +268,13 @@ def register_rows(
     :param written: the attribute that counts all rows ever written, if there is one. Without it a buffer must not be
         written round more than once between two calls of `run.maybe_checkpoint` or two steps of `run.steps`.
     """
+
+    if not isinstance(cls, type):
+        raise TypeError(f"perdure.register_rows: expected the class of a buffer, found {cls!r:.80}")
+    arrays = arguments.texts(arrays, "arrays")
+    for name, attribute in (("rows", rows), ("position", position), ("written", written)):
+        if not isinstance(attribute, str) and (attribute is not None or name != "written"):
+            raise TypeError(f"{name}: expected the name of an attribute, found {attribute!r:.80}")
 
     def cursor(buffer: Any) -> Cursor:
         total = None if written is None else int(getattr(buffer, written))

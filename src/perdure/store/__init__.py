@@ -18,6 +18,7 @@ from perdure.store._checksummed_json import to_plain as to_plain
 from perdure.store._files import TEMPORARY as TEMPORARY
 from perdure.store._files import explain as explain
 from perdure.store._files import explained as explained
+from perdure.store._files import is_full as is_full
 from perdure.store._files import make_directory as make_directory
 from perdure.store._files import read_small as read_small
 from perdure.store._files import sync as sync

@@ -124,6 +124,11 @@ def load_checksummed(kind: str, data: bytes, where: str) -> dict[str, Any]:
     return body
 
 
+def is_checksummed(data: bytes) -> bool:
+    """Whether this is such a file, or was one before it was damaged; other programs have files of the same name."""
+    return data.startswith(b'{"checksum"') or b"xxh3_128" in data[:32]
+
+
 def verified(kind: str, data: bytes, where: str) -> bytes:
     """The text of the body of a file with a checksum, verified and not parsed.
 

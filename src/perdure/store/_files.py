@@ -59,6 +59,12 @@ def explain(error: OSError, doing: str, path: str, *, reading: bool = False) -> 
     return StoreError(f"could not {doing} {path}: {advice} ({reason})")
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no space left: no bytes or no files, of the disk or of a quota."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextmanager
 def explained(doing: str, path: str, *, reading: bool = False) -> Iterator[None]:
     """Turn the system's errors into errors in plain words, except FileNotFoundError and FileExistsError."""

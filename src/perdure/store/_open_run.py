@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 from perdure.errors import DamagedError, PerdureWarning, StoreError, user_level
+from perdure.store._checksummed_json import is_checksummed
 from perdure.store._manifest import (
     RUN_FILE,
     RunInfo,
@@ -30,7 +31,13 @@ def open_run(backend: Backend, create: RunInfo | None = None) -> RunInfo:
     """
     where = backend.locate(RUN_FILE)
     try:
-        run = read_run(backend.get(RUN_FILE), where)
+        content = backend.get(RUN_FILE)
+        if content and not is_checksummed(content) and not checkpoint_numbers(backend):
+            raise StoreError(
+                f"{where} was written by another program: there is no run of Perdure in {backend.locate('')}. Use "
+                "another directory"
+            )
+        run = read_run(content, where)
         numbers = checkpoint_numbers(backend)
         if not _is_of_another(backend, numbers, run):
             return run

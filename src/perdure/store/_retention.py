@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from perdure import arguments
 from perdure.errors import (
     DamagedCheckpointWarning,
     DamagedError,
@@ -45,14 +46,10 @@ class Retention:
     every: int | None = None
 
     def __post_init__(self) -> None:
-        if self.last < 1:
-            raise ValueError(
-                f"keep: expected at least 1 of the newest checkpoints to keep, found {self.last}"
-            )
-        if self.best < 0:
-            raise ValueError(f"keep: expected 0 or more of the best checkpoints to keep, found {self.best}")
-        if self.every is not None and self.every < 1:
-            raise ValueError(f"keep: expected a number of steps, found every={self.every}")
+        arguments.count(self.last, "keep: last", 1, 3)
+        arguments.count(self.best, "keep: best", 0, 1)
+        if self.every is not None:
+            arguments.count(self.every, "keep: every", 1, 100_000)
 
     def __call__(self, good: Sequence[CheckpointInfo]) -> set[int]:
         """The numbers of the checkpoints to keep.

@@ -15,7 +15,7 @@ import os
 import threading
 import uuid
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -354,6 +354,35 @@ class Store:
         with self._mutex:
             self.check_writable()
             return _retention.retain(self._backend, self._catalog, keep, self._damaged)
+
+    def make_room(self, keep: Callable[[Sequence[CheckpointInfo]], Iterable[int]]) -> CheckpointInfo | None:
+        """Delete the oldest checkpoint that need not be kept, to make room for a new one.
+
+        The newest one stays, and so does every other one until all data of the newest was read and found good in this
+        process, or written by it. So at every moment there is a good one.
+
+        :param keep: gets the good checkpoints, from the oldest to the newest; the numbers of those to keep.
+        :returns: the deleted one; None if there is none to delete.
+        """
+        with self._mutex:
+            self.check_writable()
+            self._known = self._find_known()
+            if self._newest is None or self._newest[0] in self._damaged:
+                return None
+            newest = self._newest[0]
+            numbers = self._catalog.numbers()
+            try:
+                found = [self._catalog.summary(number).info for number in numbers]
+            except StoreError:
+                # While a manifest cannot be read, no pack can be deleted: then nothing would be gained.
+                return None
+            good = [info for info in found if info.number <= newest and info.number not in self._damaged]
+            kept = {newest, *keep(good)}
+            doomed = next((info for info in good if info.number not in kept), None)
+            if doomed is not None:
+                self._backend.delete(doomed.file)
+                _retention.sweep(self._backend, self._catalog)
+            return doomed
 
     def check_writable(self) -> None:
         """Check that the run is still where it was opened, and that no other process writes to it.

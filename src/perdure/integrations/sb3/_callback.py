@@ -16,6 +16,7 @@ from typing import Any
 from stable_baselines3.common.callbacks import BaseCallback, CallbackList, EvalCallback, ProgressBarCallback
 from stable_baselines3.common.vec_env import unwrap_vec_normalize
 
+from perdure import arguments
 from perdure.errors import (
     CaptureError,
     DamagedCheckpointWarning,
@@ -98,9 +99,8 @@ class PersistenceCallback(BaseCallback):
         **options: Any,
     ) -> None:
         super().__init__()
-        self.directory = directory
-        self.every = every
-        self.seconds = seconds
+        self.directory = arguments.local_path(directory, "directory")
+        self.every, self.seconds = arguments.cadence(every, seconds)
         self.keep = keep
         self.strict = strict
         self.best_of_evaluation = best_of_evaluation

@@ -24,7 +24,7 @@ def secrets(state: State) -> str | None:
 def left_out(paths: Iterable[str]) -> str:
     """That the strings at these paths are left out."""
     return (
-        f"left out of the checkpoints as secrets: {_some(paths)}. They stay as the script sets them; "
+        f"left out of the checkpoints as secrets: {some(paths)}. They stay as the script sets them; "
         "perdure.secrets(allow=[name]) keeps what is none"
     )
 
@@ -37,8 +37,8 @@ def places(report: Report) -> str | None:
         paths.setdefault(f"{own} instead of {_short(saved)}", []).append(path)
     if not paths:
         return None
-    return "places are those of this process: " + _some(
-        (f"{what} ({_some(where)})" for what, where in paths.items()), "; "
+    return "places are those of this process: " + some(
+        (f"{what} ({some(where)})" for what, where in paths.items()), "; "
     )
 
 
@@ -50,7 +50,7 @@ def dropped(report: Report) -> list[str]:
         f"dropped from the checkpoint (strict=False): {line.strip()}" for line in grouped(lost).splitlines()
     ]
     if report.missing:
-        lines.append(f"not in the checkpoint, and as the script builds it: {_some(report.missing)}")
+        lines.append(f"not in the checkpoint, and as the script builds it: {some(report.missing)}")
     return lines
 
 
@@ -64,7 +64,7 @@ def elsewhere(info: CheckpointInfo) -> str | None:
     return f"the run may not go on bit-identically, because something is different here: {'; '.join(found)}"
 
 
-def _some(found: Iterable[str], between: str = ", ") -> str:
+def some(found: Iterable[str], between: str = ", ") -> str:
     listed = list(found)
     more = f" and {len(listed) - _MOST} more" if len(listed) > _MOST else ""
     return between.join(listed[:_MOST]) + more

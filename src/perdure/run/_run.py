@@ -19,6 +19,7 @@ from perdure.errors import (
     NotCapturedWarning,
     PerdureError,
     Preempted,
+    RestoreError,
     StoreError,
 )
 from perdure.persistence import PolicyPersistence, versions
@@ -29,11 +30,15 @@ from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._signals import Interrupts
+from perdure.run._user_frames import user_level
+from perdure.run.carriers import PART as CARRIERS
+from perdure.run.carriers import Carriers
 from perdure.run.loops import Watch
 from perdure.state import (
     BuiltWorld,
     LiveWorld,
     Report,
+    matches,
     parts_of,
     paused_collection,
     prepare,
@@ -43,10 +48,14 @@ from perdure.state import (
     without_secrets,
 )
 from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Compression, Retention, Store
+from perdure.tree import write_path
 from perdure.world import World
 
 #: The name of the run's own record beside the world's parts.
 PART = "run"
+
+
+_GRAPH = "a tensor that gradients go back through, and no checkpoint holds how it was computed. Use .detach()"
 
 
 class RunRecord:
@@ -86,6 +95,8 @@ class Run:
         raises, "warn" always warns, "ignore" does not look. After a warning the training goes on, and the last
         checkpoint that can be restored is kept. What a fresh process has is the world as `resume` or `steps` got it.
     :param compression: "auto" compresses what gets much smaller, "zstd" whatever gets smaller, "none" nothing.
+    :param modules: names of modules and packages that count as the script's own although they are installed: what
+        changes in their variables, classes and functions is state too.
     :param lock_timeout: how many seconds to wait for a previous process that is still exiting.
     :raises LockedError: if another process holds the run.
     :raises StoreError: if the directory cannot be written, or does not belong to a run.
@@ -104,6 +115,7 @@ class Run:
         on_error: OnError = "raise",
         on_unrestorable: OnUnrestorable = "auto",
         compression: Compression = "auto",
+        modules: Sequence[str] = (),
         lock_timeout: float = 10.0,
     ) -> None:
         self.directory = os.path.abspath(os.fspath(directory))
@@ -138,6 +150,8 @@ class Run:
         self._best_untagged = False
         #: Watches the loop that calls `maybe_checkpoint`.
         self._watch: Watch | None = None
+        #: What the script's own modules hold outside of objects.
+        self._carriers = Carriers((modules,) if isinstance(modules, str) else modules)
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
         #: How many steps are done.
@@ -159,8 +173,9 @@ class Run:
         :raises RestoreError: if the script builds arrays of other shapes than when the run began.
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
+        self._found = self._store.latest(deep=False)
         live = self._walk(world)
-        self._found = self._find(live, world)
+        self._compare_script(self._found, live, world)
         if self._found is None:
             self._restorable.built(live)
             self._restorable.release()
@@ -173,12 +188,14 @@ class Run:
         :raises RestoreError: if the checkpoint does not fit the world; nothing was changed then.
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
+        checkpoint, self._found = self._found, None
+        is_compared = checkpoint is not None
+        checkpoint = checkpoint or self._store.latest(deep=False)
         # The script comparison and the matching share this walk. One that `find_checkpoint` made would be too old: the
         # world may have been used since.
-        live = self._walk(world)
-        checkpoint, self._found = self._found, None
-        if checkpoint is None:
-            checkpoint = self._find(live, world)
+        live = self._walk(world, checkpoint)
+        if not is_compared:
+            self._compare_script(checkpoint, live, world)
         self._restorable.built(live)
         while checkpoint is not None:
             try:
@@ -215,21 +232,30 @@ class Run:
     def baseline(self, baseline: BuiltWorld | None) -> None:
         self._restorable.baseline = baseline
 
-    def _walk(self, world: Any) -> LiveWorld:
+    def _walk(self, world: Any, checkpoint: Checkpoint | None = None) -> LiveWorld:
+        """Walk over the world as the script has built it, and over what its modules hold at a checkpoint's carriers."""
         self._parts(world)
-        code = running_code(sys._getframe(1))
-        return walk_live(_WithRecord(world, self._record), skip=self._skip, code=code)
+        frame = sys._getframe(1)
+        code = running_code(frame)
 
-    def _find(self, live: LiveWorld, world: Any) -> Checkpoint | None:
-        """The newest good checkpoint, which is compared with the script."""
+        def carriers(met: Mapping[int, Any]) -> dict[str, Any]:
+            self._carriers.begin(frame, world, met, [])
+            code.extend(self._carriers.classes())
+            if checkpoint is None or CARRIERS not in checkpoint.state.root.fields:
+                return {}
+            return {CARRIERS: self._carriers.find(checkpoint.state)[0]}
+
+        return walk_live(_WithRecord(world, self._record), skip=self._skip, code=code, last=carriers)
+
+    def _compare_script(self, found: Checkpoint | None, live: LiveWorld, world: Any) -> None:
+        """Compare a checkpoint with the script; remember the script if there is none."""
         built = live.state()
         if (left_out := _notices.secrets(built)) is not None:
             _say(left_out)
         now = _script_check.script_fingerprint(built)
-        found = self._store.latest(deep=False)
         if found is None:
             self._record.script_fingerprint = _script_check.pack(now)
-            return None
+            return
         state = found.state
         _script_check.check_script(
             state,
@@ -239,15 +265,16 @@ class Run:
             strict=self._strict,
             compare=lambda: prepare(state, _WithRecord(world, self._record), live).report,
         )
-        return found
 
     def _restore(self, checkpoint: Checkpoint, live: LiveWorld, world: Any) -> None:
         info = checkpoint.info
+        self._check_carriers(checkpoint, live)
         with Bar(f"reading checkpoint {info.number}") as bar:
             script = _script_check.Unchanged(checkpoint.state, PART, live.state)
             live.unchanged, live.edited = script, script.edited
             restoration = prepare(checkpoint.state, _WithRecord(world, self._record), live)
             restored = restoration.apply(strict=self._strict, progress=bar.update)
+            self._carriers.write_back(live.parts.get(CARRIERS, {}))
         self._restorable.release(script_is_known=script.is_known)
         self.report = restored.report
         self._checkpointer.last = info
@@ -261,6 +288,26 @@ class Run:
                 _say(notice)
         for line in _notices.dropped(restored.report):
             _say(line)
+
+    def _check_carriers(self, checkpoint: Checkpoint, live: LiveWorld) -> None:
+        """See whether the script has a place for all that a checkpoint has of its modules."""
+        state = checkpoint.state
+        if CARRIERS not in state.root.fields:
+            # An older checkpoint than the one that the world was walked for.
+            live.parts.pop(CARRIERS, None)
+            return
+        absent = [name for name in self._carriers.find(state)[1] if not self._leaves_out(name)]
+        if absent and self._strict:
+            raise RestoreError(
+                "the checkpoint has state of the script's modules for which the script has no place any more; nothing "
+                f"was changed:\n{_notices.some(absent)}\nRun the script that wrote it, imported and named as then. "
+                "perdure.Run(..., strict=False) goes on without: it is another run."
+            )
+        if absent:
+            _say(f"dropped from the checkpoint (strict=False): {_notices.some(absent)}")
+
+    def _leaves_out(self, name: str) -> bool:
+        return matches(write_path(((None, ".", CARRIERS), "[", name)), self._skip)
 
     def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
         self._store.give_up(damaged, str(error))
@@ -321,12 +368,39 @@ class Run:
         self._cadence.restart(step)
         self._best_untagged = False
         with paused_collection():
-            live = walk_live(parts, skip=self._skip)
+            live = self._walk_with_carriers(parts)
             state = live.state()
             self._restorable.check(live, step, self._last_written)
             return self._checkpointer.save(
                 state, wait=wait, step=step, counters=counted, metrics=shown, tags=[*tags, *marks]
             )
+
+    def _walk_with_carriers(self, parts: dict[str, Any]) -> LiveWorld:
+        """Walk over what a checkpoint holds. What the script's modules hold must not keep it from being taken: what
+        cannot be captured, or restored, is told and left out."""
+        while True:
+            live = walk_live(parts, skip=self._skip, last=self._look)
+            if CARRIERS not in live.parts:
+                break
+            if (expected := self._carriers.take_expected()) is not None:
+                self._restorable.expect(CARRIERS, expected)
+            refused = [*live.refused, *((path, _GRAPH) for path in live.graphs)]
+            refused = refused or self._restorable.problems_below(CARRIERS, live)
+            if not self._carriers.give_up(refused):
+                break
+        if lines := self._carriers.untold():
+            warnings.warn(
+                "what the script keeps outside of objects has changed, and no checkpoint holds this:\n"
+                + "\n".join(lines)
+                + "\nIf that matters, a resumed run is not exact. Keep it in the world",
+                NotCapturedWarning,
+                stacklevel=user_level(),
+            )
+        return live
+
+    def _look(self, met: Mapping[int, Any]) -> dict[str, Any]:
+        found = self._carriers.look(met)
+        return {CARRIERS: found} if found else {}
 
     def _last_written(self) -> CheckpointInfo | None:
         self._checkpointer.poll(wait=True)
@@ -363,6 +437,8 @@ class Run:
         """
         if self._watch is None:
             self._watch = Watch(sys._getframe(1), (world, self), is_call=True)
+            self._carriers.follow(self._watch)
+            self._watch.cover(self._carriers.covers)
             self._watch.first_round(parts_of(world))
         if self.due(step, every, seconds):
             self._warn_of_variables(self._watch, world)
@@ -414,6 +490,8 @@ class Run:
             beyond = "" if start == total else f" ({start} steps are)"
             _say(f"{self._shown}: all {total} steps are done{beyond}")
         watch = Watch(sys._getframe(1), (world, self))
+        self._carriers.follow(watch)
+        watch.cover(self._carriers.covers)
         with self.guard(), self._flushed():
             for step in range(start, total):
                 self._at = step
@@ -520,10 +598,11 @@ class Run:
         if self._closed:
             raise StoreError(f"this run is closed; open it anew: perdure.Run({self._shown!r})")
         parts = parts_of(world)
-        if PART in parts:
-            raise PerdureError(
-                f"the world has a part named {PART!r}, a name that the run itself uses; give it another name"
-            )
+        for name in (PART, CARRIERS):
+            if name in parts:
+                raise PerdureError(
+                    f"the world has a part named {name!r}, a name that the run itself uses; give it another name"
+                )
         return {**parts, PART: self._record}
 
 

@@ -80,17 +80,29 @@ class Walker:
         self.weak: list[_weak.Pending | _weak.Variables] = []
         #: Whether functions ran that are not Perdure's own.
         self.foreign = False
+        #: The paths of tensors that were computed from others, and lose that.
+        self.graphs: list[str] = []
         self.structure = Structure()
         self._shapes = self.structure.shapes
         #: The arrays of states that were captured before, which objects hold.
         self._nested: dict[int, Array] = {}
 
-    def parts(self, parts: Mapping[str, Any]) -> Object:
-        """The tree of a world's parts."""
+    def parts(
+        self,
+        parts: Mapping[str, Any],
+        last: Callable[[Mapping[int, Any]], Mapping[str, Any]] | None = None,
+    ) -> Object:
+        """The tree of a world's parts.
+
+        :param last: given all objects that were met (by their ids), it returns further parts.
+        """
         root = Object("perdure:World", {})
         for name, part in parts.items():
             secret = type(part) in _TEXT and is_secret_name(name)
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
+        self._fill()
+        for name, part in ({} if last is None else last(self.memo)).items():
+            root.fields[name] = self.node(part, (None, ".", name))
         self._fill()
         while self.weak:
             if _weak.fill(self, self.weak):
@@ -121,6 +133,11 @@ class Walker:
             raise CaptureError(
                 f"{len(self._refused)} part(s) of the world cannot be captured:\n{grouped(self._refused)}"
             )
+
+    @property
+    def refused(self) -> Sequence[tuple[str, str]]:
+        """What could not be captured: the paths, and why."""
+        return self._refused
 
     def find_views(self) -> None:
         """Find the arrays that are views of others, and those that are rows of a replay buffer."""
@@ -516,7 +533,9 @@ class Walker:
             node = self._leaf(value, _array_leaves.of_tensor(value, path))
         except _values.Unsupported as error:
             return self._refuse(value, path, str(error))
-        if value.is_leaf and value.grad is not None:
+        if not value.is_leaf:
+            self.graphs.append(write_path(path))
+        elif value.grad is not None:
             grad = self.node(value.grad, (path, ".", "grad"))
             node.grad = grad if isinstance(grad, Array) else None
         return node

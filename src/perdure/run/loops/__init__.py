@@ -6,8 +6,9 @@
 """
 
 from perdure._lazy import publish
+from perdure.run.loops._source import stored_names
 from perdure.run.loops._watch import Watch
 
-__all__ = ["Watch"]
+__all__ = ["Watch", "stored_names"]
 
 publish(globals())

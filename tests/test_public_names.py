@@ -64,7 +64,9 @@ def test_it_does_not_matter_what_is_imported_first(first: str) -> None:
         f"import {first}, perdure, perdure.errors, perdure.persistence as p\n"
         "from perdure.run import Run; from perdure.world import World; from perdure.state import Report\n"
         "from perdure.environments import EpisodeReplay\n"
-        "print([each.__module__ for each in (Run, World, Report, EpisodeReplay, p.PersistEvent, perdure.Preempted)])"
+        "print([each.__module__ for each in (Run, World, Report, EpisodeReplay, p.PersistEvent, perdure.Preempted)])\n"
+        # torch's compiler, which torch itself imports for the first optimizer, and which takes as long as torch does.
+        "import sys; assert 'torch._dynamo' not in sys.modules"
     )
     said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     expected = [

@@ -65,10 +65,12 @@ def test_it_goes_on_in_a_new_model_and_ends_as_the_uninterrupted_training(tmp_pa
     assert steps(tmp_path / "run")[-1] == 600
 
 
-def test_a_finished_training_is_restored_and_not_trained_on(tmp_path):
+def test_a_finished_training_is_restored_and_not_trained_on(tmp_path, capsys):
     first = a2c().learn(300, callback=PersistenceCallback(tmp_path / "run"))
+    assert "finished" not in capsys.readouterr().err
     again = a2c().learn(300, callback=PersistenceCallback(tmp_path / "run"))
     assert again.num_timesteps == 300
+    assert "this run is finished: all 300 steps are done. To train longer" in capsys.readouterr().err
     assert diff(state(first), state(again)) == []
     assert steps(tmp_path / "run") == [300]
 

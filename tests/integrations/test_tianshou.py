@@ -137,13 +137,14 @@ def test_a_save_best_fn_of_the_users_own_is_called_and_given_back(tmp_path):
     assert "_training_step" not in vars(trainer)
 
 
-def test_a_finished_training_is_restored_and_not_trained_on(tmp_path):
+def test_a_finished_training_is_restored_and_not_trained_on(tmp_path, capsys):
     first = build()
     run(first, tmp_path / "run")
     again = build(crash=0)
     result = run(again, tmp_path / "run")
     assert diff(state(first), state(again)) == []
     assert result.train_step == 300
+    assert capsys.readouterr().err.count("this run is finished: all") == 1
 
 
 def test_more_epochs_go_on_from_a_finished_training(tmp_path):
@@ -155,7 +156,7 @@ def test_more_epochs_go_on_from_a_finished_training(tmp_path):
     assert diff(state(whole), state(longer)) == []
 
 
-def test_a_training_that_stopped_early_stays_stopped(tmp_path):
+def test_a_training_that_stopped_early_stays_stopped(tmp_path, capsys):
     trainer = build(stop_fn=lambda score: score > 5)
     run(trainer, tmp_path / "run", every=20)
     stopped = trainer._env_step
@@ -163,6 +164,7 @@ def test_a_training_that_stopped_early_stays_stopped(tmp_path):
     again = build(stop_fn=lambda score: score > 5)
     run(again, tmp_path / "run", every=20)
     assert again._env_step == stopped
+    assert "this run is finished: stop_fn has stopped the training" in capsys.readouterr().err
 
 
 def test_a_policy_that_cannot_be_pickled_is_published_as_its_state_dictionary(tmp_path):

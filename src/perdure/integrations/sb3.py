@@ -109,6 +109,8 @@ class PersistenceCallback(BaseCallback):
                     found.step >= self._total or (found.counters or {}).get("at") == _END
                 ):
                     self._go_on()
+                    if found.step >= self._total:
+                        run.say_finished(f"all {self._total} steps are done")
             self._exit.enter_context(run.guard())
         except BaseException:
             self._exit.close()

@@ -136,6 +136,10 @@ class _Session:
                         self.carried = counters["steps_in_epoch"]
                         trainer._epoch -= 1
                         trainer._current_update_step -= 1
+                    elif trainer._stop_fn_flag:
+                        self.opened.say_finished("stop_fn has stopped the training")
+                    elif trainer._epoch >= params.max_epochs:
+                        self.opened.say_finished(f"all {params.max_epochs} epochs are done")
                 while trainer._epoch < params.max_epochs and not trainer._stop_fn_flag:
                     self.done, self.carried = self.carried, self.carried
                     trainer.execute_epoch()

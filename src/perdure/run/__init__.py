@@ -11,6 +11,7 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 - `_restorable`: tells when a checkpoint is taken that a fresh process could not restore.
 - `_process_record`: which process wrote a checkpoint, and what is different in this one.
 - `_user_frames`: where in the user's script something happened.
+- `_same_command`: a run that another job holds, that is finished, or that is never found again.
 - `_signals`: SIGTERM, SIGHUP and Ctrl-C ask for a checkpoint; then the process exits.
 """
 

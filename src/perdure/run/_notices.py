@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from perdure.run import _same_command
 from perdure.run._process_record import differences, machine
 from perdure.state import ENVIRONMENT, SECRET, Report, grouped
 from perdure.store import CheckpointInfo, library_versions
@@ -62,6 +63,12 @@ def elsewhere(info: CheckpointInfo) -> str | None:
     if not found:
         return None
     return f"the run may not go on bit-identically, because something is different here: {'; '.join(found)}"
+
+
+def other_task(info: CheckpointInfo) -> str | None:
+    """That another task of an array job wrote a checkpoint; None if it was this one, or none."""
+    then = (info.process or {}).get("task")
+    return _same_command.other_task(then) if isinstance(then, dict) else None
 
 
 def some(found: Iterable[str], between: str = ", ") -> str:

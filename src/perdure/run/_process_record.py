@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from perdure.run._same_command import task
 from perdure.state import is_secret_name
 
 _HIDDEN = "***"
@@ -28,7 +29,8 @@ _LONGEST_COMMAND = 4096
 
 
 def record() -> dict[str, Any]:
-    """This process, as JSON: `command`, `started`, `host`, `machine`, and `git` if its script lies in a repository."""
+    """This process, as JSON: `command`, `started`, `host`, `machine`, `git` if its script lies in a repository, and
+    `task` if it is one of an array job."""
     found = dict(_this_process())
     return {**found, "machine": machine()}
 
@@ -100,6 +102,8 @@ def _this_process() -> Mapping[str, Any]:
     }
     if (code := _code()) is not None:
         found["git"] = code
+    if which := task():
+        found["task"] = which
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,46 +17,49 @@ import torch
 from perdure.errors import (
     DamagedCheckpointWarning,
     DamagedError,
+    LockedError,
     NotCapturedWarning,
     PerdureError,
+    PerdureWarning,
     Preempted,
-    RestoreError,
     StoreError,
 )
 from perdure.persistence import PolicyPersistence, versions
 from perdure.progress import Bar
-from perdure.run import _notices, _script_check
+from perdure.run import _notices, _same_command, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
+from perdure.run._script_state import ScriptState
 from perdure.run._signals import Interrupts
 from perdure.run._user_frames import user_level
-from perdure.run.carriers import PART as CARRIERS
-from perdure.run.carriers import Carriers
+from perdure.run.carriers import PART as SCRIPT_STATE
 from perdure.run.loops import Watch
 from perdure.state import (
     BuiltWorld,
     LiveWorld,
     Report,
-    matches,
     parts_of,
     paused_collection,
     prepare,
-    running_code,
     skip,
-    walk_live,
     without_secrets,
 )
-from perdure.store import BEST, PINNED, Checkpoint, CheckpointInfo, Compression, Retention, Store
-from perdure.tree import write_path
+from perdure.store import (
+    BEST,
+    PINNED,
+    Checkpoint,
+    CheckpointInfo,
+    Compression,
+    LocalBackend,
+    Retention,
+    Store,
+)
 from perdure.world import World
 
 #: The name of the run's own record beside the world's parts.
 PART = "run"
-
-
-_GRAPH = "a tensor that gradients go back through, and no checkpoint holds how it was computed. Use .detach()"
 
 
 class RunRecord:
@@ -133,7 +137,13 @@ class Run:
             kept = self._restorable.kept
             return retention(found) | (set() if kept is None else {kept.number})
 
-        self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
+        try:
+            self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
+        except LockedError as error:
+            holder = LocalBackend(self.directory).holder()
+            is_ours = holder is not None and (holder.pid, holder.host) == (os.getpid(), socket.gethostname())
+            hint = _same_command.how_to_tell_apart(self.directory, is_ours=is_ours)
+            raise LockedError(f"{error} {hint}") from None
         try:
             self._checkpointer = Checkpointer(
                 self._store, retained, when_busy=when_busy, on_error=on_error, say=_say
@@ -151,7 +161,13 @@ class Run:
         #: Watches the loop that calls `maybe_checkpoint`.
         self._watch: Watch | None = None
         #: What the script's own modules hold outside of objects.
-        self._carriers = Carriers((modules,) if isinstance(modules, str) else modules)
+        self._script_state = ScriptState(
+            (modules,) if isinstance(modules, str) else modules,
+            self._restorable,
+            skip=self._skip,
+            strict=strict,
+            say=_say,
+        )
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
         #: How many steps are done.
@@ -233,19 +249,9 @@ class Run:
         self._restorable.baseline = baseline
 
     def _walk(self, world: Any, checkpoint: Checkpoint | None = None) -> LiveWorld:
-        """Walk over the world as the script has built it, and over what its modules hold at a checkpoint's carriers."""
         self._parts(world)
-        frame = sys._getframe(1)
-        code = running_code(frame)
-
-        def carriers(met: Mapping[int, Any]) -> dict[str, Any]:
-            self._carriers.begin(frame, world, met, [])
-            code.extend(self._carriers.classes())
-            if checkpoint is None or CARRIERS not in checkpoint.state.root.fields:
-                return {}
-            return {CARRIERS: self._carriers.find(checkpoint.state)[0]}
-
-        return walk_live(_WithRecord(world, self._record), skip=self._skip, code=code, last=carriers)
+        saved = None if checkpoint is None else checkpoint.state
+        return self._script_state.built(_WithRecord(world, self._record), world, sys._getframe(1), saved)
 
     def _compare_script(self, found: Checkpoint | None, live: LiveWorld, world: Any) -> None:
         """Compare a checkpoint with the script; remember the script if there is none."""
@@ -255,6 +261,8 @@ class Run:
         now = _script_check.script_fingerprint(built)
         if found is None:
             self._record.script_fingerprint = _script_check.pack(now)
+            if (unstable := _same_command.never_found_again(self.directory)) is not None:
+                warnings.warn(unstable, PerdureWarning, stacklevel=user_level())
             return
         state = found.state
         _script_check.check_script(
@@ -268,13 +276,13 @@ class Run:
 
     def _restore(self, checkpoint: Checkpoint, live: LiveWorld, world: Any) -> None:
         info = checkpoint.info
-        self._check_carriers(checkpoint, live)
+        self._script_state.check(checkpoint.state, live)
         with Bar(f"reading checkpoint {info.number}") as bar:
             script = _script_check.Unchanged(checkpoint.state, PART, live.state)
             live.unchanged, live.edited = script, script.edited
             restoration = prepare(checkpoint.state, _WithRecord(world, self._record), live)
             restored = restoration.apply(strict=self._strict, progress=bar.update)
-            self._carriers.write_back(live.parts.get(CARRIERS, {}))
+            self._script_state.write_back(live)
         self._restorable.release(script_is_known=script.is_known)
         self.report = restored.report
         self._checkpointer.last = info
@@ -283,31 +291,15 @@ class Run:
         self._at = info.step
         self._cadence.restart(info.step)
         _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
-        for notice in (_notices.places(restored.report), _notices.elsewhere(info)):
+        for notice in (
+            _notices.places(restored.report),
+            _notices.elsewhere(info),
+            _notices.other_task(info),
+        ):
             if notice is not None:
                 _say(notice)
         for line in _notices.dropped(restored.report):
             _say(line)
-
-    def _check_carriers(self, checkpoint: Checkpoint, live: LiveWorld) -> None:
-        """See whether the script has a place for all that a checkpoint has of its modules."""
-        state = checkpoint.state
-        if CARRIERS not in state.root.fields:
-            # An older checkpoint than the one that the world was walked for.
-            live.parts.pop(CARRIERS, None)
-            return
-        absent = [name for name in self._carriers.find(state)[1] if not self._leaves_out(name)]
-        if absent and self._strict:
-            raise RestoreError(
-                "the checkpoint has state of the script's modules for which the script has no place any more; nothing "
-                f"was changed:\n{_notices.some(absent)}\nRun the script that wrote it, imported and named as then. "
-                "perdure.Run(..., strict=False) goes on without: it is another run."
-            )
-        if absent:
-            _say(f"dropped from the checkpoint (strict=False): {_notices.some(absent)}")
-
-    def _leaves_out(self, name: str) -> bool:
-        return matches(write_path(((None, ".", CARRIERS), "[", name)), self._skip)
 
     def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
         self._store.give_up(damaged, str(error))
@@ -368,39 +360,12 @@ class Run:
         self._cadence.restart(step)
         self._best_untagged = False
         with paused_collection():
-            live = self._walk_with_carriers(parts)
+            live = self._script_state.captured(parts)
             state = live.state()
             self._restorable.check(live, step, self._last_written)
             return self._checkpointer.save(
                 state, wait=wait, step=step, counters=counted, metrics=shown, tags=[*tags, *marks]
             )
-
-    def _walk_with_carriers(self, parts: dict[str, Any]) -> LiveWorld:
-        """Walk over what a checkpoint holds. What the script's modules hold must not keep it from being taken: what
-        cannot be captured, or restored, is told and left out."""
-        while True:
-            live = walk_live(parts, skip=self._skip, last=self._look)
-            if CARRIERS not in live.parts:
-                break
-            if (expected := self._carriers.take_expected()) is not None:
-                self._restorable.expect(CARRIERS, expected)
-            refused = [*live.refused, *((path, _GRAPH) for path in live.graphs)]
-            refused = refused or self._restorable.problems_below(CARRIERS, live)
-            if not self._carriers.give_up(refused):
-                break
-        if lines := self._carriers.untold():
-            warnings.warn(
-                "what the script keeps outside of objects has changed, and no checkpoint holds this:\n"
-                + "\n".join(lines)
-                + "\nIf that matters, a resumed run is not exact. Keep it in the world",
-                NotCapturedWarning,
-                stacklevel=user_level(),
-            )
-        return live
-
-    def _look(self, met: Mapping[int, Any]) -> dict[str, Any]:
-        found = self._carriers.look(met)
-        return {CARRIERS: found} if found else {}
 
     def _last_written(self) -> CheckpointInfo | None:
         self._checkpointer.poll(wait=True)
@@ -437,8 +402,7 @@ class Run:
         """
         if self._watch is None:
             self._watch = Watch(sys._getframe(1), (world, self), is_call=True)
-            self._carriers.follow(self._watch)
-            self._watch.cover(self._carriers.covers)
+            self._script_state.follow(self._watch)
             self._watch.first_round(parts_of(world))
         if self.due(step, every, seconds):
             self._warn_of_variables(self._watch, world)
@@ -487,11 +451,9 @@ class Run:
         resumed = self.resume(world)
         start = 0 if resumed is None else resumed.step
         if start >= total:
-            beyond = "" if start == total else f" ({start} steps are)"
-            _say(f"{self._shown}: all {total} steps are done{beyond}")
+            self.say_finished(f"all {total} steps are done" + ("" if start == total else f" ({start} are)"))
         watch = Watch(sys._getframe(1), (world, self))
-        self._carriers.follow(watch)
-        watch.cover(self._carriers.covers)
+        self._script_state.follow(watch)
         with self.guard(), self._flushed():
             for step in range(start, total):
                 self._at = step
@@ -590,6 +552,13 @@ class Run:
         """The directory, absolute or relative, whichever is shorter."""
         return min(self.directory, os.path.relpath(self.directory), key=len)
 
+    def say_finished(self, done: str) -> None:
+        """Tell the user that nothing is left to train in this run, and how to begin anew.
+
+        :param done: what was done: "all 100 steps are done".
+        """
+        _say(_same_command.finished(self.directory, done))
+
     def _parts(self, world: Any) -> dict[str, Any]:
         if not isinstance(world, World | dict):
             raise TypeError(
@@ -598,7 +567,7 @@ class Run:
         if self._closed:
             raise StoreError(f"this run is closed; open it anew: perdure.Run({self._shown!r})")
         parts = parts_of(world)
-        for name in (PART, CARRIERS):
+        for name in (PART, SCRIPT_STATE):
             if name in parts:
                 raise PerdureError(
                     f"the world has a part named {name!r}, a name that the run itself uses; give it another name"

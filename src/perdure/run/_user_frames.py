@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import linecache
 import sys
+from collections.abc import Iterator
 from types import FrameType
 
 from perdure.state import is_users_file
@@ -19,3 +21,15 @@ def user_level() -> int:
     while frame.f_back is not None and not is_users(frame):
         frame, level = frame.f_back, level + 1
     return level
+
+
+def user_sources() -> Iterator[str]:
+    """The texts of the files of the user's that are running, where they can be read."""
+    frame: FrameType | None = sys._getframe(1)
+    seen = set()
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if is_users(frame) and name not in seen:
+            seen.add(name)
+            yield "".join(linecache.getlines(name, frame.f_globals))
+        frame = frame.f_back

@@ -40,7 +40,7 @@ def walk_live(
     *,
     skip: Sequence[str] = (),
     code: Sequence[Any] = (),
-    last: Callable[[Mapping[int, Any]], Mapping[str, Any]] | None = None,
+    last: Callable[[Walker], Mapping[str, Any]] | None = None,
 ) -> LiveWorld:
     """Walk over a world once, as `capture` does, and return all that the walk found.
 
@@ -49,7 +49,7 @@ def walk_live(
     :param world: as for :func:`capture`.
     :param skip: paths to leave out, with `*` and `?` as wildcards.
     :param code: classes and functions of the script that the world may not show, as those in its running functions.
-    :param last: called when all parts are walked, with all objects that were met, by their ids; returns further parts.
+    :param last: called when all parts are walked; it returns further parts.
     :raises CaptureError: if a part has no proper name.
     """
     generators = rng.get_state()
@@ -58,8 +58,8 @@ def walk_live(
         parts = parts_of(world)
         more: dict[str, Any] = {}
 
-        def further(met: Mapping[int, Any]) -> Mapping[str, Any]:
-            more.update({} if last is None else last(met))
+        def further(walker: Walker) -> Mapping[str, Any]:
+            more.update({} if last is None else last(walker))
             return more
 
         root = walker.parts({**parts, rng.name_beside(parts): rng.Generators(generators)}, further)

@@ -326,10 +326,17 @@ def _optimizer_assign(optimizer: torch.optim.Optimizer, name: str, value: Any) -
             optimizer.state[parameter] = entry
 
 
-_NEW_OPTIMIZER = vars(torch.optim.SGD([torch.zeros(1)]))
+def _optimizer_hooks() -> tuple[str, ...]:
+    """The names of an optimizer's hook tables.
+
+    No optimizer is constructed to find them: the first one imports torch's compiler, which takes seconds.
+    """
+    bare = blank(torch.optim.SGD)
+    torch.optim.Optimizer.__setstate__(bare, {"defaults": {}})
+    return tuple(name for name in vars(bare) if name.endswith(_HOOKS))
 
 
-_OPTIMIZER_HOOKS = frozenset(name for name in _NEW_OPTIMIZER if name.endswith(_HOOKS))
+_OPTIMIZER_HOOKS = _optimizer_hooks()
 
 
 def _remove_from_optimizer(optimizer: torch.optim.Optimizer, name: str) -> None:
@@ -342,9 +349,7 @@ def _remove_from_optimizer(optimizer: torch.optim.Optimizer, name: str) -> None:
 
 def _blank_optimizer(cls: type) -> Any:
     optimizer = blank(cls)
-    tables: dict[str, Any] = {
-        name: collections.OrderedDict() for name in _NEW_OPTIMIZER if name.endswith(_HOOKS)
-    }
+    tables: dict[str, Any] = {name: collections.OrderedDict() for name in _OPTIMIZER_HOOKS}
     vars(optimizer).update(tables, state=collections.defaultdict(dict))
     # torch's own: it lets the class's `step` call hooks, as the first optimizer of a class does.
     torch.optim.Optimizer._patch_step_function(optimizer)
@@ -393,7 +398,7 @@ register_adapter(
     Adapter(
         _optimizer_fields,
         _optimizer_assign,
-        made=_OPTIMIZER_HOOKS | {"state"},
+        made=frozenset({*_OPTIMIZER_HOOKS, "state"}),
         maker=Maker(_blank_optimizer, _why_no_optimizer),
         # What Adam notes about a warning, copies of it have not got.
         optional=frozenset({"_warned_capturable_if_run_uncaptured", *_OPTIMIZER_HOOKS}),

@@ -90,18 +90,18 @@ class Walker:
     def parts(
         self,
         parts: Mapping[str, Any],
-        last: Callable[[Mapping[int, Any]], Mapping[str, Any]] | None = None,
+        last: Callable[[Walker], Mapping[str, Any]] | None = None,
     ) -> Object:
         """The tree of a world's parts.
 
-        :param last: given all objects that were met (by their ids), it returns further parts.
+        :param last: called when all objects below these parts were met; it returns further parts.
         """
         root = Object("perdure:World", {})
         for name, part in parts.items():
             secret = type(part) in _TEXT and is_secret_name(name)
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
         self._fill()
-        for name, part in ({} if last is None else last(self.memo)).items():
+        for name, part in ({} if last is None else last(self)).items():
             root.fields[name] = self.node(part, (None, ".", name))
         self._fill()
         while self.weak:

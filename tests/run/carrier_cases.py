@@ -169,6 +169,11 @@ EXACT = {
         "        return g() + n\n    return inner\n@counted\ndef f(): return 1",
         "", "add(helper.f())",
     ),
+    "a default argument and an attribute of a decorated function": (
+        "def same(g):\n    def inner(): return g()\n    return inner\n"
+        "@same\ndef f(x=[]):\n    x.append(1)\n    f.n = getattr(f, 'n', 0) + 1\n    return len(x) + f.n",
+        "", "add(helper.f())",
+    ),
     "a method that a decorator has wrapped": (
         "def counted(g):\n    n = 0\n    def inner(self):\n        nonlocal n\n        n += 1\n        return g(self) + n\n    return inner\n"
         "class A:\n    @counted\n    def f(self): return 1",

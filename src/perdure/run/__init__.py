@@ -8,6 +8,8 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 - `_best_policy`: publishes the best policy and remembers its score.
 - `_script_check`: notices that the script was edited since the run began.
 - `loops`: warns of variables of a loop that no checkpoint holds.
+- `carriers`, `_script_state`: capture what the script keeps outside of objects.
+- `_outputs`: which objects only show a run.
 - `_restorable`: tells when a checkpoint is taken that a fresh process could not restore.
 - `_process_record`: which process wrote a checkpoint, and what is different in this one.
 - `_user_frames`: where in the user's script something happened.

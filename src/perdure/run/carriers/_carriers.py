@@ -78,6 +78,8 @@ class Carriers:
         #: Carriers that are not looked at: the running code of their module assigns them.
         self._passed: set[str] = set()
         self._lines: dict[str, tuple[FrameType, int]] = {}
+        #: Carriers that held objects of the world when the loop began.
+        self._held: set[str] = set()
         #: Carriers that cannot be captured, and why.
         self._given_up: dict[str, str] = {}
         self._untold: list[str] = []
@@ -100,7 +102,7 @@ class Carriers:
         modules = own_modules(frames, classes, self._added)
         self._modules, self._imported = set(modules), len(sys.modules)
         self._world = id(world)
-        self._seen, self._passed, self._lines = {}, set(), {}
+        self._seen, self._passed, self._held, self._lines = {}, set(), set(), {}
         self._captured, self._carried = {}, {}
         self._expected, self._told_expected = {}, 0
         self._thorough_from = 0.0
@@ -114,7 +116,10 @@ class Carriers:
                 self._seen[prefix] = _Seen(holder)
         for seen in self._seen.values():
             for key, value in zip(seen.keys, seen.values, strict=True):
-                self._mark(seen, key, value, held)
+                if id(value) in held:
+                    self._held.add(seen.holder.prefix + key)
+                else:
+                    self._mark(seen, key, value, held)
 
     def classes(self) -> list[type]:
         """The classes of the script's own modules."""
@@ -126,7 +131,7 @@ class Carriers:
         is_data = not (type(value) in PLAIN_TYPES or isinstance(value, _DEFINITIONS))
         if not is_data or name in self._passed or self._is_no_state(seen.holder, key, value):
             return
-        if id(value) not in held and not (mark := Mark(value, held)).is_empty:
+        if not (mark := Mark(value, held)).is_empty:
             seen.marks[key] = mark
 
     def follow(self, watch: Watch) -> None:
@@ -152,7 +157,7 @@ class Carriers:
             value = seen.holder.get(name)
             if name in found.carried:
                 self._carried[prefix + name] = (seen.holder, name)
-            elif name not in seen.marks and value is not MISSING:
+            elif name not in seen.marks and prefix + name not in self._held and value is not MISSING:
                 self._mark(seen, name, value, ())
         self._passed |= {prefix + name for name in {*found.others, *lost}}
         for key in [key for key in seen.marks if prefix + key in self._passed]:
@@ -204,10 +209,11 @@ class Carriers:
         self._imported = len(sys.modules)
         if _MAIN not in self._modules:
             return
+        known = {id(sys.modules.get(name)) for name in self._modules}
         new = {
             name: module
             for name, module in list(sys.modules.items())
-            if name not in self._modules and is_own(name, module, self._added)
+            if id(module) not in known and is_own(name, module, self._added)
         }
         self._modules |= set(new)
         for prefix, holder in survey(new, ()).items():
@@ -342,7 +348,7 @@ class Carriers:
         for each in names:
             module, _, rest = each.partition(":")
             at = rest.rfind(CLOSURE)
-            if at < 0:
+            if at < 0 or "." in rest[at + len(CLOSURE) :]:
                 at = rest.rfind(".") + 1
             seen = self._seen.get(f"{module}:{rest[:at]}")
             if seen is not None and _is_key(seen.holder, rest[at:]):

@@ -115,7 +115,8 @@ class Mark:
             elif isinstance(value, _FAST):
                 self._note_state(self._states, value, ())
             elif (children := _inside(value)) is not None:
-                self._held.append((value, len(children), _ends(children)))
+                if type(value) not in (tuple, frozenset):  # these cannot change themselves
+                    self._held.append((value, len(children), _ends(children)))
                 todo += children[:_MOST]
             elif not is_ignored(value):
                 self._note_state(self._slow, value, without)
@@ -123,7 +124,7 @@ class Mark:
     def _note_array(self, value: Any) -> None:
         if (seen := _hash(value)) is None:
             return
-        if value.nbytes <= _SMALL:
+        if isinstance(value, np.ndarray) and value.nbytes <= _SMALL:
             self._small.append((value, seen))
         else:
             self._large.append((value, _version(value), seen))

@@ -39,12 +39,16 @@ def own_modules(
     else:
         names = _reached([frame.f_globals.get("__name__") for frame in frames], classes, added)
     found: dict[str, ModuleType] = {}
-    for name in names:
+    seen: set[int] = set()
+    # Processes that were spawned have their script under two names: `__main__` comes first.
+    for name in sorted(names):
         module = sys.modules.get(name)
-        if module is not None and is_own(name, module, added) and len(found) < _MOST:
+        if module is None or id(module) in seen or len(found) >= _MOST:
+            continue
+        seen.add(id(module))
+        if is_own(name, module, added):
             found[name] = module
-    # A script that imports itself is one module with two names, but each name has variables of its own.
-    return dict(sorted(found.items()))
+    return found
 
 
 def is_own(name: str, module: Any, added: Sequence[str] = ()) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import tempfile
@@ -16,6 +17,17 @@ os.environ.setdefault("PERDURE_CHECK_ROWS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tianshou would compile for seconds in each process what runs there for milliseconds.
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+
+
+@pytest.fixture(autouse=True)
+def forked_workers() -> None:
+    """Worker processes are forked, as on any Linux, unless a test asks for something else.
+
+    Importing TorchRL changes that for the whole process: each worker of every other test would be a fresh interpreter,
+    which imports torch for seconds.
+    """
+    if multiprocessing.get_start_method(allow_none=True) not in (None, "fork"):
+        multiprocessing.set_start_method("fork", force=True)
 
 
 @pytest.fixture

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from perdure import check_env, environments, errors, integrations, persistence, state, store
     from perdure.errors import Preempted
     from perdure.persistence import load_policy
-    from perdure.run import Run
-    from perdure.state import allow, register, register_rows, renamed, secrets, skip
+    from perdure.run import Run, loop
+    from perdure.state import FROM_SCRIPT, allow, register, register_rows, renamed, secrets, skip
     from perdure.store import Retention
     from perdure.world import World
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "FROM_SCRIPT",
     "Preempted",
     "Retention",
     "Run",
@@ -35,6 +36,7 @@ __all__ = [
     "errors",
     "integrations",
     "load_policy",
+    "loop",
     "persistence",
     "register",
     "register_rows",
@@ -52,12 +54,14 @@ __getattr__, __dir__ = attach(
         **dict.fromkeys(
             ("check_env", "environments", "errors", "integrations", "persistence", "state", "store"), ""
         ),
+        "FROM_SCRIPT": "state",
         "Preempted": "errors",
         "Retention": "store",
         "Run": "run",
         "World": "world",
         "allow": "state",
         "load_policy": "persistence",
+        "loop": "run",
         "register": "state",
         "register_rows": "state",
         "renamed": "state",

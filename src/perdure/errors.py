@@ -169,7 +169,7 @@ class SlowReplayWarning(PerdureWarning):
 
 
 class ChangedScriptWarning(PerdureWarning):
-    """The script builds other values than when the run began; the checkpoint's values are used."""
+    """The script was edited since the run began. The message tells which values and which code are in force."""
 
 
 class ChangedRowsWarning(PerdureWarning):

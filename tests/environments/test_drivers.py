@@ -19,8 +19,12 @@ VECTORS = (
     "tianshou-subproc",
     "tianshou-shmem",
 )
+#: Its workers are fresh interpreters, which cost seconds each.
+SPAWNED = "sb3-subproc"
 KINDS = {
-    **{vector: ("CartPole-v1", {"vector": f"{vector}:2"}) for vector in VECTORS},
+    **{
+        vector: ("CartPole-v1", {"vector": f"{vector}:{1 if vector == SPAWNED else 2}"}) for vector in VECTORS
+    },
     "in turns": ("pettingzoo.classic.tictactoe_v3", {}),
     "parallel": ("mpe2.simple_spread_v3", {"kwargs": {"parallel": True, "max_cycles": 9}}),
     "Gymnasium": ("FrozenLake-v1", {}),

@@ -25,7 +25,8 @@ KINDS = [
     "tianshou,Pendulum-v1,shmem,wrapped",
     "tianshou,CartPole-v1,dummy,wrapped",
     # vector_matrix.py goes through every kind of vector with each of these.
-    "gym,HalfCheetah-v5,async,next_step,shared",
+    # Its workers import everything anew, as all do where something (TorchRL, say) has changed how Python starts them.
+    "gym,HalfCheetah-v5,async,next_step,shared,spawn",
     "sb3,Breakout,subproc,fork",
     "tianshou,HalfCheetah-v5,subproc",
 ]

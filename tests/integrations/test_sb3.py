@@ -275,3 +275,13 @@ def test_a_second_call_of_learn_is_compared_with_what_the_script_had_built(tmp_p
     makes.at = 0
     with pytest.warns(NotRestorableWarning, match=r"callbacks\['Makes'\]\.made"):
         model.learn(300, callback=[callback, makes], reset_num_timesteps=False)
+
+
+def test_an_override_wins_and_the_training_goes_on_with_it(tmp_path, capsys):
+    a2c().learn(100, callback=PersistenceCallback(tmp_path / "run"))
+    override = {"model.lr_schedule.*.val": 1e-4}
+    slower = a2c().learn(200, callback=PersistenceCallback(tmp_path / "run", every=50, override=override))
+    assert slower.policy.optimizer.param_groups[0]["lr"] == 1e-4
+    assert "model.learning_rate (0.0007)" in capsys.readouterr().err
+    a2c().learn(300, callback=PersistenceCallback(tmp_path / "run", override=override))
+    assert "overridden" not in capsys.readouterr().err

@@ -214,3 +214,12 @@ def test_checkpoints_fall_inside_an_epoch(tmp_path):
         (40, "before a training step", 40),
         (60, "before a training step", 60),
     ]
+
+
+def test_an_override_wins_and_the_training_goes_on_with_it(tmp_path, capsys):
+    run(build(epochs=1), tmp_path / "run")
+    slower = build(epochs=2)
+    run(slower, tmp_path / "run", override={"*.lr": 1e-4})
+    (optimizer,) = slower.algorithm._optimizers
+    assert [group["lr"] for group in optimizer._optim.param_groups] == [1e-4]
+    assert "lr'] 0.01 -> 0.0001" in capsys.readouterr().err

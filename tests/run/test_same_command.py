@@ -51,6 +51,7 @@ def opened(directory: Path) -> list[str]:
         (f"{uuid.uuid4().hex}", "name-of-the-experiment"),
         (f"x_{uuid.uuid1()}", "x"),
     ],
+    ids=[f"form {number}" for number in range(16)],
 )  # fmt: skip
 def test_a_directory_that_is_never_found_again_is_told(tmp_path: Path, name: str, stable: str) -> None:
     told = _same_command.never_found_again(str(tmp_path / name / "perdure"))

@@ -3,11 +3,14 @@
 It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdure.store`).
 
 - `_run`: `Run`, what users work with.
+- `_loop`: `loop`, which makes a loop resumable by one line.
 - `_cadence`: when the next checkpoint is due.
 - `_checkpointer`: commits one checkpoint at a time, in a background thread.
 - `_best_policy`: publishes the best policy and remembers its score.
 - `_script_check`: notices that the script was edited since the run began.
-- `loops`: warns of variables of a loop that no checkpoint holds.
+- `_code_prints`: the code and the constants that a world uses, to notice that they were edited.
+- `_override`: values of the user's that win over those of the checkpoint.
+- `loops`: finds the variables in which a loop carries state from one round to the next.
 - `carriers`, `_script_state`: capture what the script keeps outside of objects.
 - `_outputs`: which objects only show a run.
 - `_restorable`: tells when a checkpoint is taken that a fresh process could not restore.
@@ -19,8 +22,9 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 
 from perdure._lazy import publish
 from perdure.errors import Preempted
+from perdure.run._loop import loop
 from perdure.run._run import Run
 
-__all__ = ["Preempted", "Run"]
+__all__ = ["Preempted", "Run", "loop"]
 
 publish(globals())

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from perdure.errors import (
+    ChangedScriptWarning,
     DamagedCheckpointWarning,
     DamagedError,
     LockedError,
@@ -30,6 +31,8 @@ from perdure.run import _notices, _same_command, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
+from perdure.run._code_prints import code_prints
+from perdure.run._override import Override, told
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._script_state import ScriptState
 from perdure.run._signals import Interrupts
@@ -68,12 +71,16 @@ class RunRecord:
     Its attributes are recorded by name, so their names are part of the file format.
     """
 
+    #: Which overrides the run contains (see `_override`). Checkpoints of the first kind do not say it.
+    overrides: str = ""
+
     def __init__(self) -> None:
         #: The best score that led to this checkpoint, and the step at which it was reached.
         self.best_score: float | None = None
         self.best_step: int | None = None
         #: The fingerprint of what the script had built before anything ran (see `_script_check`).
         self.script_fingerprint: np.ndarray[Any, Any] | None = None
+        self.overrides = ""
 
 
 class Run:
@@ -88,6 +95,9 @@ class Run:
     :param persistence: how the best policy is persisted, and what else with it; by default the whole policy.
     :param strict: whether it is an error if a checkpoint does not fit the script in every path.
     :param skip: paths of the world to leave out of the checkpoints, with `*` and `?` as wildcards.
+    :param override: values that win over those of the checkpoint when the run is resumed: for each path (with `*` and
+        `?`) the value, as in `{"*.lr": 1e-4}`, or `perdure.FROM_SCRIPT` for what the script has built. They are applied
+        once and are state then: the same command, started again, goes on with what they led to.
     :param background: whether a thread writes the checkpoints of `steps` and `maybe_checkpoint` while the training goes
         on. The training waits only until what changed is copied.
     :param when_busy: when a checkpoint is due and the previous one is still being written, "wait" for it, or "skip" the
@@ -114,6 +124,7 @@ class Run:
         persistence: PolicyPersistence | None = None,
         strict: bool = True,
         skip: Sequence[str] = (),
+        override: Mapping[str, Any] | None = None,
         background: bool = True,
         when_busy: WhenBusy = "wait",
         on_error: OnError = "raise",
@@ -128,6 +139,7 @@ class Run:
         self._background = background
         self._strict = strict
         self._skip = tuple(skip)
+        self._override = Override(override)
         self._record = RunRecord()
         self._interrupts = Interrupts()
         retention = keep if isinstance(keep, Retention) else Retention(keep)
@@ -170,6 +182,8 @@ class Run:
         )
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
+        #: What the script had built then.
+        self._script: _script_check.Script | None = None
         #: How many steps are done.
         self._at = 0
 
@@ -201,7 +215,7 @@ class Run:
         """Write the newest good checkpoint into a world that the script has just built.
 
         :returns: which checkpoint it was; None if there is none yet: then the run starts at the beginning.
-        :raises RestoreError: if the checkpoint does not fit the world; nothing was changed then.
+        :raises RestoreError: if the checkpoint, or the override, does not fit the world; nothing was changed then.
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
         checkpoint, self._found = self._found, None
@@ -258,30 +272,53 @@ class Run:
         built = live.state()
         if (left_out := _notices.secrets(built)) is not None:
             _say(left_out)
-        now = _script_check.script_fingerprint(built)
+        script = _script_check.Script(built, code_prints(live))
         if found is None:
-            self._record.script_fingerprint = _script_check.pack(now)
+            self._record.script_fingerprint = script.pack()
             if (unstable := _same_command.never_found_again(self.directory)) is not None:
                 warnings.warn(unstable, PerdureWarning, stacklevel=user_level())
+            self._record.overrides = self._override.record(live.root)
+            if (nothing := self._override.begins()) is not None:
+                _say(nothing)
             return
         state = found.state
-        _script_check.check_script(
-            state,
-            PART,
-            now,
-            directory=self.directory,
-            strict=self._strict,
-            compare=lambda: prepare(state, _WithRecord(world, self._record), live).report,
-        )
+        self._script = script
+        if self._strict:
+            _script_check.check_shapes(
+                state,
+                PART,
+                script,
+                directory=self.directory,
+                covered=self._override.covers,
+                compare=lambda: prepare(state, _WithRecord(world, self._record), live).report,
+            )
 
     def _restore(self, checkpoint: Checkpoint, live: LiveWorld, world: Any) -> None:
         info = checkpoint.info
         self._script_state.check(checkpoint.state, live)
         with Bar(f"reading checkpoint {info.number}") as bar:
+            assert self._script is not None
+            anew = self._script.packed_anew(_script_check.recorded(checkpoint.state, PART))
             script = _script_check.Unchanged(checkpoint.state, PART, live.state)
             live.unchanged, live.edited = script, script.edited
+            applied = self._override.record(live.root)
+            overridden = self._override.apply(checkpoint.state, live, PART)
             restoration = prepare(checkpoint.state, _WithRecord(world, self._record), live)
+            edited = _script_check.changes(
+                checkpoint.state,
+                PART,
+                self._script,
+                directory=self.directory,
+                covered=self._override.covers,
+                in_force=script.in_force,
+            )
+            if edited is not None:
+                warnings.warn(edited, ChangedScriptWarning, stacklevel=user_level())
             restored = restoration.apply(strict=self._strict, progress=bar.update)
+            restored.write_arrays(overridden)
+            self._record.overrides = applied
+            if anew is not None:
+                self._record.script_fingerprint = anew
             self._script_state.write_back(live)
         self._restorable.release(script_is_known=script.is_known)
         self.report = restored.report
@@ -298,7 +335,7 @@ class Run:
         ):
             if notice is not None:
                 _say(notice)
-        for line in _notices.dropped(restored.report):
+        for line in (*told(overridden), *_notices.dropped(restored.report)):
             _say(line)
 
     def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
@@ -406,16 +443,17 @@ class Run:
             self._watch.first_round(parts_of(world))
         if self.due(step, every, seconds):
             self._warn_of_variables(self._watch, world)
-        self._safe_point(world, step, every, seconds, counters)
+        self.safe_point(world, step, every, seconds, counters)
 
-    def _safe_point(
+    def safe_point(
         self,
         world: Any,
         step: int,
         every: int | None,
         seconds: float | None,
-        counters: Mapping[str, Any] | None,
+        counters: Mapping[str, Any] | None = None,
     ) -> None:
+        """What `maybe_checkpoint` does, without a look at the loop: `perdure.loop` knows it."""
         self._at = step
         self._checkpointer.stager.observe()
         self._checkpointer.poll()
@@ -464,7 +502,7 @@ class Run:
                 if done == total or self.due(done, every, seconds):
                     self._warn_of_variables(watch, world, last=done == total)
                 if done < total:
-                    self._safe_point(world, done, every, seconds, None)
+                    self.safe_point(world, done, every, seconds, None)
             if start < total:
                 self.checkpoint(world, total)
         self._restorable.end()

@@ -1,8 +1,9 @@
 """Notice that a script was edited since its run began.
 
 A checkpoint's values replace the script's; otherwise the resumed run would be another one. So a user who edits a
-learning rate or a buffer's size and starts the script again has to be told that the edit has no effect. The fingerprint
-of the script, taken before anything ran, is kept in every checkpoint. Knows states, no files.
+learning rate or a buffer's size and starts the script again has to be told that the edit has no effect, and one who
+edits a function that it has. The fingerprint of the script, taken before anything ran, is kept in every checkpoint.
+Knows states, no files.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 import functools
 import json
 import math
-import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from perdure.errors import ChangedScriptWarning, DamagedError, RestoreError
+from perdure.errors import DamagedError, RestoreError
+from perdure.run._code_prints import CODE, CONSTANT, Definition, became
+from perdure.run._code_prints import same as same_code
 from perdure.state import Report, content, is_secret_path, names_place, rng
 from perdure.tree import (
     Array,
@@ -41,7 +45,13 @@ Fingerprint = dict[str, str]
 _CLASS = "a "
 #: Begins what is recorded of a function whose name alone does not lead to it; its code is recorded too.
 _FUNCTION = f"{_CLASS}function "
+#: Begins what is recorded of a function or a class that its name leads to.
+_NAMED = f"{_CLASS}definition "
 _LONGEST = 60
+#: Seconds since 1970, from 2001 to 2286.
+_SECONDS = re.compile(r"(?<!\d)([1-9]\d{9}(?:\.\d*)?)(?!\d)")
+_MOST_LINES = 10
+_MOST_PATHS = 8
 _LONGEST_INTEGER = 196
 #: A larger array is no fingerprint.
 _MOST_BYTES = 256 << 20
@@ -61,6 +71,8 @@ def script_fingerprint(state: State) -> Fingerprint:
             found[path] = _CLASS + "None"
         elif isinstance(node, Value) and node.kind == "function" and len(node.data) > 1:
             found[path] = f"{_FUNCTION}{node.data[0]} {node.data[1]}"
+        elif isinstance(node, Value) and node.kind in ("function", "class") and len(node.data) == 1:
+            found[path] = f"{_NAMED}{node.data[0]}"
         elif isinstance(node, Object | Custom | SequenceNode | MappingNode):
             found[path] = _CLASS + node.type
     return found
@@ -76,6 +88,8 @@ class Unchanged:
 
     def __init__(self, checkpoint: State, part: str, built: Callable[[], State]) -> None:
         self._checkpoint, self._part, self._built = checkpoint, part, built
+        #: Where the script's edited function is in force.
+        self.in_force: set[str] = set()
 
     @functools.cached_property
     def _differing(self) -> list[str] | None:
@@ -103,7 +117,10 @@ class Unchanged:
     def edited(self, path: str) -> bool:
         """Whether the training left a function at a path as the script had built it, and the script was edited there
         since."""
-        return path in self._edited
+        is_edited = path in self._edited
+        if is_edited:
+            self.in_force.add(path)
+        return is_edited
 
     @functools.cached_property
     def is_known(self) -> bool:
@@ -122,7 +139,10 @@ def _is_object(shown: str) -> bool:
 
 def _may_differ(path: str, then: Fingerprint, now: Fingerprint) -> bool:
     """Whether two values at a path may differ although the script is the same."""
-    return is_secret_path(path) or (_is_place(then.get(path, "")) and _is_place(now.get(path, "")))
+    if path not in then and now[path].startswith(_NAMED):
+        return True  # it was recorded before such definitions were
+    before, after = then.get(path, ""), now.get(path, "")
+    return is_secret_path(path) or _are_readings(before, after) or (_is_place(before) and _is_place(after))
 
 
 def _concerns(path: str, differing: str) -> bool:
@@ -135,6 +155,15 @@ def _is_short(value: bool | int | float | str) -> bool:
     if isinstance(value, int):
         return value.bit_length() <= _LONGEST_INTEGER  # Python refuses to write very long ones
     return not (isinstance(value, str) and len(value) > _LONGEST) and len(repr(value)) <= _LONGEST
+
+
+def _are_readings(before: str, after: str) -> bool:
+    """Whether two values were read from the clock, or differ only in such numbers: `start_time`, the name of a run."""
+    parts, others = _SECONDS.split(before), _SECONDS.split(after)
+    if len(parts) < 2 or parts[::2] != others[::2]:
+        return False
+    pairs = zip(parts[1::2], others[1::2], strict=True)
+    return all(float(one) <= float(other) <= time.time() for one, other in pairs)
 
 
 def _is_place(shown: str) -> bool:
@@ -180,80 +209,220 @@ def recorded(state: State, part: str) -> Fingerprint | None:
 
 @dataclass(frozen=True)
 class Edits:
-    """What an edited script builds differently, a line each.
+    """What an edited script has differently, a line each.
 
-    :param shapes: of arrays.
-    :param values: plain ones.
+    :param shapes: of arrays; the run keeps those of the checkpoint.
+    :param values: plain ones; the run keeps those of the checkpoint.
+    :param code: functions and constants; the script's own are in force.
+    :param paths: of the plain values, which the script's could win over.
     """
 
-    shapes: list[str]
-    values: list[str]
+    shapes: list[str] = field(default_factory=list)
+    values: list[str] = field(default_factory=list)
+    code: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
 
-def edits(then: Fingerprint, now: Fingerprint, saved: Fingerprint) -> Edits:
+class Script:
+    """What a script has built, before anything ran.
+
+    :param built: its state.
+    :param code: the code that its world uses.
+    """
+
+    def __init__(self, built: State, code: Mapping[str, Definition]) -> None:
+        self.values = script_fingerprint(built)
+        self.code = code
+
+    def pack(self) -> np.ndarray[Any, Any]:
+        """As an array, which a store keeps once for all checkpoints."""
+        return pack({**self.values, **{name: found.text for name, found in self.code.items()}})
+
+    def packed_anew(self, then: Fingerprint | None) -> np.ndarray[Any, Any] | None:
+        """What the next checkpoints record: the values with which the run began, and the code as it is now. None if
+        that is recorded already.
+
+        :param then: what the checkpoint has recorded.
+        """
+        now = {name: found.text for name, found in self.code.items()}
+        if then is None or not (set(now.items()) - set(then.items())):
+            return None
+        return pack({**then, **now})
+
+
+def edits(
+    then: Fingerprint,
+    script: Script,
+    saved: Fingerprint,
+    covered: Callable[[str], bool],
+    in_force: Container[str] = (),
+) -> Edits:
     """Compare the script with that which began the run.
 
-    Only what the training left as the script had built it counts. What changed while running is state, not script.
-
     :param then: the fingerprint when the run began.
-    :param now: the fingerprint of the script as it is.
+    :param script: the script as it is.
     :param saved: the fingerprint of the checkpoint.
+    :param covered: whether the user has said what is to be at a path.
+    :param in_force: the paths at which the script's edited function is in force.
     """
-    found = Edits([], [])
+    now = script.values
+    found = Edits()
     gone: list[str] = []
     for path, before in then.items():
         after = now.get(path)
+        if after is None and path in in_force:
+            # A function with variables of its own became one without, or the other way round.
+            after = now.get(_own_path(path), now.get(f"{path}.__code__"))
         if after is None and saved.get(path) == before and _is_object(before):
             if not (before.startswith(_FUNCTION) or any(_concerns(path, each) for each in gone)):
                 gone.append(path)
                 name = before.removeprefix(_CLASS).partition(":")[2]
                 found.values.append(f"  {path}: a {name} when the run began, nothing in the script now")
             continue
-        if after is None or after == before or saved.get(path) != before or is_secret_path(path):
+        if after is None or after == before or path not in saved or is_secret_path(path) or covered(path):
+            continue
+        if before.startswith((_FUNCTION, _NAMED)) and saved[path] == before:
+            if path in in_force:
+                found.code.append(f"  {_own_path(path)}: {_edited_function(before, after, then, script)}")
+            else:
+                line = f"{_definition(before)} when the run began, {_definition(after)} in the script now"
+                found.values.append(f"  {_own_path(path)}: {line}")
+                found.paths.append(_own_path(path))
+            continue
+        if _are_readings(before, after):
             continue
         if _is_place(before) or _is_place(after) or before.startswith(_CLASS) or after.startswith(_CLASS):
             continue  # a resumed run keeps the script's own place, not the one it began with
         line = f"  {path}: {before} when the run began, {after} in the script now"
-        is_shape = before.endswith("]") and not before.startswith(("'", '"'))
-        (found.shapes if is_shape else found.values).append(line)
+        if _is_shape(before) or _is_shape(after):
+            if saved[path] == before:
+                found.shapes.append(line)
+        elif saved[path] == before:
+            found.values.append(line)
+            found.paths.append(path)
+        elif _is_number(before) and _is_number(after) and saved[path] != after:
+            # What changed in training is state, not script; but somebody who edits where it begins may expect more.
+            found.values.append(f"{line}, {saved[path]} in the checkpoint, because the training changed it")
+            found.paths.append(path)
+    found.code.extend(_edited_code(then, script))
     return found
 
 
-def check_script(
+def _own_path(path: str) -> str:
+    """The path of a function whose code is recorded at a path."""
+    return path.removesuffix(".__code__")
+
+
+def _definition(shown: str) -> str:
+    """What is recorded of a function or a class, for people."""
+    name = shown.removeprefix(_FUNCTION).removeprefix(_NAMED).removeprefix(_CLASS).partition(" ")[0]
+    short = (name.partition(":")[2] or name).replace(".<locals>", "")
+    return f"another {short}" if shown.startswith(_FUNCTION) else short
+
+
+def _edited_function(before: str, after: str, then: Fingerprint, script: Script) -> str:
+    name = after.removeprefix(_FUNCTION).removeprefix(_NAMED).partition(" ")[0]
+    now = script.code.get(CODE + name)
+    shown = (name.partition(":")[2] or name).replace(".<locals>", "")
+    if now is None:
+        return shown
+    change = became(then.get(CODE + name, ""), now.text) if before.startswith(f"{_FUNCTION}{name} ") else ""
+    return f"{shown} ({now.place}){': ' + change if change else ''}"
+
+
+def _edited_code(then: Fingerprint, script: Script) -> Iterator[str]:
+    # What a path decides about is told by that path.
+    held = {text.split(" ")[2] for text in script.values.values() if text.startswith(_FUNCTION)}
+    for name, now in script.code.items():
+        before = then.get(name)
+        if before in (None, now.text) or name.removeprefix(CODE) in held:
+            continue
+        assert before is not None
+        shown = name.partition(":")[2].replace(".<locals>", "")
+        if name.startswith(CONSTANT):
+            yield f"  {shown} ({now.place}): {before} before, {now.text} now"
+        elif not same_code(before, now.text):
+            change = became(before, now.text)
+            yield f"  {shown} ({now.place}){': ' + change if change else ''}"
+
+
+def _is_shape(shown: str) -> bool:
+    return shown.endswith("]") and not shown.startswith(("'", '"'))
+
+
+def _is_number(shown: str) -> bool:
+    return shown[:1].isdigit() or shown.startswith(("-", "True", "False"))
+
+
+def check_shapes(
     checkpoint: State,
     part: str,
-    now: Fingerprint,
+    script: Script,
     *,
     directory: str,
-    strict: bool,
+    covered: Callable[[str], bool],
     compare: Callable[[], Report],
 ) -> None:
-    """Compare the script with that which began the run, and warn of differences.
+    """Find out whether the script builds arrays of the same shapes as when the run began.
 
     :param checkpoint: the state that the run will go on from.
     :param part: the name of the run's own part in the state.
-    :param now: the fingerprint of the script as it is.
+    :param script: the script as it is.
     :param directory: of the run, for messages.
-    :param strict: whether arrays of other shapes are an error.
+    :param covered: whether the user has said what is to be at a path.
     :param compare: compares the checkpoint with the world in full; called only for the error.
-    :raises RestoreError: if the script builds arrays of other shapes.
+    :raises RestoreError: if they are others.
     """
     then = recorded(checkpoint, part)
-    if then is None:
-        return
-    found = edits(then, now, script_fingerprint(checkpoint))
-    if found.shapes and strict:
+    shapes = [] if then is None else edits(then, script, script_fingerprint(checkpoint), covered).shapes
+    if shapes:
         report = compare()
         raise RestoreError(
             f"the script is not the one that began the run in {directory}:\n"
-            + "\n".join([*filter(None, [report.problems()]), *found.shapes[:20]])
+            + "\n".join([*filter(None, [report.problems()]), *shapes[:20]])
             + "\nNothing was changed. Undo the edit to go on with this run, or start another in a new directory.",
             report,
         )
+
+
+def changes(
+    checkpoint: State,
+    part: str,
+    script: Script,
+    *,
+    directory: str,
+    covered: Callable[[str], bool],
+    in_force: Container[str],
+) -> str | None:
+    """What the user is told of an edited script: which value, and which code, is in force; None if it is the same.
+
+    :param checkpoint: the state that the run goes on from.
+    :param part: the name of the run's own part in the state.
+    :param script: the script as it is.
+    :param directory: of the run, for messages.
+    :param covered: whether the user has said what is to be at a path.
+    :param in_force: the paths at which the script's edited function is in force.
+    """
+    then = recorded(checkpoint, part)
+    if then is None:
+        return None
+    found = edits(then, script, script_fingerprint(checkpoint), covered, in_force)
+    text = [f"the script has changed since the run in {directory} began"]
     if lines := found.shapes + found.values:
-        warnings.warn(
-            f"the script has changed since the run in {directory} began; a resumed run keeps the values it "
-            "began with:\n" + "\n".join(lines[:10]),
-            ChangedScriptWarning,
-            stacklevel=4,
+        text[0] += "; a resumed run keeps the values it began with:\n" + _listed(lines)
+        if found.paths:
+            shown = ", ".join(f'"{path}": perdure.FROM_SCRIPT' for path in found.paths[:_MOST_PATHS])
+            more = ", ..." if len(found.paths) > _MOST_PATHS else ""
+            text.append(f"To let the script's win, once: override={{{shown}{more}}}")
+    if found.code:
+        text.append(
+            "The edited code is in force from now on, so the run is another one than if it had gone on before the "
+            "edit:\n" + _listed(found.code)
         )
+    return "\n".join(text) if lines or found.code else None
+
+
+def _listed(lines: list[str]) -> str:
+    return "\n".join(
+        lines[:_MOST_LINES] + ([f"  and {len(lines) - _MOST_LINES} more"] if lines[_MOST_LINES:] else [])
+    )

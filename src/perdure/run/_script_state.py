@@ -12,7 +12,7 @@ from perdure.run import _notices
 from perdure.run._restorable import RestorableCheck
 from perdure.run._user_frames import user_level
 from perdure.run.carriers import PART, Carriers
-from perdure.run.loops import Watch
+from perdure.run.loops import Place, Watch, module_variables
 from perdure.state import LiveWorld, Walker, matches, running_code, walk_live
 from perdure.tree import State, write_path
 
@@ -65,8 +65,14 @@ class ScriptState:
 
     def follow(self, watch: Watch) -> None:
         """Take over what a loop carries in variables of a module, so that nobody is warned of it."""
-        self._carriers.follow(watch)
-        watch.cover(self._carriers.covers)
+        if (found := watch.module_variables()) is not None:
+            self._carriers.follow(found)
+            watch.cover(self._carriers.covers)
+
+    def leave_to_loop(self, place: Place) -> None:
+        """Leave the variables of a module that a loop names to that loop, which captures them itself."""
+        if (found := module_variables(place)) is not None:
+            self._carriers.follow(found)
 
     def captured(self, parts: Mapping[str, Any]) -> LiveWorld:
         """Walk over what a checkpoint holds.

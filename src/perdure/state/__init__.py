@@ -51,6 +51,7 @@ from perdure.state._patterns import matches as matches
 from perdure.state._places import names_place as names_place
 from perdure.state._references import allow
 from perdure.state._references import look_up as look_up
+from perdure.state._references import print_of_code as print_of_code
 from perdure.state._registry import (
     Adapter,
     Handler,
@@ -88,16 +89,20 @@ from perdure.state._user_code import is_installed_file as is_installed_file
 from perdure.state._user_code import is_users_file as is_users_file
 from perdure.state._walker import Walker as Walker
 from perdure.state.buffers import Cursor, Ring, RowWriter, register_rows
+from perdure.state.restoring import FROM_SCRIPT, check, restore
 from perdure.state.restoring import BuiltWorld as BuiltWorld
 from perdure.state.restoring import FilledArray as FilledArray
+from perdure.state.restoring import Overridden as Overridden
 from perdure.state.restoring import Restoration as Restoration
-from perdure.state.restoring import check, restore
+from perdure.state.restoring import override as override
+from perdure.state.restoring import override_signature as override_signature
 from perdure.state.restoring import prepare as prepare
 from perdure.state.restoring import unassignable as unassignable
 from perdure.tree import State
 
 __all__ = [
     "CLOCKS",
+    "FROM_SCRIPT",
     "Adapter",
     "Cursor",
     "Difference",

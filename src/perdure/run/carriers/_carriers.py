@@ -29,7 +29,7 @@ from perdure.run.carriers._marks import Mark, is_ignored
 from perdure.run.carriers._own_modules import is_own, own_modules, users_frames
 from perdure.run.carriers._running import assigned_between, assigned_later
 from perdure.run.carriers._survey import survey
-from perdure.run.loops import Watch
+from perdure.run.loops import ModuleVariables
 from perdure.state import is_part_of_program, is_secret_name, renamed_name
 from perdure.tree import PLAIN_TYPES, MappingNode, Node, Object, SequenceNode, State, Value, write_path
 
@@ -134,14 +134,8 @@ class Carriers:
         if not (mark := Mark(value, held)).is_empty:
             seen.marks[key] = mark
 
-    def follow(self, watch: Watch) -> None:
-        """Take over what a loop carries in variables of a module.
-
-        :param watch: that of the loop.
-        """
-        found = watch.module_variables()
-        if found is None:
-            return
+    def follow(self, found: ModuleVariables) -> None:
+        """Take over what a loop carries in variables of a module, and leave what else it does with them to itself."""
         seen = next((each for each in self._seen.values() if _is_module(each.holder, found.names)), None)
         if seen is None:
             return

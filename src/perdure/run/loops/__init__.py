@@ -1,14 +1,27 @@
-"""Variables of a loop that carry state between rounds, so that no checkpoint would hold it: found, and warned of.
+"""What a loop carries from one round to the next in its variables: found in its source.
+
+`perdure.loop` captures it; of other loops Perdure warns of what no checkpoint would hold.
 
 - `_source`: what the source says of variables. `_liveness`: which of them may be read before they are assigned.
 - `_carried`: what a loop carries, by both.
+- `_frame`: reads and writes the variables of a running function.
+- `_loop_variables`: `LoopVariables`, what `perdure.loop` captures and restores.
 - `_watch`: `Watch` finds the loop that a run is in, and looks at its objects too.
 """
 
 from perdure._lazy import publish
+from perdure.run.loops._loop_variables import LoopVariables, find_loop
 from perdure.run.loops._source import stored_names
-from perdure.run.loops._watch import Watch
+from perdure.run.loops._watch import ModuleVariables, Place, Watch, module_variables
 
-__all__ = ["Watch", "stored_names"]
+__all__ = [
+    "LoopVariables",
+    "ModuleVariables",
+    "Place",
+    "Watch",
+    "find_loop",
+    "module_variables",
+    "stored_names",
+]
 
 publish(globals())

@@ -72,6 +72,22 @@ def carried(module: ast.Module, scope: Scope, loop: Loop, call: ast.Call | None,
     )
 
 
+def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> tuple[tuple[str, ...], set[str]]:
+    """The variables that may be read from the head of a loop on before they are assigned, and those that it may assign.
+
+    :param module: the whole source file.
+    :param scope: the function, or the module, around the loop.
+    :param loop: a loop of `scope`.
+    :param lookup: gives the values that variables have before the loop.
+    """
+    others = OtherFunctions.around(module, scope)
+    live = {name.removesuffix("*") for name in live_names(scope, loop, None, lookup, others)}
+    names = dict.fromkeys([*in_order(scope), *sorted(live)])
+    return tuple(name for name in names if name in live and not name.startswith("__")), stored_names(
+        loop.body
+    ) | others.stores
+
+
 def _assigned_before(scope: Scope, loop: Loop) -> set[str]:
     """The variables that a scope assigns outside a loop."""
     inside = {id(node) for node in ast.walk(loop)}

@@ -21,6 +21,7 @@ from typing import Any
 from perdure.run._outputs import is_output
 from perdure.run._user_frames import is_users
 from perdure.run.loops._carried import Carried, carried
+from perdure.run.loops._frame import read_variables
 from perdure.run.loops._source import Loop, Scope, changed_names, in_order, stored_names
 from perdure.state import Walker, fingerprint
 
@@ -53,7 +54,7 @@ class Watch:
 
     def __init__(self, frame: FrameType, known: Sequence[Any] = (), *, is_call: bool = False) -> None:
         self._known = {id(each) for each in known}
-        self._place = _around_call(frame) if is_call else _at_head(frame)
+        self._place = _around_call(frame) if is_call else at_head(frame)
         self._carried = Carried() if self._place is None else self._place.carried()
         before = {} if self._place is None else self._place.variables()
         self._before = {name: before.get(name) for name in self._carried.rebound_to_itself}
@@ -70,16 +71,7 @@ class Watch:
 
     def module_variables(self) -> ModuleVariables | None:
         """What the loop does with the variables of its module; None if it is in a function, or cannot be seen."""
-        place = self._place
-        if place is None or place.frame.f_locals is not place.frame.f_globals:
-            return None
-        itself = frozenset(self._carried.rebound_to_itself)
-        carried = frozenset((*self._carried.bound, *self._carried.changed)) - itself
-        perhaps = frozenset(self._carried.perhaps) | itself
-        touched = stored_names([place.loop]) | changed_names(place.loop.body, place.variables().__getitem__)
-        return ModuleVariables(
-            place.frame.f_globals, place.loop.lineno, carried, perhaps, frozenset(touched - carried - perhaps)
-        )
+        return None if self._place is None else module_variables(self._place, self._carried)
 
     def cover(self, covers: Callable[[dict[str, Any], str], bool]) -> None:
         """Say which variables of a module are captured, so that nobody need be warned of them.
@@ -151,8 +143,25 @@ def _may_change(value: Any) -> bool:
     return not is_output(cls)
 
 
+def module_variables(place: Place, carried: Carried | None = None) -> ModuleVariables | None:
+    """What a loop does with the variables of its module; None if it is in a function.
+
+    :param carried: what it carries; by default all that it names is nobody else's business.
+    """
+    if place.frame.f_locals is not place.frame.f_globals:
+        return None
+    named = frozenset(in_order(place.loop))
+    itself = frozenset[str]() if carried is None else frozenset(carried.rebound_to_itself)
+    sure = frozenset[str]() if carried is None else frozenset((*carried.bound, *carried.changed)) - itself
+    perhaps = frozenset[str]() if carried is None else frozenset(carried.perhaps) | itself
+    if carried is not None:
+        lookup = place.variables().__getitem__
+        named = frozenset(stored_names([place.loop]) | changed_names(place.loop.body, lookup))
+    return ModuleVariables(place.frame.f_globals, place.loop.lineno, sure, perhaps, named - sure - perhaps)
+
+
 @dataclass(frozen=True)
-class _Place:
+class Place:
     """Where a loop stands: its source, and the frame that it runs in."""
 
     frame: FrameType
@@ -170,11 +179,7 @@ class _Place:
 
     def variables(self) -> Mapping[str, Any]:
         """The variables that the loop sees, by name."""
-        code, local = self.frame.f_code, self.frame.f_locals
-        if local is self.frame.f_globals:
-            return local
-        own = {*code.co_varnames, *code.co_cellvars, *code.co_freevars}
-        return {**{name: value for name, value in self.frame.f_globals.items() if name not in own}, **local}
+        return read_variables(self.frame)
 
     def is_namespace(self, world: Mapping[str, Any]) -> bool:
         """Whether a world's parts are the variables themselves, as with `run.steps(globals(), ...)`."""
@@ -190,7 +195,7 @@ class _Place:
         return [name for name in in_order(self.loop) if name in names]
 
 
-def _at_head(frame: FrameType | None) -> _Place | None:
+def at_head(frame: FrameType | None) -> Place | None:
     """The loop at whose head a frame stands; None if that cannot be seen."""
     # A progress bar around the steps has a loop too; the user's is further up.
     while frame is not None and not is_users(frame):
@@ -198,7 +203,7 @@ def _at_head(frame: FrameType | None) -> _Place | None:
     return None if frame is None else _loop_at(frame)
 
 
-def _around_call(frame: FrameType | None) -> _Place | None:
+def _around_call(frame: FrameType | None) -> Place | None:
     """The loop around the call at which a frame stands, or around the call of that function; None if there is none."""
     while frame is not None and is_users(frame):
         if (place := _loop_at(frame)) is not None:
@@ -207,7 +212,7 @@ def _around_call(frame: FrameType | None) -> _Place | None:
     return None
 
 
-def _loop_at(frame: FrameType) -> _Place | None:
+def _loop_at(frame: FrameType) -> Place | None:
     code, at = frame.f_code, frame.f_lasti
     try:
         module = ast.parse("".join(linecache.getlines(code.co_filename, frame.f_globals)))
@@ -223,10 +228,10 @@ def _loop_at(frame: FrameType) -> _Place | None:
         each for each in above if isinstance(each, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef)
     )
     if isinstance(node, ast.For):
-        return _Place(frame, module, scope, node, None)
+        return Place(frame, module, scope, node, None)
     inside = above[: above.index(scope)]
     loops = [each for each in inside if isinstance(each, ast.For | ast.AsyncFor | ast.While)]
-    return _Place(frame, module, scope, loops[-1], node) if isinstance(node, ast.Call) and loops else None
+    return Place(frame, module, scope, loops[-1], node) if isinstance(node, ast.Call) and loops else None
 
 
 def _is_at(node: ast.AST, position: Any, is_head: bool) -> bool:

@@ -19,6 +19,8 @@ from perdure.state._live_objects import LiveObjects
 from perdure.state._report import Report
 from perdure.state.restoring._apply import FilledArray, Written, filled_arrays, write
 from perdure.state.restoring._match import make_plan
+from perdure.state.restoring._override import Overridden
+from perdure.state.restoring._override import override as apply_override
 from perdure.state.restoring._plan import ABSENT, RestorePlan
 from perdure.state.restoring._process_strings import own_strings
 from perdure.state.restoring._read_arrays import read_arrays
@@ -33,6 +35,7 @@ def restore(
     *,
     strict: bool = True,
     skip: Sequence[str] = (),
+    override: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Write a state into the live objects of a world that the same script built anew.
@@ -45,24 +48,27 @@ def restore(
     :param strict: raise if anything is missing, unexpected or does not fit; otherwise leave such parts as they are and
         list them in the report.
     :param skip: paths of live objects to leave alone, as for `capture`.
+    :param override: values that win over those of the state, which is changed: for each path (with `*` and `?`) the
+        value, or `FROM_SCRIPT` for what is in the world.
     :param progress: called now and then with the number of bytes that were read, and the number of bytes to read.
     :returns: what became of every path.
     :raises RestoreError: if something does not fit (nothing was changed then), or a handler failed.
     :raises DamagedError: if an array could not be read. Live arrays may have been written into, and nothing else was
         changed: an older state can be restored.
     """
-    return _restoration(state, world, skip).apply(strict=strict, progress=progress).report
+    with _comparing():
+        live = walk_live(world, skip=skip)
+    overridden = apply_override(state, live.root, override or {})
+    restored = prepare(state, world, live).apply(strict=strict, progress=progress)
+    restored.write_arrays(overridden)
+    return restored.report
 
 
 def check(state: State, world: Any, *, skip: Sequence[str] = ()) -> Report:
     """What `restore` would make of every path; nothing is changed."""
-    return _restoration(state, world, skip).report
-
-
-def _restoration(state: State, world: Any, skip: Sequence[str]) -> Restoration:
     with _comparing():
         live = walk_live(world, skip=skip)
-    return prepare(state, world, live)
+    return prepare(state, world, live).report
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,10 @@ class Restored:
     report: Report
     _plan: RestorePlan
     _written: Written
+
+    def write_arrays(self, overridden: Overridden) -> None:
+        """Write the arrays that were overridden."""
+        overridden.write_arrays(self._written.objects)
 
     def filled_arrays(self) -> list[FilledArray]:
         """The live arrays that were filled, each with what it was read from."""

@@ -1,11 +1,17 @@
+import dataclasses
 import json
 import os
 import shutil
+import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 from cli_support import as_json, flip_byte, make_newer, make_run, perdure_command
 
 import perdure
+from perdure.inspect import look
+from perdure.store import _reading
 
 
 def test_the_runs_below_a_directory_are_listed(tmp_path):
@@ -142,3 +148,73 @@ def test_a_hostile_best_is_no_more_than_missing(tmp_path):
     for content in ("[]", "{", '{"score": "\\u001b[2J"}', '{"score": 1e999}', "[" * 100_000):
         (version / "best.json").write_text(content)
         assert as_json("ls", tmp_path)["runs"][0]["best"] is None
+
+
+@pytest.fixture
+def deep():
+    """Outside of pytest's own directories, which it could not remove."""
+    directory = Path(tempfile.mkdtemp(prefix="perdure-deep-"))
+    yield directory
+    subprocess.run(["rm", "-rf", directory], check=True)
+
+
+def test_runs_below_very_many_directories(deep):
+    run = make_run(deep / "a", checkpoints=1)
+    here = os.getcwd()
+    try:
+        os.chdir(deep)
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chdir("d")
+        shutil.move(run, "b")
+    finally:
+        os.chdir(here)
+    result = perdure_command("ls", deep)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()[1:]
+    assert "".join(line.split()[0] for line in lines) == "d/" * 1500 + "b"
+    (found,) = as_json("ls", deep)["runs"]
+    assert found["step"] == 1000
+    # Deeper than any path can name.
+    try:
+        os.chdir(deep)
+        for _ in range(1500):
+            os.chdir("d")
+        for _ in range(8):
+            os.mkdir("long" * 50)
+            os.chdir("long" * 50)
+    finally:
+        os.chdir(here)
+    result = perdure_command("ls", deep)
+    assert result.exit_code == 0
+    assert "note: 1 directory could not be looked into" in result.stderr
+    assert result.stdout.splitlines()[1:] == lines
+
+
+def test_a_list_of_runs_reads_only_the_heads_of_manifests(tmp_path, monkeypatch):
+    """And tells the same of them as reading them whole does."""
+    for number in range(3):
+        make_run(tmp_path / str(number), metrics={"state": {"root": 1, "state": [2]}}, tags=[',"state":'])
+    (tmp_path / "1" / "checkpoints" / "00000002.json").write_bytes(b"damaged")
+    pack = tmp_path / "2" / "packs" / "00000001.safetensors"
+    pack.write_bytes(pack.read_bytes()[:-1])
+    with monkeypatch.context() as patched:
+        read = []
+        real = _reading.read_manifest
+        patched.setattr(_reading, "read_manifest", lambda *given: (read.append(given), real(*given))[1])
+        result = perdure_command("ls", tmp_path)
+        assert read == []
+        (rows := [line.split() for line in result.stdout.splitlines()[1:]]).sort()
+        assert perdure_command("ls", tmp_path / "0").exit_code == 0
+        assert len(read) == 3
+    assert result.exit_code == 1
+    assert [row[-1] for row in rows] == ["ok", "damaged", "damaged"]
+    for number in range(3):
+        briefly, whole = (look(str(tmp_path / str(number)), briefly=briefly) for briefly in (True, False))
+        assert (briefly.state, briefly.written, briefly.problems) == (
+            whole.state,
+            whole.written,
+            whole.problems,
+        )
+        for a, b in zip(briefly.checkpoints, whole.checkpoints, strict=True):
+            assert (dataclasses.replace(a.info, bytes=b.info.bytes), a.problem) == (b.info, b.problem)

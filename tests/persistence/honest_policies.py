@@ -16,8 +16,9 @@ import operator
 import resource
 import sys
 import types
+import zoneinfo
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import Any
 
@@ -162,10 +163,14 @@ def difference(a: Any, b: Any) -> str | None:
             return found
         for name in () if isinstance(a, _WITHOUT_SLOTS) else copyreg._slotnames(type(a)):
             pair = [getattr(each, name, "nothing") for each in (a, b)]
-            if pair != ["nothing", "nothing"] and name != "__weakref__":
+            if any(each is not pair[0] for each in pair) and name != "__weakref__":
                 stack.append((f"{path}.{name}", *pair))
         ours, theirs = getattr(a, "__dict__", None), getattr(b, "__dict__", None)
-        if ours is not None and not isinstance(a, type | types.FunctionType | enum.Enum):
+        if (
+            ours is not None
+            and not isinstance(a, type | types.FunctionType | enum.Enum)
+            and not _is_jagged(a)
+        ):
             if list(ours) != list(theirs):
                 return f"{path}: the attributes {sorted(set(ours) ^ set(theirs))}, or their order"
             stack += [(f"{path}.{name}", ours[name], theirs[name]) for name in ours]
@@ -177,6 +182,13 @@ def _content(path: str, a: Any, b: Any, stack: list[tuple[str, Any, Any]]) -> st
     match a:
         case torch.nn.parameter.UninitializedTensorMixin():
             alike = a.requires_grad == b.requires_grad
+        case torch.Tensor() if a.is_nested:
+            alike = (a.layout, a.requires_grad) == (b.layout, b.requires_grad)
+            stack.append((f"{path}.rows", list(a.detach().unbind()), list(b.detach().unbind())))
+        case torch.UntypedStorage():
+            alike = bytes(a) == bytes(b)
+        case torch.TypedStorage():
+            alike = a.dtype == b.dtype and a.tolist() == b.tolist()
         case torch.Tensor():
             alike = _about(a) == _about(b)
             if (alike and a.layout is not torch.strided) or a.is_quantized:
@@ -213,6 +225,9 @@ def _content(path: str, a: Any, b: Any, stack: list[tuple[str, Any, Any]]) -> st
             alike = a == b
         case functools.partial():
             stack.append((f"{path}.partial", (a.func, a.args, a.keywords), (b.func, b.args, b.keywords)))
+        case types.BuiltinMethodType() if not isinstance(a.__self__, types.ModuleType):
+            alike = a.__name__ == b.__name__
+            stack.append((f"{path}.self", a.__self__, b.__self__))
         case types.MethodType():
             stack.append((f"{path}.method", (a.__func__, a.__self__), (b.__func__, b.__self__)))
         case np.random.Generator():
@@ -226,8 +241,10 @@ def _content(path: str, a: Any, b: Any, stack: list[tuple[str, Any, Any]]) -> st
             stack.append((f"{path}.bits", a.state, b.state))
         case np.random.SeedSequence() | itertools.count() | decimal.Context() | decimal.Decimal():
             alike = repr(a) == repr(b)
-        case _ if type(a).__name__ in ("list_iterator", "tuple_iterator"):
+        case Iterator() if not isinstance(a, itertools.count):
             stack.append((f"{path}.iterator", a.__reduce__(), b.__reduce__()))
+        case zoneinfo.ZoneInfo():
+            alike = a.key == b.key
         case operator.itemgetter() | operator.attrgetter() | operator.methodcaller():
             alike = a.__reduce__() == b.__reduce__()
         case torch.Generator():
@@ -239,6 +256,11 @@ def _content(path: str, a: Any, b: Any, stack: list[tuple[str, Any, Any]]) -> st
         case _ if not hasattr(a, "__dict__") and not copyreg._slotnames(type(a)):
             alike = type(a).__name__ in ("weakref", "ReferenceType") or a == b
     return None if alike else f"{path}: {a!r:.80} and {b!r:.80}"
+
+
+def _is_jagged(value: Any) -> bool:
+    """Whether torch notes in a tensor what differs between any two of its kind."""
+    return isinstance(value, torch.Tensor) and value.is_nested
 
 
 def _about(tensor: torch.Tensor) -> Any:

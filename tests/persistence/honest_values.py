@@ -30,11 +30,12 @@ import types
 import typing
 import uuid
 import warnings
-import zoneinfo
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import honest_array_values
+import honest_python_values
 import numpy as np
 import torch
 
@@ -455,8 +456,6 @@ def _torch() -> dict[str, Callable[[], Any]]:
         "CSR": lambda: torch.eye(3).to_sparse_csr(),
         "CSC": lambda: torch.eye(3).to_sparse_csc(),
         "BSR": lambda: torch.eye(4).to_sparse_bsr((2, 2)),
-        "a nested tensor": lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]),
-        "a jagged tensor": lambda: torch.nested.nested_tensor([torch.ones(2)], layout=torch.jagged),
         "Size": lambda: torch.Size([1, 2]),
         "dtype": lambda: torch.float32,
         "device": lambda: torch.device("cuda:1"),
@@ -468,7 +467,6 @@ def _torch() -> dict[str, Callable[[], Any]]:
         "a packed sequence": lambda: torch.nn.utils.rnn.pack_padded_sequence(
             torch.ones(3, 2), torch.tensor([3, 2])
         ),
-        "a storage": lambda: torch.ones(2).untyped_storage(),
         "a lazy layer": lambda: torch.nn.LazyLinear(2),
         "a layer with weight_norm": lambda: torch.nn.utils.weight_norm(torch.nn.Linear(2, 2)),
         "a layer with a hook": hooked,
@@ -489,7 +487,6 @@ def _torch() -> dict[str, Callable[[], Any]]:
         "ReplayBuffer": replay,
         "VectorReplayBuffer": lambda: replay(True),
         "TensorDict": tensor_dict,
-        "a locked TensorDict": lambda: tensor_dict().lock_(),
         "TensorDictModule": tensor_dict_module,
         "an actor of TorchRL": actor,
     }
@@ -531,7 +528,6 @@ def _numpy() -> dict[str, Callable[[], Any]]:
         "a class of arrays with notes": lambda: np.ones(2).view(Notes),
         "a dtype of records": lambda: np.dtype(fields),
         "a dtype of rows": lambda: np.dtype(("i4", (2,))),
-        "StringDType": lambda: np.array(["a"], np.dtypes.StringDType()),
         "poly1d": lambda: np.poly1d([1, 2]),
         "Polynomial": lambda: np.polynomial.Polynomial([1, 2]),
         "vectorize": lambda: np.vectorize(func),
@@ -561,7 +557,6 @@ def _python() -> dict[str, Callable[[], Any]]:
         "a moment there": lambda: datetime.datetime(2020, 1, 1, tzinfo=there),
         "a time": lambda: datetime.time(1, 2, 3, tzinfo=there),
         "a zone": lambda: there,
-        "ZoneInfo": lambda: zoneinfo.ZoneInfo("UTC"),
         "Path": lambda: pathlib.Path("/a/b"),
         "PurePosixPath": lambda: pathlib.PurePosixPath("a/b"),
         "PureWindowsPath": lambda: pathlib.PureWindowsPath("a\\b"),
@@ -600,13 +595,10 @@ def _python() -> dict[str, Callable[[], Any]]:
         "a built-in function": lambda: max,
         "a method": lambda: Plain().method,
         "a method of a class": lambda: Plain.made,
-        "a method of a list": lambda: [1].append,
-        "a method of a generator": lambda: np.random.RandomState(1).rand,
         "itemgetter": lambda: operator.itemgetter(1, 2),
         "attrgetter": lambda: operator.attrgetter("a.b"),
         "methodcaller": lambda: operator.methodcaller("foo", 1),
         "count": lambda: itertools.count(3, 2),
-        "cycle": lambda: itertools.cycle([1]),
         "an iterator": started,
         "random.Random": lambda: random.Random(1),
         "an exception": lambda: ValueError("x", 1),
@@ -670,34 +662,33 @@ def _python() -> dict[str, Callable[[], Any]]:
     }  # fmt: skip
 
 
-VALUES = {**_python(), **_numpy(), **_torch(), **_spaces(), **_distributions()}
+VALUES = {
+    **_python(),
+    **_numpy(),
+    **_torch(),
+    **_spaces(),
+    **_distributions(),
+    **honest_python_values.values(),
+    **honest_array_values.values(),
+}
 
 #: What is refused, and what the message says.
 REFUSED = {
-    **dict.fromkeys(("a method of a list", "a method of a generator"), "no object of an allowed class"),
-    **dict.fromkeys(
-        ("ZoneInfo", "fx", "a nested tensor", "a table of pandas"), "Keep what it makes as plain"
-    ),
-    "StringDType": "save the policy's state dictionary",
-    "cycle": "itertools.cycle: it is called",
-    "a jagged tensor": "Save the policy's state dictionary",
-    "a storage": "Keep the tensor in the policy",
-    "an actor of TorchRL": "its attribute 'encode'",
-    "a locked TensorDict": ".unlock_()",
+    "a table of pandas": "Keep what it makes as plain",
+    "fx": "Keep the module that it was traced from",
+    "a quantized layer": "Keep the layers as they were before they were converted",
+    "quint4x2": "Save the policy's state dictionary",
     "a class of arrays with notes": "__array_finalize__ of its own",
     "an enum of objects": "Keep the member's name",
-    "Optional of a list": "Keep no other type hints",
+    "records of rows of objects": "Keep one array for each field",
+    "a masked matrix": "Keep its data and its mask",
+    "Named": "perdure.register(Named, capture=lambda obj: obj.__getnewargs_ex__()",
     "SetsState": "perdure.register(SetsState, capture=SetsState.__getstate__, restore=SetsState.__setstate__)",
     **{
         name: f"perdure.register({name}, capture="
         for name in (
-            "Reduces",
-            "Arguments",
-            "Hashes",
-            "Finalizes",
-            "FinalizesSlots",
-            "FinalizesDict",
-            "Copied",
+            *("Reduces", "Arguments", "Hashes", "Finalizes", "FinalizesSlots", "FinalizesDict", "Copied"),
+            *("Says", "Wordy", "Counting"),
         )
     },
 }

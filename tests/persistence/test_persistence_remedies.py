@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import honest_python_values
 import honest_values
+import numpy as np
 import pytest
 import torch
 
@@ -41,14 +43,14 @@ def follow(path: str, name: str) -> str:
     import perdure
 
     torch.save(honest_values.policy_with(honest_values.VALUES[name]()), path)
-    trust: list[Any] = [torch.nn, honest_values]
+    trust: list[Any] = [torch.nn, honest_values, honest_python_values]
     try:
         load_policy(path, trust=trust)
     except UntrustedError as error:
         (line,) = lines_in(str(error))
     else:
         return "was not refused"
-    exec(line, {**vars(honest_values), "perdure": perdure})
+    exec(line, {**vars(honest_values), **vars(honest_python_values), "perdure": perdure})
     unpickled = torch.load(path, weights_only=False).eval()
     return honest_policies.difference(load_policy(path, trust=trust), unpickled) or "equal"
 
@@ -86,6 +88,28 @@ def test_the_state_dictionary_holds_none_of_it(tmp_path: Path) -> None:
     other.layer = torch.nn.Linear(2, 2)
     persistence.restore(other, World(restore_directory=tmp_path), "cpu")
     assert torch.equal(other.layer.weight, policy.layer.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("fx", lambda graph: torch.nn.Linear(2, 2)),
+        ("a quantized layer", lambda layer: torch.nn.Linear(2, 2)),
+        ("a class of arrays with notes", np.asarray),
+        ("records of rows of objects", lambda records: {"a": np.array(records["a"])}),
+        ("a masked matrix", lambda masked: (np.asarray(masked.data), np.asarray(masked.mask))),
+        ("a table of pandas", lambda table: {name: table[name].to_numpy() for name in table}),
+    ],
+)
+def test_something_else_is_kept(tmp_path: Path, name: str, instead: Any) -> None:
+    """The remedies that name what to keep instead."""
+    value = honest_values.VALUES[name]()
+    torch.save(honest_values.policy_with(value), tmp_path / "policy.pt")
+    trust = [torch.nn, torch.ao, honest_values]
+    with pytest.raises(UntrustedError):
+        load_policy(tmp_path, trust=trust)
+    torch.save(honest_values.policy_with(instead(value)), tmp_path / "policy.pt")
+    assert type(load_policy(tmp_path, trust=trust).x) is type(instead(value))
 
 
 def test_an_attribute_with_the_name_of_a_method(tmp_path: Path) -> None:

@@ -495,3 +495,7 @@ def test_a_compiled_policy_counts_as_the_module_in_it(world, tmp_path):
                 assert torch.equal(live.inner.weight, policy.inner.weight)
         loaded = load_policy(tmp_path, trust=[persistence_nets, torch.nn])
         assert (type(loaded), type(loaded.inner)) == (Net, torch.nn.Linear)
+        torch.save(saved, tmp_path / "torch.pt")  # torch writes the compiled module, and what compiles it
+        loaded = load_policy(tmp_path / "torch.pt", trust=[persistence_nets, torch.nn])
+        assert (type(loaded), type(loaded.inner)) == (Net, torch.nn.Linear)
+        assert torch.equal(loaded.inner.weight, policy.inner.weight)

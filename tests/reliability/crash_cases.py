@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import gc
 import io
@@ -536,6 +537,8 @@ def seen_files(root: Path) -> Files:
 def check_versions(root: Path, *expected: Files, whole: tuple[Files, ...] = ()) -> None:
     """A reader sees all of one of `expected`, before and after the next writer; versions are whole; it goes on."""
     assert seen_files(root) in expected, f"a reader sees {shown(seen_files(root))}"
+    if versions.best(root) is not None:
+        assert files_of_best(root) in (*expected, *whole), f"the best is {shown(files_of_best(root))}"
     versions.clean(root)
     assert seen_files(root) in expected, f"after the next writer, a reader sees {shown(seen_files(root))}"
     assert (left := leftovers(root)) == [], f"left behind: {left}"
@@ -550,6 +553,54 @@ def check_versions(root: Path, *expected: Files, whole: tuple[Files, ...] = ()) 
     assert seen_files(root) == last, f"after another one, a reader sees {shown(seen_files(root))}"
     versions.prune(root, ())
     assert len(versions.names(root)) == 1
+
+
+@contextmanager
+def no_links() -> Iterator[None]:
+    """As on a file system that has neither symbolic nor hard links."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    with mock.patch.object(os, "symlink", refuse), mock.patch.object(os, "link", refuse):
+        yield
+
+
+def _old_without_links(root: Path) -> None:
+    with no_links():
+        write_version(root, _OLD)
+
+
+def _next_without_links(root: Path, recorder: Recorder) -> None:
+    with no_links():
+        _next_version(root, recorder)
+
+
+def _check_without_links(root: Path, marks: tuple[int, ...]) -> None:
+    """Each file at the root is whole; the version says which belong together; the next writer puts all right."""
+    with no_links():
+        seen = seen_files(root)
+        assert "policy.pt" in seen, "a reader sees no policy"
+        for name, content in seen.items():
+            assert content in (_OLD.get(name), _NEW.get(name)), f"a reader sees {name}: {content[:12]!r}"
+        files = files_of_best(root)
+        assert files in ([_NEW] if marks else [_OLD, _NEW]), f"the best version has {shown(files)}"
+        assert not marks or seen == files, f"a reader sees {shown(seen)}"
+        for name in ("policy.pt", "norm.json"):
+            assert Path(versions.published_file(root / name)).read_bytes() == files[name], (
+                "another version is used"
+            )
+        versions.clean(root)
+        assert seen_files(root) == files, f"after the next writer, a reader sees {shown(seen_files(root))}"
+        check_versions(root, files, whole=(_OLD,))
+
+
+def files_of_best(root: Path) -> Files:
+    """What the best version consists of."""
+    version = root / versions.POLICIES / (versions.best(root) or "none")
+    return {
+        str(path.relative_to(version)): path.read_bytes() for path in version.rglob("*") if path.is_file()
+    }
 
 
 def shown(files: Files) -> dict[str, bytes]:
@@ -697,6 +748,7 @@ CASES = {
         _next_version,
         lambda root, marks: check_versions(root, *([_NEW] if marks else [_OLD, _NEW]), whole=(_OLD,)),
     ),
+    "publication without links": Case(_old_without_links, _next_without_links, _check_without_links),
     "publication over files of others": Case(_foreign_files, _first_version, _check_foreign),
     "publication over a directory of others": Case(
         _foreign_directory, _first_version, _check_foreign_directory

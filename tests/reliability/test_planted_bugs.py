@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from crash_cases import CASES, QUICK, Lost, explore, explore_whole, record_case
 
-from perdure.persistence import versions
+from perdure.persistence import _version_names, _view, versions
 from perdure.store import LocalBackend, sync, sync_directory, temporary_name
+from perdure.store.backends import _local
 from perdure.store.backends._base import Buffer
 
 Plant = pytest.MonkeyPatch
@@ -59,9 +60,9 @@ def sync_file(path: str) -> None:
     ],
 )
 def test_no_fsync_at_all(name: str, monkeypatch: Plant) -> None:
-    for module in ("store.backends._local", "persistence.versions"):
-        for function in ("sync", "sync_directory"):
-            monkeypatch.setattr(f"perdure.{module}.{function}", lambda _: None)
+    for module in (_local, versions, _view, _version_names):
+        for function in {"sync", "sync_directory"} & vars(module).keys():
+            monkeypatch.setattr(module, function, lambda _: None)
     # Without any fsync everything is possible after the last operation: too much to go through, and soon found.
     assert finds(name, monkeypatch, whole=False)
 
@@ -148,19 +149,19 @@ def test_packs_that_nobody_needs_are_not_removed(monkeypatch: Plant) -> None:
 
 
 def test_a_version_published_before_it_is_durable(monkeypatch: Plant) -> None:
-    sync_tree, make_best = versions._sync_tree, versions._make_best
+    sync_tree, show_best = versions.sync_tree, _view.show_best
 
-    def switch(root: str, name: str, entries: list[str]) -> None:
-        make_best(root, name, entries)
+    def switch(root: str, name: str, *, over_others: bool = True) -> None:
+        show_best(root, name, over_others=over_others)
         sync_tree(os.path.join(root, versions.POLICIES, name))
 
-    monkeypatch.setattr(versions, "_sync_tree", lambda directory: None)
-    monkeypatch.setattr(versions, "_make_best", switch)
-    assert "version 00000002 has" in finds("next publication", monkeypatch)
+    monkeypatch.setattr(versions, "sync_tree", lambda directory: None)
+    monkeypatch.setattr(_view, "show_best", switch)
+    assert "the best is" in finds("next publication", monkeypatch)
 
 
 def test_the_best_version_switched_before_its_links_are_durable(monkeypatch: Plant) -> None:
-    link = versions._link
+    link = _view._link
     held: list[tuple[str, str, str]] = []
 
     def best_first(root: str, name: str, target: str) -> None:
@@ -171,7 +172,7 @@ def test_the_best_version_switched_before_its_links_are_durable(monkeypatch: Pla
         while held:
             link(*held.pop())
 
-    monkeypatch.setattr(versions, "_link", best_first)
+    monkeypatch.setattr(_view, "_link", best_first)
     assert "a reader sees" in finds("next publication", monkeypatch)
 
 
@@ -182,7 +183,7 @@ def test_a_link_removed_and_made_anew(monkeypatch: Plant) -> None:
             os.unlink(path)
         os.symlink(target, path)
 
-    monkeypatch.setattr(versions, "_link", link)
+    monkeypatch.setattr(_view, "_link", link)
     assert "a reader sees {}" in finds("next publication", monkeypatch)
 
 

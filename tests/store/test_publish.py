@@ -38,7 +38,7 @@ def root(tmp_path: Path) -> Path:
 def put(root: Path, *names: str, content: str = "", link: bool = True) -> str:
     """Publish a version of some files, whose content tells their name and version."""
     staging = Path(begin(root))
-    version = next_version(root)
+    version = next_version(root) if link else "epoch_7"
     for name in names:
         (staging / name).parent.mkdir(parents=True, exist_ok=True)
         (staging / name).write_text(content or f"{version}/{name}")
@@ -77,7 +77,7 @@ def test_a_version_that_is_not_the_best(root: Path) -> None:
     put(root, "policy.pt")
     put(root, "policy.pt", "more", link=False)
     assert seen(root) == {"policy.pt": "00000001/policy.pt"}
-    assert (names(root), best(root)) == (["00000001", "00000002"], "00000001")
+    assert (names(root), best(root)) == (["00000001", "epoch_7"], "00000001")
 
 
 def test_nothing_there_yet(root: Path) -> None:
@@ -126,11 +126,17 @@ def test_a_version_is_never_changed(root: Path) -> None:
 
 
 def test_something_else_in_the_place_of_best(root: Path) -> None:
-    root.mkdir()
-    (root / "best").mkdir()
-    with pytest.raises(StoreError, match="move it away"):
-        put(root, "policy.pt")
-    assert names(root) == []
+    """For example where another library writes its best model. It stays, and the files are at the root without it."""
+    (root / "best").mkdir(parents=True)
+    (root / "best" / "model.zip").write_text("another library's")
+    for number in (1, 2):
+        put(root, "policy.pt", "stats/mean", *(["only1"] if number == 1 else []))
+        assert seen(root)["policy.pt"] == f"0000000{number}/policy.pt"
+        assert seen(root)["stats/mean"] == f"0000000{number}/stats/mean"
+        assert not (root / "policy.pt").is_symlink()
+        prune(root, ())
+    assert "only1" not in seen(root)
+    assert (root / "best" / "model.zip").read_text() == "another library's"
 
 
 def test_a_foreign_file_is_kept(root: Path) -> None:
@@ -164,7 +170,7 @@ def test_pruning_keeps_the_best(root: Path) -> None:
     for _ in range(4):
         put(root, "policy.pt")
     put(root, "policy.pt", link=False)
-    assert prune(root, {"00000002"}) == ["00000001", "00000003", "00000005"]
+    assert prune(root, {"00000002"}) == ["00000001", "00000003", "epoch_7"]
     assert names(root) == ["00000002", "00000004"]
     assert seen(root) == {"policy.pt": "00000004/policy.pt"}
     assert next_version(root) == "00000005"

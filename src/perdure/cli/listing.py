@@ -22,7 +22,16 @@ def list_runs(directory: str, as_json: bool) -> int:
     """Print them; returns the exit code."""
     if not os.path.isdir(directory):
         raise StoreError(f"{directory} is not a directory")
-    runs = [look(path) for path in find_runs(directory)]
+    closed: list[str] = []
+    found = list(find_runs(directory, closed))
+    # Of many runs, only what the table shows.
+    briefly = not as_json and found != [directory]
+    runs = [look(path, briefly=briefly) for path in found]
+    if closed:
+        some = ", ".join(
+            path if len(path) < 200 else f"{path[:200]}\N{HORIZONTAL ELLIPSIS}" for path in closed[:3]
+        )
+        error_line(f"note: {count(len(closed), 'directory', 'directories')} could not be looked into: {some}")
     if as_json:
         print_json({"runs": [run_document(run) for run in runs]})
     elif not runs:

@@ -69,7 +69,8 @@ class _Outcome:
     def reason(self) -> str:
         """Why something could not be checked; empty if all was."""
         newer = (each.problem for each in self.found if each.kind == "newer format")
-        return self.error or next(newer, "")
+        empty = "" if self.checkpoints else "there is no checkpoint in it, so there is nothing to resume from"
+        return self.error or next(newer, empty)
 
     @property
     def code(self) -> int:
@@ -129,6 +130,8 @@ def _print(out: Console, outcome: _Outcome) -> None:
         verdict = Text(what) + Text("nothing is wrong", "green")
     elif outcome.problems:
         verdict = Text(count(len(outcome.problems), "problem"), "bold red")
+    elif not outcome.checkpoints and not outcome.error:
+        verdict = Text("no checkpoint", "bold yellow")
     else:
         verdict = Text("could not be checked", "bold yellow")
     out.print(text(outcome.path, "bold") + Text("  ") + verdict, overflow="fold")

@@ -31,11 +31,11 @@ _LOST = "the policy of this version cannot be used"
 
 
 def check_policies(directory: str) -> list[Problem]:
-    """What is wrong with the published policies, what handlers wrote with them, and the links to the best one.
+    """What is wrong with the published policies, what handlers wrote with them, and what users see of the best one.
 
     :param directory: of a run.
     """
-    return [Problem(name, problem, _LOST) for name, problem, _ in _damaged(directory)] + _links(directory)
+    return [Problem(name, problem, _LOST) for name, problem, _ in _damaged(directory)] + _view(directory)
 
 
 def plan_repair(directory: str) -> RepairPlan:
@@ -106,39 +106,59 @@ def _damaged(directory: str) -> Iterator[tuple[str, str, bool]]:
                     False,
                 )
         except DamagedError as error:
-            yield name, str(error), verdict_of(error) == "damaged"
+            # A version that is not the best any more is removed by the process that trains.
+            if os.path.isdir(path):
+                yield name, str(error), verdict_of(error) == "damaged"
         except OSError as error:
             # Removed by a writer in the meantime, or not to be read just now.
             if os.path.isdir(path):
                 yield name, f"{path} cannot be read: {error.strerror}", False
 
 
-def _links(directory: str) -> list[Problem]:
-    """What is wrong with the links that lead to the best version."""
-    place = os.path.join(directory, versions.BEST)
-    best = versions.best(directory)
-    if best is not None:
-        return [
-            Problem(name, f"{path} is missing", f"it is {versions.BEST}/{name}", "note")
-            for name in sorted(versions.visible(directory, best))
-            if not os.path.lexists(path := os.path.join(directory, name))
-        ]
-    if os.path.lexists(place):
-        problem = f"{place} does not lead to a version in {versions.POLICIES}/"
-        return [Problem(versions.BEST, problem, _UNSEEN)]
-    if numbered := _numbered(directory):
-        # So it is also if the very first publication was killed just before its last step.
-        problem = f"{place} is missing, and there is {versions.POLICIES}/{numbered[-1]}"
-        return [Problem(versions.BEST, problem, _UNSEEN, "note")]
-    return []
+def _view(directory: str) -> list[Problem]:
+    """What is wrong with what users see of the best version at the root of the run."""
+    name = versions.best(directory)
+    best = f"{versions.POLICIES}/{name}"
+    found: list[Problem] = []
+    for entry, kind in _misfits(directory):
+        path = os.path.join(directory, entry)
+        whole = (
+            f"it is in {best}, and shown here by the next process that trains here, or by `perdure repair`"
+        )
+        match kind:
+            case "missing":
+                problem = Problem(entry, f"{path} is missing, and there is {best}", whole, "note")
+            case "old":
+                problem = Problem(entry, f"{path} does not show {best}, the best version", whole, "note")
+            case "other" if entry == versions.BEST:
+                problem = Problem(
+                    entry,
+                    f"{path} does not lead to a version in {versions.POLICIES}/",
+                    whole if name else _UNSEEN,
+                )
+            case "other":
+                problem = Problem(
+                    entry,
+                    f"{path} is not the file that was published: it is damaged, or someone put another one in its "
+                    "place",
+                    f"the published one is in {best}; `perdure repair` shows it here again, and keeps this one",
+                )
+        found.append(problem)
+    return found
+
+
+def _misfits(directory: str) -> list[versions.Misfit]:
+    """Those that are there twice in a row: a process that trains may just be switching to a better version."""
+    found: list[versions.Misfit] | None = None
+    while found is None or found:
+        with suppress(FileNotFoundError):
+            before, found = found, versions.misfits(directory)
+            if found == before:
+                break
+    return found
 
 
 _UNSEEN = "the best policy is not where users look for it, until the next one is published"
-
-
-def _numbered(directory: str) -> list[str]:
-    """The versions that were the best when they were published; those of epochs have other names."""
-    return [version for version in versions.names(directory) if version.isdigit()]
 
 
 def _plan_policies(directory: str, plan: RepairPlan) -> None:
@@ -153,20 +173,15 @@ def _plan_policies(directory: str, plan: RepairPlan) -> None:
         good = _has_good(directory, name)
         meaning = f"its other files are kept in {versions.POLICIES}/{versions.FOUND}…" if good else _LOST
         plan.steps.append(Step("set aside" if good else "remove", name, problem, meaning))
-    links = _links(directory)
-    good_ones = [version for version in _numbered(directory) if version not in out]
-    wanted = best if best not in out else None
-    wanted = wanted or next(reversed(good_ones), None)
+    seen = _view(directory)
+    good_ones = [version for version in versions.numbered(directory) if version not in out]
+    if not seen and best not in out:
+        return
     place = os.path.join(directory, versions.BEST)
-    if os.path.lexists(place) and not os.path.islink(place):
-        plan.left += [Problem(versions.BEST, each.problem, "move it away by hand") for each in links]
-        return
-    if not links and best not in out:
-        return
-    reason = links[0].problem if links else f"{place} leads to a damaged version"
-    harmless = all(problem.harmless for problem in links) and best not in out
-    if wanted is not None:
-        target = f"{versions.POLICIES}/{wanted}"
+    reason = seen[0].problem if seen else f"{place} leads to a damaged version"
+    harmless = all(problem.harmless for problem in seen) and best not in out
+    if good_ones:
+        target = f"{versions.POLICIES}/{good_ones[-1]}"
         plan.steps.append(Step("link", versions.BEST, reason, "nothing is lost", target, harmless))
     elif best is None and os.path.islink(place):
         plan.steps.append(Step("remove", versions.BEST, reason, _UNSEEN, harmless=harmless))

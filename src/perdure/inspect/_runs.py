@@ -93,26 +93,39 @@ def is_run(path: str) -> bool:
         return False
 
 
-def find_runs(top: str) -> Iterator[str]:
-    """The directories of the runs below `top`, sorted; `top` alone if it is one."""
-    if is_run(top):
-        yield top
-        return
-    try:
-        with os.scandir(top) as found:
-            below = sorted(
-                os.path.normpath(item.path)
-                for item in found
-                if item.is_dir(follow_symlinks=False) and not item.name.startswith(".")
-            )
-    except OSError:
-        return
-    for path in below:
-        yield from find_runs(path)
+def find_runs(top: str, closed: list[str] | None = None) -> Iterator[str]:
+    """The directories of the runs below `top`, sorted; `top` alone if it is one.
+
+    :param closed: gets the directories that cannot be looked into.
+    """
+    stack = [top]
+    while stack:
+        path = stack.pop()
+        if is_run(path):
+            yield path
+            continue
+        try:
+            with os.scandir(path) as found:
+                below = [
+                    os.path.join(path, item.name) if path != "." else item.name
+                    for item in found
+                    if item.is_dir(follow_symlinks=False) and not item.name.startswith(".")
+                ]
+        except FileNotFoundError:
+            continue  # removed meanwhile
+        except OSError:
+            if closed is not None:
+                closed.append(path)
+            continue
+        stack += sorted(below, reverse=True)
 
 
-def look(path: str) -> RunStatus:
-    """All that can be seen of the run in a directory without reading its data."""
+def look(path: str, *, briefly: bool = False) -> RunStatus:
+    """All that can be seen of the run in a directory without reading its data.
+
+    :param briefly: read only the heads of the manifests, which is much faster. How many bytes a checkpoint has stays
+        unknown, and what is wrong in the rest of a forged manifest.
+    """
     backend = LocalBackend(path)
     best = BestRecord.read(path)
     if best is not None and not math.isfinite(best.score):
@@ -123,7 +136,7 @@ def look(path: str) -> RunStatus:
             warnings.simplefilter("always", PerdureWarning)
             seen.run = open_run(backend)
         seen.problems += [str(warning.message) for warning in given]
-        seen.checkpoints = list(survey(Catalog(backend, seen.run.id), "glance"))
+        seen.checkpoints = list(survey(Catalog(backend, seen.run.id), "head" if briefly else "glance"))
     except StoreError as error:
         seen.error = error
         seen.problems.append(str(error))

@@ -10,7 +10,8 @@ import copy
 import logging
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 
 from perdure.errors import RestoreError
-from perdure.persistence import checksums
+from perdure.persistence import checksums, versions
 from perdure.persistence._compiled import module_in, with_names_of
 from perdure.persistence._publish_version import published, published_epoch
 from perdure.persistence.policy_file import TDevice, load_module_state, load_state_dict, save_module
@@ -144,10 +145,11 @@ class PolicyPersistence:
         :raises DamagedError: if this file or a handler's file next to it is not as it was written.
         """
         path = world.restore_path(self.mode.get_filename())
-        if not os.path.exists(path):
+        real = versions.published_file(path)
+        if not os.path.exists(real):
             raise FileNotFoundError(self._missing(path, world))
         log.info("Restoring the policy from %s", path)
-        checksums.verify(os.path.dirname(os.path.realpath(path)))
+        checksums.verify(os.path.dirname(real))
         policy = module_in(policy)
         if self.mode is self.Mode.POLICY:
             state = load_module_state(path, device, policy, self.trust)
@@ -155,7 +157,8 @@ class PolicyPersistence:
             state = load_state_dict(path, device, trust=self.trust)
         _load_into(policy, with_names_of(policy, state), path)
         if self.additional_persistence is not None:
-            self.additional_persistence.restore(RestoreEvent.RESTORE_POLICY, world)
+            with _restoring_from(os.path.dirname(real), path, world):
+                self.additional_persistence.restore(RestoreEvent.RESTORE_POLICY, world)
 
     def get_save_best_fn(self, world: World) -> Callable[[torch.nn.Module], None]:
         """The callback that a trainer calls with the policy when it is a new best."""
@@ -169,8 +172,8 @@ class PolicyPersistence:
         """The callback that a trainer calls as ``f(epoch, env_step, gradient_step)``; None if disabled.
 
         It saves the world's algorithm (or its policy, if it has no algorithm) and returns the path of
-        ``policy_epoch_7.pt``: a link into a directory of that epoch, which has the handlers' files too and may be used
-        as `restore_directory`.
+        ``policy_epoch_7.pt``. It shows a file of ``policies/epoch_7`` (a link to it; where there are no links, a second
+        name or a copy). That directory has the handlers' files too, and may be used as `restore_directory`.
         """
         if not self.enabled:
             return None
@@ -200,6 +203,25 @@ class PolicyPersistence:
                 use = f"use PolicyPersistence(mode=PolicyPersistence.Mode.{mode.name})"
                 return f"there is no {path}, but there is {mode.get_filename()} beside it: {use}."
         return f"there is no {path}. Is restore_directory the directory of a run that has saved a policy?"
+
+
+@contextmanager
+def _restoring_from(version: str, path: str, world: World) -> Iterator[None]:
+    """Let handlers read the files that were published with the policy.
+
+    Where links lead to them, the world's directory does that. Where they are copies (the run was copied, or the file
+    system has no links), a process that was killed while it replaced them may have left some of the last version.
+    """
+    before = world.restore_directory
+    links = os.path.islink(path) and os.path.exists(path)
+    if links or os.path.basename(os.path.dirname(version)) != versions.POLICIES:
+        yield
+        return
+    world.restore_directory = version
+    try:
+        yield
+    finally:
+        world.restore_directory = before
 
 
 def _algorithm(world: World) -> torch.nn.Module:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from perdure.persistence import checksums, versions
-from perdure.store import sync_directory, temporary_name
+from perdure.store import explained
 from perdure.world import World
 
 
@@ -29,14 +29,15 @@ def published(world: World, *, carry_over: bool = False) -> Iterator[None]:
         checksums.write(staging, _carry_over(root, staging) if carry_over else None)
         versions.publish(staging, versions.next_version(root))
         # A version that is not the best any more goes; those of epochs have names, not numbers.
-        versions.prune(root, keep=[name for name in versions.names(root) if not name.isdigit()])
+        numbered = set(versions.numbered(root))
+        versions.prune(root, keep=[name for name in versions.names(root) if name not in numbered])
 
 
 @contextmanager
 def published_epoch(world: World, epoch: int, file: str) -> Iterator[None]:
-    """Publish what is written in this block as the version of an epoch, and link its policy at the root.
+    """Publish what is written in this block as the version of an epoch, and show its policy at the root.
 
-    :param file: the name of the policy's file; ``policy.pt`` is linked as ``policy_epoch_7.pt``.
+    :param file: the name of the policy's file; ``policy.pt`` is shown as ``policy_epoch_7.pt``.
     """
     with _redirected(world) as place:
         yield
@@ -46,7 +47,12 @@ def published_epoch(world: World, epoch: int, file: str) -> Iterator[None]:
         checksums.write(staging)
         name = _free_name(root, epoch)
         versions.publish(staging, name, link=False)
-        _link_epoch(root, name, file, epoch)
+        with explained("link", os.path.join(root, file)):
+            versions.show_epoch(root, name, file, epoch)
+        # An earlier version of the epoch goes, unless it is that of another mode.
+        old = [each for each in versions.epoch_versions(root, epoch) if each != name]
+        out = {each for each in old if os.path.lexists(os.path.join(root, versions.POLICIES, each, file))}
+        versions.prune(root, keep=[each for each in versions.names(root) if each not in out])
 
 
 @contextmanager
@@ -102,17 +108,3 @@ def _free_name(root: str, epoch: int) -> str:
         number += 1
         name = f"epoch_{epoch}-{number}"
     return name
-
-
-def _link_epoch(root: str, name: str, file: str, epoch: int) -> None:
-    """Link the epoch's policy at the root in one step, then remove the epoch's versions without a link."""
-    stem, suffix = os.path.splitext(file)
-    temporary = os.path.join(root, temporary_name())
-    os.symlink(os.path.join(versions.POLICIES, name, file), temporary)
-    os.replace(temporary, os.path.join(root, f"{stem}_epoch_{epoch}{suffix}"))
-    sync_directory(root)
-    links = [link for link in Path(root).glob(f"*_epoch_{epoch}.pt") if link.is_symlink()]
-    linked = {os.path.basename(os.path.dirname(os.readlink(link))) for link in links}
-    every = versions.names(root)
-    old = {each for each in every if each == f"epoch_{epoch}" or each.startswith(f"epoch_{epoch}-")}
-    versions.prune(root, keep=(set(every) - old) | linked)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from perdure.errors import NotPicklableError, RestoreError, UntrustedError
-from perdure.persistence import checksums
+from perdure.persistence import checksums, versions
 from perdure.persistence._compiled import module_in
 from perdure.persistence._culprit import culprit
 from perdure.persistence._pickling import Pickler
@@ -50,12 +50,14 @@ def load_policy(
     file = Path(path)
     if file.is_dir():
         candidates = [file / "policy.pt", file / "best" / "policy.pt"]
+        if (best := versions.best(file)) is not None:
+            candidates.insert(0, file / versions.POLICIES / best / "policy.pt")
         if (
             not any(candidate.exists() for candidate in candidates)
             and (file / "policy_state_dict.pt").exists()
         ):
             raise RestoreError(_no_policy(file / "policy_state_dict.pt"))
-        file = next((candidate for candidate in candidates if candidate.exists()), candidates[0])
+        file = next((candidate for candidate in candidates if candidate.exists()), file / "policy.pt")
     policy = load_module(file, device, trust=trust)
     to_evaluation(policy)
     return policy
@@ -140,7 +142,7 @@ def save_module(policy: torch.nn.Module, path: str | os.PathLike[str]) -> None:
 def _read(path: str | os.PathLike[str]) -> tuple[str, bytes, str | None]:
     """Where a policy file is, its content, and the checksum that it was written with."""
     while True:
-        real = os.path.realpath(path)
+        real = versions.published_file(path)
         try:
             if not os.path.isfile(real):
                 raise FileNotFoundError(
@@ -155,8 +157,8 @@ def _read(path: str | os.PathLike[str]) -> tuple[str, bytes, str | None]:
                 f"{os.fspath(path)} has {os.path.getsize(real):,} bytes, more than fit into this process's memory"
             ) from None
         except FileNotFoundError:
-            # A better policy was published meanwhile, and the version that this link led to removed.
-            if os.path.realpath(path) == real:
+            # A better policy was published meanwhile, and the version that this path showed removed.
+            if versions.published_file(path) == real:
                 raise
 
 

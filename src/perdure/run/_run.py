@@ -166,7 +166,9 @@ class Run:
             raise
         self._told_secrets = False
         #: The published best policy.
-        self.best_policy = BestPolicy(self.directory, persistence or PolicyPersistence())
+        self.best_policy = BestPolicy(
+            self.directory, persistence or PolicyPersistence(), allowed=self._store.check_writable
+        )
         self._cadence = Cadence()
         self._closed = False
         self._best_untagged = False

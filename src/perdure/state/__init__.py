@@ -67,6 +67,7 @@ from perdure.state._registry import (
 )
 from perdure.state._registry import blank as blank
 from perdure.state._registry import finders as finders
+from perdure.state._registry import hindrance as hindrance
 from perdure.state._registry import is_by_attributes as is_by_attributes
 from perdure.state._registry import is_environment as is_environment
 from perdure.state._registry import is_left_out as is_left_out

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.errors import RestoreError
-from perdure.state._registry import Entry, Handler, Refuse, is_native, known, offered
+from perdure.state._registry import Entry, Handler, Refuse, hindrance, known, offered
 from perdure.state._values import Unsupported
 
 STATE, RESTORE, CREATE = "__perdure_state__", "__perdure_restore__", "__perdure_create__"
@@ -95,13 +95,11 @@ def why_not_blank(cls: type) -> str | None:
     """Why no object of a class with the protocol may be made without its constructor, or None if one may."""
     if known(cls).structural:
         return "only the script can build it"
-    if hasattr(cls, "__del__"):
-        return f"its class has a finalizer and no {CREATE}"
-    if is_native(cls):
-        return f"its class has native memory and no {CREATE}"
-    if inspect.isabstract(cls):
-        return "its class is abstract"
-    return None
+    return {
+        "finalizer": f"its class has a finalizer and no {CREATE}",
+        "native": f"its class has native memory and no {CREATE}",
+        "abstract": "its class is abstract",
+    }.get(hindrance(cls))
 
 
 offered.append(_find)

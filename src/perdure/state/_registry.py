@@ -14,7 +14,7 @@ import types
 import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
@@ -345,11 +345,22 @@ def cannot_make(cls: type) -> str | None:
         return "only the script can build it"
     if about.entry is not None and not has_maker:
         return "it is not captured by its attributes"
+    if cls is object:
+        return "it means nothing but itself"
+    return {"finalizer": "its class has a finalizer", "abstract": "its class is abstract"}.get(hindrance(cls))
+
+
+def hindrance(cls: type) -> Literal["finalizer", "abstract", "native", ""]:
+    """What keeps an object of a class from being made blank and given the attributes that a file says: a finalizer,
+    which would act on them, abstract methods, or memory that is no attribute; nothing if it may be made.
+
+    The one rule for checkpoints and policy files; each says it in its own words.
+    """
     if hasattr(cls, "__del__"):
-        return "its class has a finalizer"
-    if cls is object or inspect.isabstract(cls):
-        return "it means nothing but itself" if cls is object else "its class is abstract"
-    return None
+        return "finalizer"
+    if inspect.isabstract(cls):
+        return "abstract"
+    return "native" if is_native(cls) else ""
 
 
 def is_left_out(cls: type) -> bool:

@@ -118,14 +118,22 @@ def load_checksummed(kind: str, data: bytes, where: str) -> dict[str, Any]:
     :param where: the file, for the message.
     :raises DamagedError: if the checksum is not that of the content, or the content is not a JSON object.
     """
+    body = load_json(verified(kind, data, where), where)
+    if not isinstance(body, dict):
+        raise DamagedError(f"{where}: expected a JSON object in it, found {type(body).__name__}")
+    return body
+
+
+def verified(kind: str, data: bytes, where: str) -> bytes:
+    """The text of the body of a file with a checksum, verified and not parsed.
+
+    :raises DamagedError: if the checksum is not that of the content.
+    """
     start = len(_START.format("0" * 32, kind))
     content = data[start : -len(_END)]
     if data != _START.format(digest(content), kind).encode("ascii") + content + _END:
         raise DamagedError(f"{where} is damaged: its checksum is not that of its content")
-    body = load_json(content, where)
-    if not isinstance(body, dict):
-        raise DamagedError(f"{where}: expected a JSON object in it, found {type(body).__name__}")
-    return body
+    return content
 
 
 def to_plain(value: Any, where: str) -> Any:

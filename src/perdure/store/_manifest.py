@@ -11,12 +11,20 @@ import platform
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from perdure.errors import DamagedError, UnsupportedFormatError
-from perdure.store._checksummed_json import dump_checksummed, from_plain, load_checksummed, to_plain
+from perdure.store._checksummed_json import (
+    dump_checksummed,
+    from_plain,
+    load_checksummed,
+    load_json,
+    to_plain,
+    verified,
+)
 from perdure.store._layout import CODECS, MOST_PAGES, ZERO, Chunk, Extent, Layout, Page, checked
 
 FORMAT = 1
@@ -194,38 +202,101 @@ def read_manifest(data: bytes, name: str, where: str, run_id: str | None = None)
     body = load_checksummed("manifest", data, where)
     _check_format(body, where)
     run = _parse_run(body.get("run"), where)
+    _check_place(body, run, name, where, run_id)
+    packs = [_whole(entry, "a pack's number", where) for entry in _typed(body, "packs", list, where)]
+    there = frozenset(packs)
+    arrays = [_parse_layout(entry, there, where) for entry in _typed(body, "arrays", list, where)]
+    info = _parse_info(body, name, where, sum(layout.nbytes for layout in arrays))
+    return Manifest(run, info, body.get("state"), packs, arrays)
+
+
+def _check_place(body: dict[str, Any], run: RunInfo, name: str, where: str, run_id: str | None) -> None:
     if run_id is not None and run.id != run_id:
         raise DamagedError(
             f"{where} belongs to another run: its run is {run.id}, the run of this directory is {run_id}. "
             "Move it back to the other run."
         )
-    packs = [_whole(entry, "a pack's number", where) for entry in _typed(body, "packs", list, where)]
-    there = frozenset(packs)
-    arrays = [_parse_layout(entry, there, where) for entry in _typed(body, "arrays", list, where)]
     number = _whole(body.get("checkpoint"), "checkpoint", where)
     if number != checkpoint_number(name):
         raise DamagedError(
             f"{where} is the manifest of checkpoint {number}: it was renamed, or copied over another one"
         )
+
+
+def _parse_info(body: dict[str, Any], name: str, where: str, nbytes: int) -> CheckpointInfo:
     tags = _typed(body, "tags", list, where)
     if not all(isinstance(tag, str) for tag in tags):
         raise DamagedError(f"{where}: expected strings as tags, found {tags!r:.200}")
     step = body.get("step")
     if type(step) is not int:
         raise DamagedError(f"{where}: expected an integer as step, found {step!r:.80}")
-    info = CheckpointInfo(
-        number=number,
+    return CheckpointInfo(
+        number=_whole(body.get("checkpoint"), "checkpoint", where),
         file=name,
         step=step,
         created=_typed(body, "created", str, where),
-        bytes=sum(layout.nbytes for layout in arrays),
+        bytes=nbytes,
         counters=from_plain(_typed(body, "counters", dict, where)),
         metrics=from_plain(_typed(body, "metrics", dict, where)),
         tags=tuple(tags),
         versions=_typed(body, "versions", dict, where),
         process=_typed(body, "process", dict, where) if "process" in body else None,
     )
-    return Manifest(run, info, body.get("state"), packs, arrays)
+
+
+class Head(NamedTuple):
+    """What a manifest says of its checkpoint, without the state and where its arrays lie.
+
+    :param info: without the number of its bytes.
+    :param least: the size that each of its packs has at least, as far as the manifest itself says.
+    """
+
+    run: RunInfo
+    info: CheckpointInfo
+    least: Mapping[int, int]
+
+
+def read_head(data: bytes, name: str, where: str, run_id: str | None = None) -> Head:
+    """The head of the manifest in the file `name`, after its checksum was verified. Most of the file is not parsed.
+
+    Takes and raises what :func:`read_manifest` does; but what is wrong with the rest of a forged manifest is not found.
+    """
+    content = verified("manifest", data, where)
+    body = _head_of(content, where)
+    _check_format(body, where)
+    run = _parse_run(body.get("run"), where)
+    _check_place(body, run, name, where, run_id)
+    packs = _PACKS.search(content, max(0, content.rfind(_PACKS_KEY)))
+    least = dict.fromkeys(map(int, packs[1].split(b",")) if packs and packs[1] else (), 0)
+    for match in _STORED.finditer(content, packs.end() if packs else len(content)):
+        pack, offset, stored = map(int, match.groups())
+        least[pack] = max(least.get(pack, 0), offset + stored)
+    return Head(run, _parse_info(body, name, where, 0), {pack: size for pack, size in least.items() if pack})
+
+
+# In JSON as Perdure writes it: the list of packs, and of each chunk its pack, its offset and how much is stored.
+_STATE_KEY, _PACKS_KEY = b',"state":', b',"packs":['
+_PACKS = re.compile(rb',"packs":\[((?:\d{1,20}(?:,\d{1,20})*)?)\],"arrays":')
+_STORED = re.compile(rb'(\d{1,20}),(\d{1,20}),(\d{1,20}),\d{1,20},"')
+_MOST_STATES = 8
+_HEAD = {"format", "run", "checkpoint", "created", "step", "counters", "metrics", "tags", "versions"}
+
+
+def _head_of(content: bytes, where: str) -> dict[str, Any]:
+    """The keys that come before the state, as a document; all of them if that cannot be told."""
+    at = -1
+    for _ in range(_MOST_STATES):
+        # Metrics may have this key too; but cut off there, they are no JSON.
+        if (at := content.find(_STATE_KEY, at + 1)) < 0:
+            break
+        with suppress(DamagedError):
+            body = load_json(content[:at] + b"}", where)
+            if isinstance(body, dict) and body.keys() >= _HEAD:
+                return body
+    body = load_json(content, where)
+    if not isinstance(body, dict):
+        raise DamagedError(f"{where}: expected a JSON object in it, found {type(body).__name__}")
+    return body
 
 
 def _run_body(run: RunInfo) -> dict[str, Any]:

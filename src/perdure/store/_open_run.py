@@ -9,7 +9,7 @@ from perdure.store._manifest import (
     RUN_FILE,
     RunInfo,
     manifest_name,
-    read_manifest,
+    read_head,
     read_run,
     write_run,
 )
@@ -71,7 +71,7 @@ def _is_of_another(backend: Backend, numbers: list[int], run: RunInfo) -> bool:
     for number in reversed(numbers):
         try:
             name = manifest_name(number)
-            found.add(read_manifest(backend.get(name), name, backend.locate(name)).run.id)
+            found.add(read_head(backend.get(name), name, backend.locate(name)).run.id)
         except (StoreError, FileNotFoundError):
             continue
         if run.id in found or len(found) > 1:

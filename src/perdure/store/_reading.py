@@ -27,9 +27,11 @@ from perdure.store._layout import (
 from perdure.store._manifest import (
     CHECKPOINTS,
     CheckpointInfo,
+    Head,
     Manifest,
     checkpoint_number,
     manifest_name,
+    read_head,
     read_manifest,
 )
 from perdure.store._packs import (
@@ -285,6 +287,20 @@ class Catalog:
         """
         return load_manifest(self._backend, number, self._run_id)
 
+    def head(self, number: int) -> Head:
+        """The head of a checkpoint's manifest. Raises what :meth:`load` raises."""
+        name = manifest_name(number)
+        return read_head(self._backend.get(name), name, self._backend.locate(name), self._run_id)
+
+    def check_packs(self, head: Head) -> None:
+        """Check that the packs of a checkpoint are there, and long enough for what its manifest itself names.
+
+        :raises DamagedError: if one is not.
+        """
+        sizes = pack_sizes(self._backend)
+        for pack, least in head.least.items():
+            self._check_size(pack, least, sizes, head.info.number)
+
     def decode(self, manifest: Manifest, *, verified: bool = False) -> tuple[tree.State, list[StoredArray]]:
         """The state of a checkpoint and its arrays, whose bytes are read only when they are needed.
 
@@ -305,17 +321,21 @@ class Catalog:
         sizes = pack_sizes(self._backend)
         number = manifest.info.number
         for pack in manifest.packs:
-            if pack not in sizes:
-                raise missing(self._backend, pack, number)
+            self._check_size(pack, 0, sizes, number)
         for layout in manifest.arrays:
             for extent in layout.extents():
                 chunk = extent.chunk
-                if chunk.stored and chunk.offset + chunk.stored > sizes[chunk.pack]:
-                    raise DamagedError(
-                        f"{self._backend.locate(pack_name(chunk.pack))} has {sizes[chunk.pack]} bytes, expected "
-                        f"at least {chunk.offset + chunk.stored} (for checkpoint {number}): it was cut off, or "
-                        "replaced by another file"
-                    )
+                if chunk.stored:
+                    self._check_size(chunk.pack, chunk.offset + chunk.stored, sizes, number)
+
+    def _check_size(self, pack: int, least: int, sizes: dict[int, int], number: int) -> None:
+        if pack not in sizes:
+            raise missing(self._backend, pack, number)
+        if least > sizes[pack]:
+            raise DamagedError(
+                f"{self._backend.locate(pack_name(pack))} has {sizes[pack]} bytes, expected at least {least} (for "
+                f"checkpoint {number}): it was cut off, or replaced by another file"
+            )
 
     def sources(self, manifest: Manifest) -> list[StoredArray]:
         """The arrays of a checkpoint, whose bytes are read only when they are needed."""

@@ -23,11 +23,18 @@ from types import TracebackType
 from typing import Any
 
 from perdure import tree
-from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
+from perdure.errors import (
+    DamagedCheckpointWarning,
+    DamagedError,
+    PerdureWarning,
+    StoreError,
+    UnsupportedFormatError,
+)
 from perdure.store import _retention, _verify
 from perdure.store._checksummed_json import from_plain, to_plain
 from perdure.store._commit_plan import CommitPlan, Known
 from perdure.store._manifest import (
+    RUN_FILE,
     CheckpointInfo,
     Manifest,
     RunInfo,
@@ -35,6 +42,7 @@ from perdure.store._manifest import (
     manifest_name,
     now,
     write_manifest,
+    write_run,
 )
 from perdure.store._open_run import open_run
 from perdure.store._packs import Compression, Compressor, PackWriter, pack_number
@@ -172,12 +180,14 @@ class Store:
         given = [array.data for array in state.arrays] if contents is None else contents
         blobs = [tree.Blob(array, content) for array, content in zip(state.arrays, given, strict=True)]
         with self._mutex:
-            self._check_writer()
+            self.check_writable()
             known = self._known
             if known is None:
                 # At the start, and after a commit that failed and may have left a pack.
                 _retention.sweep(self._backend, self._catalog)
                 known = self._find_known()
+            if self._newest is not None and self._newest[0] not in self._catalog.numbers():
+                known = self._begin_anew(self._newest[0])
             sizes = pack_sizes(self._backend)
             # Higher than every number there is: no name is given twice, not even after a commit that failed.
             number = max([0, *map(pack_number, sizes), *self._catalog.numbers()]) + 1
@@ -337,8 +347,17 @@ class Store:
         :returns: the numbers of the deleted checkpoints.
         """
         with self._mutex:
-            self._check_writer()
+            self.check_writable()
             return _retention.retain(self._backend, self._catalog, keep, self._damaged)
+
+    def check_writable(self) -> None:
+        """Check that the run is still where it was opened, and that no other process writes to it.
+
+        :raises LockedError: if another process writes to it nevertheless.
+        :raises StoreError: if it was moved or removed, or this store is not open for writing in this process.
+        """
+        self._check_writer()
+        self._backend.check_lock()
 
     def close(self) -> None:
         """Let other processes write. Checkpoints that were read stay readable."""
@@ -404,6 +423,19 @@ class Store:
             except (UnsupportedFormatError, FileNotFoundError):
                 continue
             return Known([each.layout for each in arrays])
+        return Known([])
+
+    def _begin_anew(self, deleted: int) -> Known:
+        """Go on after someone deleted the newest checkpoint, and maybe more, while the run went on."""
+        warnings.warn(
+            f"checkpoint {deleted} was deleted from {self._backend.locate('')}, and not by this process. The next one "
+            "is written whole",
+            PerdureWarning,
+            stacklevel=4,
+        )
+        self._newest = None
+        with suppress(FileExistsError):
+            self._backend.put(RUN_FILE, [write_run(self._run)])
         return Known([])
 
     def _check_writer(self) -> None:

@@ -18,9 +18,10 @@ from perdure.store._reading import Catalog
 #: wrote it.
 Verdict = Literal["ok", "damaged", "unreadable", "newer format"]
 
-#: How much of a checkpoint is looked at: its manifest, and whether its packs are there and long enough ("glance"); its
-#: manifest, and all of the state in it ("state"); that, and every byte of its arrays ("data").
-Depth = Literal["glance", "state", "data"]
+#: How much of a checkpoint is looked at: the head of its manifest, and whether its packs are there and long enough
+#: ("head"); that, and all of the manifest but the state ("glance"); its manifest, and all of the state in it ("state");
+#: that, and every byte of its arrays ("data").
+Depth = Literal["head", "glance", "state", "data"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class CheckpointStatus:
 
     :param info: what its manifest says; only the number and the file if the manifest cannot be read.
     :param error: what reading it raised, or None.
-    :param manifest: all of the manifest, if it can be read.
+    :param manifest: all of the manifest, if it can be read and is wanted.
     """
 
     info: CheckpointInfo
@@ -92,6 +93,11 @@ def survey(catalog: Catalog, depth: Depth) -> Iterator[CheckpointStatus]:
 def _status(catalog: Catalog, number: int, depth: Depth) -> CheckpointStatus:
     info, manifest = CheckpointInfo(number, manifest_name(number)), None
     try:
+        if depth == "head":
+            head = catalog.head(number)
+            info = head.info
+            catalog.check_packs(head)
+            return CheckpointStatus(info)
         manifest = catalog.load(number)
         info = manifest.info
         check(catalog, manifest, depth)

@@ -58,8 +58,16 @@ def check(backend: Backend, catalog: Catalog, run_id: str) -> list[Problem]:
         for chunk in _chunks_of(manifest):
             needed.setdefault(chunk.pack, {}).setdefault(chunk, []).append(manifest.info.number)
     for pack, using in sorted(users.items()):
-        problems.extend(_check_pack(backend, run_id, pack, using, needed.get(pack, {}), sizes))
+        found = list(_check_pack(backend, run_id, pack, using, needed.get(pack, {}), sizes))
+        # A writer deletes a pack only when the manifests that needed it are gone: then there is no problem any more.
+        if found and (not using or _any_left(catalog, using)):
+            problems.extend(found)
     return problems
+
+
+def _any_left(catalog: Catalog, manifests: Iterable[Manifest]) -> bool:
+    """Whether some of these checkpoints still exist."""
+    return not {manifest.info.number for manifest in manifests}.isdisjoint(catalog.numbers())
 
 
 def _chunks_of(manifest: Manifest) -> set[Chunk]:
@@ -101,6 +109,21 @@ def _check_pack(
         )
         return
     numbers = sorted(manifest.info.number for manifest in using)
+    try:
+        yield from _check_content(backend, run_id, pack, numbers, needed, sizes)
+    except FileNotFoundError:
+        yield Problem(name, f"{backend.locate(name)} is missing", _cannot_be_used(numbers))
+
+
+def _check_content(
+    backend: Backend,
+    run_id: str,
+    pack: int,
+    numbers: list[int],
+    needed: dict[Chunk, list[int]],
+    sizes: dict[int, int],
+) -> Iterable[Problem]:
+    name = pack_name(pack)
     try:
         header = read_header(backend, pack, sizes, run_id, numbers[-1])
         described = stored_chunks(header, sizes[pack], pack, backend.locate(name))

@@ -99,6 +99,9 @@ class MemoryBackend:
                 raise LockedError("another client is writing")
             self._owner[:] = [self]
 
+    def check_lock(self) -> None:
+        """See :meth:`Backend.check_lock`."""
+
     def unlock(self) -> None:
         """See :meth:`Backend.unlock`."""
         if self._owner and self._owner[0] is self:
@@ -161,6 +164,10 @@ class FailingBackend:
         """See :meth:`Backend.lock`."""
         self._pass("lock", "")
         self._backend.lock(wait)
+
+    def check_lock(self) -> None:
+        """See :meth:`Backend.check_lock`."""
+        self._backend.check_lock()
 
     def unlock(self) -> None:
         """See :meth:`Backend.unlock`."""

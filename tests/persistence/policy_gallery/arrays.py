@@ -107,7 +107,7 @@ def another_reference() -> bytes:
     return in_policy(s("x") + b"Q")
 
 
-@attack("The data of a tensor without the tensor.")
+@attack("The data of a tensor without the tensor.", harmless=True)
 def data_without_a_tensor() -> bytes:
     return in_policy(storage("0", 4))
 

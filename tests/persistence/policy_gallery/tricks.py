@@ -217,7 +217,7 @@ def a_gradient_of_an_object() -> bytes:
     return in_policy(call(function, storage("0", 4), i(0), t(i(4)), t(i(1)), new(v("Numeric")), call(DICT)))
 
 
-@attack("A file in the format before archives: a pickle, several of them.")
+@attack("A file in the format before archives: a pickle, several of them.", harmless=True)
 def an_old_file() -> bytes:
     file = io.BytesIO()
     torch.save(victims.Policy().layer, file, _use_new_zipfile_serialization=False)

@@ -334,7 +334,7 @@ def a_handle_with_a_huge_number() -> bytes:
     return in_policy(new(g("torch.utils.hooks", "RemovableHandle"), state=t(NONE, i(1 << 60), NONE)))
 
 
-@attack("An iterator of a range.")
+@attack("An iterator of a range.", harmless=True)
 def an_iterator_of_a_range() -> bytes:
     return in_policy(call(g("__builtin__", "iter"), call(g("__builtin__", "range"), i(1 << 60))))
 

@@ -3,15 +3,18 @@
 Unpickling is running a program that the file brings. Here none runs; the file goes through these steps, each in a
 module of its own:
 
-1. `_archive` takes the records out of the archive, within bounds: one pickle, and the data of the tensors.
+1. `_archive` takes the records out of the archive, within bounds: one pickle, and the data of the tensors. `_legacy`
+   does so for files of torch before 1.6, which are no archives.
 2. `_pickle_steps` follows the pickle with symbols in the place of objects. It gives a list of steps: which object is
    made of what, and what is put into it. A `Budget` counts the memory that all of this takes, from here on.
 3. `_allowlist` says what the names in it stand for: plain classes, the classes of the live policy, and what the user
    trusts. It imports nothing. Whatever is missing, or could not be made, is said at once (`_refusal`).
-4. `_making` makes the objects, step by step. Those of classes are made blank and get their attributes (`_objects`),
-   tensors get their memory (`_storages`). Where a pickle calls a function, a builder of our own does what that function
-   would do (`_builders`, `_numpy_builders`; what they share is in `_building`). Keys of dictionaries and sets are such
-   as Python can hash quickly without running anybody's code (`_hashing`).
+4. `_making` makes the objects, step by step. Those of classes are made blank (`_classes`) and get their attributes
+   (`_objects`, `_class_rules`); which classes may be made blank, and which attributes would take the place of a method,
+   is said by `perdure.state`, for checkpoints too. Tensors get their memory (`_storages`). Where a pickle calls a
+   function, a builder of our own does what that function would do (`_builders`, and a module for each kind of value).
+   Keys of dictionaries and sets are such as Python can hash quickly without running anybody's code (`_hashing`). In the
+   end `_modules` looks at the modules.
 
 The steps know no files. Their own errors (`MalformedError`, `NotMadeError`) become those that users know here.
 """
@@ -27,9 +30,11 @@ from perdure._lazy import publish
 from perdure.errors import DamagedError, UntrustedError
 from perdure.persistence.checksums import REMEDY
 from perdure.persistence.reading._allowlist import Everything, Names, Trust, Trusted
-from perdure.persistence.reading._archive import read_archive
+from perdure.persistence.reading._archive import Archive, read_archive
+from perdure.persistence.reading._classes import NotMadeError
+from perdure.persistence.reading._legacy import is_legacy, read_legacy
 from perdure.persistence.reading._making import Making
-from perdure.persistence.reading._objects import NotMadeError, to_evaluation
+from perdure.persistence.reading._modules import to_evaluation
 from perdure.persistence.reading._pickle_steps import Budget, MalformedError, parse
 from perdure.persistence.reading._refusal import refusal
 from perdure.persistence.reading._storages import LiveStorages, Storages, TDevice
@@ -65,12 +70,16 @@ def read_policy(content: bytes, path: str, device: TDevice, names: Names) -> Any
 
 
 def _read(content: bytes, path: str, device: TDevice, names: Names) -> Any:
-    archive = read_archive(content)
+    old = is_legacy(content)
+    archive = Archive(content, {}) if old else read_archive(content)
     length = min(len(archive.pickle), len(content))
     budget = Budget(length)
     try:
-        program = parse(archive.pickle, budget)
-        making = Making(program, names, Storages(archive.data, device), budget, length)
+        if old:
+            program, data, length = read_legacy(content, budget)
+        else:
+            program, data = parse(archive.pickle, budget), archive.data
+        making = Making(program, names, Storages(data, device), budget, length)
         refusals = making.check()
         if refusals.missing or refusals.faults:
             raise UntrustedError(

@@ -12,6 +12,7 @@ import decimal
 import io
 import operator
 import pkgutil
+import random
 import sys
 import types
 import uuid
@@ -172,7 +173,9 @@ def look_up(what: Name) -> Any:
     found: Any = sys.modules.get(what.module)
     for part in what.name.split("."):
         if isinstance(found, type):
-            found = type.__dict__["__dict__"].__get__(found).get(part)
+            classes = type.__dict__["__mro__"].__get__(found)
+            attributes = (type.__dict__["__dict__"].__get__(each) for each in classes)
+            found = next((each[part] for each in attributes if part in each), None)
         elif isinstance(found, ModuleType):
             # Not `vars`: a module that loads itself when it is asked would do so.
             found = object.__getattribute__(found, "__dict__").get(part)
@@ -182,7 +185,7 @@ def look_up(what: Name) -> Any:
 
 
 def method_of(cls: type, name: str, owner: Any) -> Callable[..., Any] | None:
-    """The method of this name that a class or its bases define in Python, as `owner` (class or object) has it."""
+    """The method of this name that a class or its bases define, as `owner` (class or object) has it."""
     found = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
     if isinstance(found, classmethod) and isinstance(found.__func__, types.FunctionType):
         return types.MethodType(found.__func__, cls)
@@ -190,7 +193,25 @@ def method_of(cls: type, name: str, owner: Any) -> Callable[..., Any] | None:
         return found.__func__
     if isinstance(found, types.FunctionType):
         return found if owner is cls else types.MethodType(found, owner)
+    if cls in _WITH_METHODS and found is not None and type(found) in _IN_C:
+        return found.__get__(owner, cls)  # type: ignore[no-any-return]
     return None
+
+
+#: Classes whose methods in C may be bound, if they are trusted.
+_WITH_METHODS = (
+    *(
+        list,
+        dict,
+        set,
+        collections.OrderedDict,
+        collections.defaultdict,
+        collections.deque,
+        collections.Counter,
+    ),
+    *(random.Random, np.random.RandomState, np.random.Generator, torch.Tensor),
+)
+_IN_C = (types.MethodDescriptorType, type(np.random.RandomState.rand))
 
 
 def not_run(*args: Any, **kwargs: Any) -> Any:

@@ -41,7 +41,7 @@ def read_archive(content: bytes) -> Archive:
     """
     if not content.startswith(b"PK"):
         raise MalformedError(
-            "is damaged, cut off, or not a file that torch.save wrote. If a torch older than 1.6 wrote it, load it "
+            "is damaged, cut off, or not a file that torch.save wrote. If a torch older than 0.2 wrote it, load it "
             "with that and save its state dictionary with a newer one"
         )
     try:

@@ -8,20 +8,53 @@ No other function is. Knows no files.
 
 from __future__ import annotations
 
+import datetime
+import decimal
+import fractions
 import functools
+import types
 from collections.abc import Callable
 from enum import EnumType, Flag
 from typing import Any
 
-from perdure.persistence.reading._building import Builder, Context
+import numpy as np
+import torch
+
+from perdure.persistence.reading._building import Builder, Context, expect
+from perdure.persistence.reading._classes import NotMadeError, create_line, creator, dotted, why_not_filled
 from perdure.persistence.reading._hashing import MOST_PARTS
 from perdure.persistence.reading._numpy_builders import NUMPY_BUILDERS
-from perdure.persistence.reading._objects import NotMadeError, create_line, creator, dotted, why_not_filled
-from perdure.persistence.reading._pickle_steps import MalformedError
-from perdure.persistence.reading._python_builders import CONTAINERS, PYTHON_BUILDERS, error_base, exception
+from perdure.persistence.reading._pickle_steps import NEW_WITH_NAMES, MalformedError
+from perdure.persistence.reading._python_builders import (
+    CONTAINERS,
+    PYTHON_BUILDERS,
+    exception,
+    is_container,
+    makes_error,
+)
 from perdure.persistence.reading._torch_builders import TORCH_BUILDERS
 
-BUILDERS: dict[str, Builder] = {**PYTHON_BUILDERS, **TORCH_BUILDERS, **NUMPY_BUILDERS}
+
+def _with_names(context: Context, cls: Any, arguments: Any, named: Any) -> Any:
+    """An object of a class whose `__new__` takes named arguments: what the user registered makes it."""
+    create = creator(cls) if isinstance(cls, type) else None
+    if create is None:
+        name = getattr(cls, "__qualname__", "?")
+        raise NotMadeError(
+            dotted(cls) if isinstance(cls, type) else "copyreg.__newobj_ex__",
+            "it is made with named arguments for __new__, which loading does not run. If it may get what a file says, "
+            f"register it: perdure.register({name}, capture=lambda obj: obj.__getnewargs_ex__(), "
+            f"restore=lambda obj, arguments: None, create=lambda both: {name}.__new__({name}, *both[0], **both[1]))",
+        )
+    return _created(cls, create, context, expect(arguments, tuple), expect(named, dict))
+
+
+BUILDERS: dict[str, Builder] = {
+    **PYTHON_BUILDERS,
+    **TORCH_BUILDERS,
+    **NUMPY_BUILDERS,
+    NEW_WITH_NAMES.dotted: Builder(_with_names, "attributes"),
+}
 
 
 def of_class(cls: type) -> Builder | None:
@@ -32,9 +65,9 @@ def of_class(cls: type) -> Builder | None:
     if create is not None:
         return Builder(functools.partial(_created, cls, create), "attributes")
     base = next((base for base in CONTAINERS if issubclass(cls, base)), None)
-    if base is not None:
+    if base is not None and is_container(cls, base):
         return Builder(functools.partial(CONTAINERS[base], cls), "attributes")
-    if issubclass(cls, BaseException) and error_base(cls) is not None:
+    if issubclass(cls, BaseException) and makes_error(cls):
         return Builder(functools.partial(exception, cls), "attributes")
     return None
 
@@ -68,10 +101,11 @@ def _member(cls: Any, context: Context, value: Any) -> Any:
         raise NotMadeError(
             dotted(cls), "its member has a value that is no plain one. Keep the member's name in the policy"
         )
-    for member in vars(cls)["_member_map_"].values():
-        inner = member._value_
-        if type(inner) is type(value) and _is_plain(inner) and inner == value:
-            return member
+    with context.clock.running():
+        for member in vars(cls)["_member_map_"].values():
+            inner = member._value_
+            if type(inner) is type(value) and (inner is value or (_is_plain(inner) and inner == value)):
+                return member
     if issubclass(cls, Flag) and type(value) is int:
         return _combined(cls, value)
     raise MalformedError(
@@ -93,7 +127,17 @@ def _combined(cls: Any, value: int) -> Any:
 
 
 _MOST_FLAGS = 1_000
-_PLAIN = (str, int, float, bool, bytes, complex, type(None))
+_PLAIN: tuple[Any, ...] = (
+    *(str, int, float, bool, bytes, complex, type(None), type(...), range),
+    *(datetime.date, datetime.timedelta, decimal.Decimal, fractions.Fraction, torch.dtype, torch.device),
+    *(
+        cls
+        for cls in vars(np).values()
+        if isinstance(cls, type) and issubclass(cls, np.generic) and cls is not np.void
+    ),
+)
+#: Compared by what they are themselves.
+_NAMED = (type, types.FunctionType, types.BuiltinFunctionType)
 
 
 def _is_plain(value: Any) -> bool:
@@ -104,6 +148,6 @@ def _is_plain(value: Any) -> bool:
         count += 1
         if type(each) is tuple:
             stack.extend(each[:MOST_PARTS])
-        elif type(each) not in _PLAIN:
+        elif type(each) not in _PLAIN and type(each) not in _NAMED:
             return False
     return not stack

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from perdure.persistence.reading._hashing import Clock
@@ -22,11 +22,13 @@ class Context:
     :param charge: asked before memory is taken.
     :param clock: counts the time that keys take.
     :param runs_methods: whether methods of what is made are going to run while it is restored.
+    :param depths: how deep iterators lie in each other, by their ids, each with the iterator.
     """
 
     charge: Callable[[int], None]
     clock: Clock
     runs_methods: bool
+    depths: dict[int, tuple[int, Any]] = field(default_factory=dict)
 
 
 Make: TypeAlias = Callable[..., Any]

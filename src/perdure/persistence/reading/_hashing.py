@@ -5,6 +5,7 @@ Knows no files and no pickles.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -14,13 +15,13 @@ import pathlib
 import time
 import types
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from perdure.persistence.reading._objects import NotMadeError, dotted, handler_of, register_line
+from perdure.persistence.reading._classes import NotMadeError, dotted, handler_of, register_line
 from perdure.persistence.reading._pickle_steps import MalformedError
 from perdure.state import slots
 
@@ -36,9 +37,24 @@ class Clock:
 
     FLOOR = 0.2
     PER_BYTE = 5e-6
+    SLOW = "has keys that take far longer to tell apart than a file of its size may"
 
     def __init__(self, length: int) -> None:
         self.left = self.FLOOR + self.PER_BYTE * length
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time that is spent inside.
+
+        :raises MalformedError: if it is more than is left.
+        """
+        began = time.thread_time()
+        try:
+            yield
+        finally:
+            self.left -= time.thread_time() - began
+            if self.left < 0:
+                raise MalformedError(self.SLOW)
 
 
 def insert(clock: Clock, put: Callable[..., object], entries: Sequence[tuple[Any, ...]]) -> None:
@@ -49,13 +65,10 @@ def insert(clock: Clock, put: Callable[..., object], entries: Sequence[tuple[Any
     :raises MalformedError: if the keys are such that this takes out of proportion long.
     """
     for start in range(0, len(entries), _BATCH):
-        began = time.thread_time()
-        for entry in entries[start : start + _BATCH]:
-            check_key(entry[0])
-            put(*entry)
-        clock.left -= time.thread_time() - began
-        if clock.left < 0:
-            raise MalformedError("has keys that take far longer to tell apart than a file of its size may")
+        with clock.running():
+            for entry in entries[start : start + _BATCH]:
+                check_key(entry[0])
+                put(*entry)
 
 
 MOST_PARTS = 1_000
@@ -98,7 +111,7 @@ def check_key(key: Any) -> None:
         kind = type(part)
         if kind in _PLAIN or issubclass(kind, np.generic | np.dtype):
             continue
-        if issubclass(kind, tuple | frozenset) and _inherits_hash(kind, tuple, frozenset):
+        if issubclass(kind, tuple | frozenset) and inherits_hash(kind, tuple, frozenset):
             if len(part) + len(stack) + count > MOST_PARTS:
                 raise TypeError(f"a key consists of more than {MOST_PARTS:,} parts")
             stack.extend(tuple.__iter__(part) if issubclass(kind, tuple) else frozenset.__iter__(part))
@@ -134,7 +147,8 @@ def _field(part: Any, name: str) -> Any:
     return object.__getattribute__(part, "__dict__")[name]
 
 
-def _inherits_hash(kind: type, *bases: type) -> bool:
+def inherits_hash(kind: type, *bases: type) -> bool:
+    """Whether objects of a class are hashed and compared as those of one of these bases are."""
     return any(
         _of_class(kind, "__hash__") is _of_class(base, "__hash__")
         and _of_class(kind, "__eq__") is _of_class(base, "__eq__")
@@ -149,7 +163,7 @@ def _of_class(kind: type, name: str) -> Any:
 def _check_hash(kind: type) -> None:
     if _of_class(kind, "__hash__") is None:
         raise TypeError(f"a key is a {kind.__qualname__}, which cannot be one")
-    same = _inherits_hash(kind, object, int, float, str, bytes, type)
+    same = inherits_hash(kind, object, int, float, str, bytes, type)
     if same or kind in (torch.Tensor, torch.nn.Parameter) or handler_of(kind) is not None:
         return
     if issubclass(kind, enum.Enum) and _of_class(kind, "__hash__") is vars(enum.Enum)["__hash__"]:

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from perdure.persistence.reading import _objects
+from perdure.persistence.reading import _classes, _modules, _objects
 from perdure.persistence.reading._allowlist import ABSENT, Names, look_up
 from perdure.persistence.reading._builders import BUILDERS, of_class, why_not_called
 from perdure.persistence.reading._building import Builder, Context
 from perdure.persistence.reading._hashing import Clock, insert
+from perdure.persistence.reading._nested_builders import JAGGED, give_attributes
 from perdure.persistence.reading._pickle_steps import (
     UNMADE,
     Budget,
@@ -114,10 +115,10 @@ class Making:
         if key in self._checked_states:
             return
         self._checked_states.add(key)
-        if not isinstance(cls, type) or _objects.registered(cls) is not None:
+        if not isinstance(cls, type) or _classes.registered(cls) is not None:
             return
         for name in _keys(state):
-            if isinstance(name, str) and (fault := _objects.attribute_fault(cls, name)) is not None:
+            if isinstance(name, str) and (fault := _classes.attribute_fault(cls, name)) is not None:
                 faults.setdefault(step.node.what.dotted, fault)
 
     # -- what is made ----------------------------------------------------------------------------------------
@@ -136,11 +137,11 @@ class Making:
                 step.value = self._checked(step, functools.partial(self._make, step))
         root = self._value(self._program.root)
         modules = [each for each in self._made if issubclass(type(each), torch.nn.Module)]
-        self._checked(None, lambda: _objects.check_modules(modules, self._length))
+        self._checked(None, lambda: _modules.check_modules(modules, self._length))
         if self._context.runs_methods:
             for each in self._made:
                 if issubclass(type(each), torch.nn.Module | torch.optim.Optimizer):
-                    _objects.drop_hooks(each)
+                    _modules.drop_hooks(each)
         return root
 
     def _checked(self, node: Node | None, act: Any) -> Any:
@@ -154,11 +155,7 @@ class Making:
 
     def _value(self, operand: Operand) -> Any:
         value = self._argument(operand)
-        if type(value) is Storage:
-            raise _objects.NotMadeError(
-                "torch.storage", "the memory of a tensor is kept by itself. Keep the tensor in the policy"
-            )
-        return value
+        return self._storages.itself(value) if type(value) is Storage else value
 
     def _argument(self, operand: Operand) -> Any:
         if not isinstance(operand, Node):
@@ -181,6 +178,8 @@ class Making:
                 found: set[Any] = set()
                 insert(self._context.clock, found.add, [(self._value(part),) for part in node.parts])
                 return frozenset(found)
+            case "bytearray":
+                return bytearray(node.parts[0])  # type: ignore[arg-type]
             case "storage":
                 return self._storage(node)
             case "object":
@@ -189,33 +188,38 @@ class Making:
                 return self._call(node, None)
 
     def _storage(self, node: Node) -> Storage:
-        kind, storage_type, key, location, count = node.parts
+        kind, storage_type, key, location, count, *view = node.parts
         name = storage_type.what if isinstance(storage_type, Node) else None
         if kind != "storage" or name is None or name.module not in ("torch", "torch.storage"):
             raise MalformedError("refers to something outside that is no data of a tensor")
+        if view not in ([], [None]):
+            raise MalformedError("refers to a part of the data of a tensor")
         if not isinstance(key, str) or not isinstance(location, str) or type(count) is not int:
             raise MalformedError("refers to the data of a tensor by something else than its name")
+        if name.name not in STORAGE_TYPES:
+            raise _classes.NotMadeError(
+                name.dotted, "it is no kind of memory that is read. Save the policy's state dictionary"
+            )
+        self._context.charge(_classes.ATTRIBUTE_COST)
         return self._storages.take(key, STORAGE_TYPES[name.name], location, count)
 
     def _object(self, node: Node) -> Any:
         assert node.what is not None
         cls = self._names.find(node.what)
-        handler = _objects.registered(cls)
+        handler = _classes.registered(cls)
         if handler is not None and handler.create is not None:
             return UNMADE  # its state makes it
-        self._context.charge(_objects.ATTRIBUTE_COST)
-        made = _objects.make(cls, tuple(self._value(part) for part in node.parts))
+        self._context.charge(_classes.ATTRIBUTE_COST)
+        made = _classes.make(cls, tuple(self._value(part) for part in node.parts))
         self._made.append(made)
         return made
 
     def _call(self, node: Node, state: Any) -> Any:
         """What a call gives. Where a state belongs to it that is still to come, nothing yet."""
         assert node.what is not None
-        arguments = (
-            tuple(self._argument(part) for part in node.parts) if node.what.dotted != FROM_TYPE else ()
-        )
         if node.what.dotted == FROM_TYPE:
             return self._from_type(node)
+        arguments = tuple(self._argument(part) for part in _needed(node))
         if node.what.dotted in WITH_ATTRIBUTES:
             made = BUILDERS[WITH_ATTRIBUTES[node.what.dotted]].make(self._context, *arguments[:-1])
             _objects.set_state(made, arguments[-1], self._context.charge, made_by_call=True)
@@ -238,15 +242,17 @@ class Making:
         if not isinstance(function, Node) or not isinstance(parts, Node) or parts.kind != "tuple":
             raise MalformedError("makes a tensor without saying how")
         name = function.what.dotted if function.what is not None else ""
-        if function.kind != "global" or not name.startswith("torch._utils._rebuild") or name not in BUILDERS:
-            raise _objects.NotMadeError(
+        if function.kind != "global" or not _rebuilds_tensor(name):
+            raise _classes.NotMadeError(
                 name or FROM_TYPE, "it makes a tensor in a way of its own. Save the policy's state dictionary"
             )
         made = BUILDERS[name].make(self._context, *(self._argument(part) for part in parts.parts))
-        cls = self._value(kind)
+        cls, attributes = self._value(kind), self._value(state)
+        if name == JAGGED:
+            attributes = give_attributes(made, attributes)
         if cls is not torch.Tensor and cls is not type(made):
             made = as_subclass(made, cls)
-        _objects.set_state(made, self._value(state), self._context.charge, made_by_call=True)
+        _objects.set_state(made, attributes, self._context.charge, made_by_call=True)
         return made
 
     # -- what is put into it ---------------------------------------------------------------------------------
@@ -284,7 +290,7 @@ class Making:
             raise MalformedError("sets the state of something that has none")
         if node.value is UNMADE:
             assert node.what is not None
-            handler = _objects.registered(self._names.find(node.what))
+            handler = _classes.registered(self._names.find(node.what))
             assert handler is not None
             assert handler.create is not None
             node.value = handler.create(state)
@@ -294,6 +300,10 @@ class Making:
 
 _MALFORMED = (TypeError, ValueError, LookupError, AttributeError, RuntimeError, ArithmeticError)
 _FOLLOWED = (FROM_TYPE, *WITH_ATTRIBUTES)
+
+
+def _rebuilds_tensor(name: str) -> bool:
+    return name in BUILDERS and (name.startswith("torch._utils._rebuild") or name == JAGGED)
 
 
 def _mark_used(root: Operand) -> None:
@@ -327,8 +337,28 @@ def _fault(node: Node, found: Any) -> str | None:
     if node.kind == "object":
         if found is not None and not isinstance(found, type):
             return "it is made like an object of a class, and it is none"
-        return None if found is None else _objects.why_not_made(found)
+        if node.what is not None and node.what.dotted in _REASONS:
+            return _REASONS[node.what.dotted]
+        return None if found is None else _classes.why_not_made(found)
+    if node.kind == "call" and node.what is not None and node.what.dotted in _REASONS:
+        return _REASONS[node.what.dotted]
     return why_not_called(found) if node.kind == "call" and found is not None else None
+
+
+_GRAPH = (
+    "it is a graph of torch.fx, which files keep as Python source, and loading runs none. Keep the module that it was "
+    "traced from, and trace it again after loading"
+)
+#: What is never made, whatever is trusted or registered, and what to do.
+_REASONS = {
+    **{
+        f"torch.fx.graph_module.{name}": _GRAPH
+        for name in ("reduce_graph_module", "reduce_package_graph_module", "reduce_deploy_graph_module")
+    },
+    "torch.ScriptObject": "it holds weights in native code, as quantized layers do. Keep the layers as they were "
+    "before they were converted, and convert them again after loading",
+    "torch._dynamo.eval_frame.OptimizeContext": "it compiles code. Keep the module that was compiled",
+}
 
 
 def _keys(state: Operand) -> list[Operand]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import random
 import re
@@ -20,7 +21,7 @@ from perdure.persistence.reading._building import (
     items,
     whole,
 )
-from perdure.persistence.reading._objects import NotMadeError, dotted, why_not_filled
+from perdure.persistence.reading._classes import NotMadeError, dotted, why_not_filled
 from perdure.persistence.reading._pickle_steps import MalformedError
 from perdure.state import Handler, known
 
@@ -44,6 +45,7 @@ def _dtype(context: Context, state: Any, text: Any, aligned: Any, copied: Any) -
     if state is None:
         return made
     _, order, base, names, fields, size, _, flags, *metadata = expect(state, tuple)
+    notes = metadata[0] if metadata and (is_record or text[0] not in "mM") else None
     if order not in ("<", ">", "=", "|"):
         raise MalformedError(f"has a NumPy dtype {text!r} in an order of bytes that is none")
     if base is not None:
@@ -56,6 +58,9 @@ def _dtype(context: Context, state: Any, text: Any, aligned: Any, copied: Any) -
     else:
         made = made.newbyteorder(order)
     context.charge(_ARRAY_COST * (1 + len(made.names or ())))
+    if notes is not None:
+        about: Any = {"metadata": dict(items(context, notes, (dict,)))}
+        made = np.dtype(made, **about)
     # A dtype whose flags lie about holding objects makes NumPy read raw bytes as pointers.
     if made.__reduce__()[1] != (text, aligned, copied) or not _same(made.__reduce__()[2], state):
         raise MalformedError(f"has a NumPy dtype {text!r} that is not what it says")
@@ -64,12 +69,12 @@ def _dtype(context: Context, state: Any, text: Any, aligned: Any, copied: Any) -
 
 def _dtype_of_rows(base: Any) -> np.dtype[Any]:
     dtype, shape = expect(base, tuple)
-    if (
-        not issubclass(type(dtype), np.dtype)
-        or dtype.hasobject
-        or len(expect(shape, tuple)) > _MOST_DIMENSIONS
-    ):
+    if not issubclass(type(dtype), np.dtype) or len(expect(shape, tuple)) > _MOST_DIMENSIONS:
         raise MalformedError("has a NumPy dtype of rows of something")
+    if dtype.hasobject:
+        raise NotMadeError(
+            "numpy.dtype", "it has rows of objects in a record. Keep one array for each field in the policy"
+        )
     lengths = tuple(whole(each, 1 << 31) for each in shape)
     if math.prod(lengths) * dtype.itemsize >= 1 << 31:
         raise MalformedError("has a NumPy dtype that is larger than NumPy's are")
@@ -80,14 +85,14 @@ _MOST_DIMENSIONS = 32
 
 
 def _dtype_with_fields(names: Any, fields: Any, size: Any, flags: Any) -> np.dtype[Any]:
-    """A dtype of records; of numbers only, as NumPy trusts what it says of where objects lie."""
+    """A dtype of records. NumPy refuses one whose objects would lie in each other, or in other fields."""
     if len(expect(names, tuple)) > _MOST_FIELDS:
         raise MalformedError(f"has a NumPy dtype of more than {_MOST_FIELDS:,} fields")
     formats, offsets, titles = [], [], []
     for name in names:
         dtype, offset, *title = expect(expect(fields, dict)[expect(name, str)], tuple)
-        if not issubclass(type(dtype), np.dtype) or dtype.hasobject:
-            raise MalformedError("has a NumPy dtype with a field of objects")
+        if not issubclass(type(dtype), np.dtype) or dtype.kind == "T":
+            raise MalformedError("has a NumPy dtype with a field that is none")
         formats.append(dtype)
         offsets.append(whole(offset, 1 << 31))
         titles.append(expect(title[0], str) if title else None)
@@ -119,8 +124,6 @@ def _dtype_of_times(text: str, metadata: list[Any]) -> np.dtype[Any]:
 
 def _same(made: Any, said: Any) -> bool:
     """Whether the state of a dtype is the one that a file says, whose version may be another one."""
-    if len(made) != len(said):
-        return False
     return all(_alike(ours, theirs) for ours, theirs in zip(made[1:8], said[1:8], strict=True))
 
 
@@ -146,8 +149,8 @@ def _array(context: Context, state: Any, cls: Any, *blank_array: Any) -> np.ndar
     lengths = tuple(whole(each) for each in expect(shape, tuple))
     order: Literal["F", "C"] = "F" if expect(fortran, (bool, int)) else "C"
     context.charge(_ARRAY_COST)
-    if dtype.hasobject:
-        made = _object_array(context, lengths, order, expect(content, list))
+    if dtype.kind == "T" or dtype.hasobject:
+        made = _object_array(context, dtype, lengths, order, expect(content, list))
     else:
         if math.prod(lengths) * dtype.itemsize != len(expect(content, bytes)):
             raise MalformedError("has an array whose shape does not fit its data")
@@ -185,32 +188,113 @@ def _why_no_view(cls: Any) -> str | None:
     return why_not_filled(cls)
 
 
-_PLAIN_VIEWS = (np.matrix, np.memmap, np.recarray)
+_PLAIN_VIEWS = (np.matrix, np.memmap, np.recarray, np.char.chararray)
 
 
 def _object_array(
-    context: Context, lengths: tuple[int, ...], order: Literal["F", "C"], content: list[Any]
+    context: Context,
+    dtype: np.dtype[Any],
+    lengths: tuple[int, ...],
+    order: Literal["F", "C"],
+    content: list[Any],
 ) -> np.ndarray[Any, Any]:
+    """An array of objects, of texts, or of records with objects: its elements are written out one by one."""
     if math.prod(lengths) != len(content):
         raise MalformedError("has an array whose shape does not fit its data")
-    context.charge(ITEM_COST * len(content))
-    made = np.empty(len(content), object)
+    context.charge(max(ITEM_COST, dtype.itemsize) * len(content))
+    made = np.empty(len(content), dtype)
     for position, value in enumerate(content):
-        made[position] = value
+        if dtype.names is not None:
+            _expect_record(dtype, value)
+        made[position] = _text(context, dtype, value) if dtype.kind == "T" else value
     return made.reshape(lengths, order=order)
 
 
-def _check_truth(dtype: np.dtype[Any], content: bytes) -> None:
+def _text(context: Context, dtype: Any, value: Any) -> Any:
+    missing = getattr(dtype, "na_object", "")
+    if type(value) is str:
+        context.charge(4 * len(value))
+    elif type(value) is not type(missing):
+        raise MalformedError(f"has a {type(value).__name__} in an array of texts")
+    return value if type(value) is str else missing
+
+
+def _expect_record(dtype: np.dtype[Any], value: Any) -> None:
+    """See that NumPy can put a tuple into a record without asking what is in it to become a number."""
+    names = dtype.names or ()
+    if len(expect(value, tuple)) != len(names):
+        raise MalformedError("has a record with other fields than its dtype")
+    for name, part in zip(names, value, strict=True):
+        kind = dtype.fields[name][0]  # type: ignore[index]
+        if kind.names is not None:
+            _expect_record(kind, part)
+        elif kind.kind != "O" and type(part) not in _PLAIN_FIELDS and not _is_small(part):
+            raise MalformedError(f"has a {type(part).__name__} in a record where its dtype has a number")
+
+
+def _is_small(part: Any) -> bool:
+    return type(part) is np.ndarray and not part.dtype.hasobject and part.size <= _MOST_FIELDS
+
+
+_PLAIN_FIELDS = (
+    *(
+        int,
+        float,
+        bool,
+        complex,
+        str,
+        bytes,
+        datetime.date,
+        datetime.datetime,
+        datetime.timedelta,
+        type(None),
+    ),
+    *(cls for cls in vars(np).values() if isinstance(cls, type) and issubclass(cls, np.generic)),
+)
+
+
+def _text_dtype(context: Context, coerces: Any, *missing: Any) -> Any:
+    """The dtype of texts of any length, and what stands in it for a text that is missing."""
+    context.charge(_ARRAY_COST)
+    for each in missing:
+        expect(each, (str, float, type(None)))
+    about = {"na_object": missing[0]} if missing else {}
+    return np.dtypes.StringDType(coerce=bool(expect(coerces, (bool, int))), **about)
+
+
+def _in_memory(
+    context: Context, content: Any, dtype: Any, shape: Any, order: Any, axes: Any = None
+) -> np.ndarray[Any, Any]:
+    """So protocol 5 writes arrays: those that can be written to as a bytearray."""
+    if not issubclass(type(dtype), np.dtype) or dtype.hasobject:
+        raise MalformedError("has an array without a dtype")
+    data = expect(content, (bytes, bytearray))
+    lengths = tuple(whole(each) for each in expect(shape, tuple))
+    if expect(order, str) not in ("C", "F", "K") or len(lengths) > _MOST_DIMENSIONS:
+        raise MalformedError("has an array in an order that is none")
+    if not dtype.itemsize or math.prod(lengths) * dtype.itemsize != len(data):
+        raise MalformedError("has an array whose shape does not fit its data")
+    context.charge(_ARRAY_COST)
+    _check_truth(dtype, data)
+    made = np.frombuffer(data, dtype)
+    if order == "K" and axes is not None:
+        return made.reshape(lengths, order="C").transpose(
+            [whole(each, 64) for each in expect(axes, (tuple, list))]
+        )
+    return made.reshape(lengths, order="F" if order == "F" else "C")
+
+
+def _check_truth(dtype: np.dtype[Any], content: bytes | bytearray) -> None:
     if dtype.kind == "b" and content and max(content) > 1:
         raise MalformedError("has a truth value that is neither true nor false")
 
 
 def _scalar(context: Context, dtype: Any, content: Any) -> Any:
-    if (
-        not issubclass(type(dtype), np.dtype)
-        or dtype.hasobject
-        or len(expect(content, bytes)) != dtype.itemsize
-    ):
+    if issubclass(type(dtype), np.dtype) and dtype.hasobject:
+        if type(content) is not np.ndarray or content.dtype != dtype or content.shape != ():
+            raise MalformedError("has a NumPy record whose type does not fit its data")
+        return content[()]
+    if not issubclass(type(dtype), np.dtype) or len(expect(content, bytes)) != dtype.itemsize:
         raise MalformedError("has a NumPy scalar whose type does not fit its data")
     context.charge(_ARRAY_COST + len(content))
     _check_truth(dtype, content)
@@ -225,18 +309,17 @@ def _masked_array(context: Context, state: Any, cls: Any, base: Any, *blank_arra
         )
     version, shape, dtype, fortran, content, mask, fill = expect(state, tuple)
     data = _array(context, (version, shape, dtype, fortran, content), np.ndarray)
-    if (
-        data.dtype.hasobject
-        or data.dtype.names
-        or not issubclass(type(fill), type(None) | np.generic | np.ndarray)
-    ):
+    plain: tuple[type, ...] = (type(None), np.generic, np.ndarray)
+    if data.dtype.hasobject:
+        plain += (str, int, float, bytes)
+    if not issubclass(type(fill), plain) or (data.dtype.hasobject and data.dtype.names):
         raise NotMadeError(
-            dotted(np.ma.MaskedArray), "it holds objects. Keep its data and its mask in the policy"
+            dotted(np.ma.MaskedArray), "it holds records of objects. Keep its data and its mask in the policy"
         )
-    hidden = _array(context, (version, shape, np.dtype(bool), fortran, mask), np.ndarray)
+    hidden = _array(context, (version, shape, np.ma.make_mask_descr(data.dtype), fortran, mask), np.ndarray)
     made = np.ma.MaskedArray(data, hidden)
-    if fill is not None:
-        made.fill_value = fill
+    made.fill_value = fill
+    vars(made)["_sharedmask"] = True
     return made
 
 
@@ -328,6 +411,9 @@ def _python_generator(context: Context, state: Any) -> random.Random:
 NUMPY_BUILDERS: dict[str, Builder] = {
     "random.Random": Builder(_python_generator, "needed"),
     "numpy.ma.core._mareconstruct": Builder(_masked_array, "needed"),
+    "numpy.ma.core.MaskedConstant": Builder(lambda context: np.ma.masked),
+    "numpy._core._internal._convert_to_stringdtype_kwargs": Builder(_text_dtype),
+    **{f"numpy.{core}.numeric._frombuffer": Builder(_in_memory) for core in ("core", "_core")},
     "numpy.dtype": Builder(_dtype, "optional"),
     **{f"numpy.{core}.multiarray._reconstruct": Builder(_array, "needed") for core in ("core", "_core")},
     **{f"numpy.{core}.multiarray.scalar": Builder(_scalar) for core in ("core", "_core")},

@@ -49,7 +49,9 @@ class Budget:
             raise MalformedError("describes far more objects than a file of its size holds")
 
 
-Kind: TypeAlias = Literal["list", "dict", "set", "tuple", "frozenset", "global", "call", "object", "storage"]
+Kind: TypeAlias = Literal[
+    "list", "dict", "set", "tuple", "frozenset", "bytearray", "global", "call", "object", "storage"
+]
 Constant: TypeAlias = bool | int | float | str | bytes | None
 
 
@@ -172,6 +174,12 @@ class _Reader:
     def push(self, value: Constant) -> None:
         self.stack.append(value)
 
+    def push_bytearray(self, content: bytes) -> None:
+        self.budget.charge(NODE_COST + len(content))
+        node = Node("bytearray", None, (bytes(content),))
+        self.steps.append(node)
+        self.stack.append(node)
+
     def above_mark(self) -> tuple[Operand, ...]:
         at = self.marks.pop()
         items = tuple(self.stack[at:])
@@ -224,7 +232,7 @@ class _Reader:
 
     def fill(self, how: Literal["items", "pairs", "state"], content: tuple[Operand, ...]) -> None:
         node = self.stack[-1]
-        if not isinstance(node, Node) or node.kind in ("global", "tuple", "frozenset", "storage"):
+        if not isinstance(node, Node) or node.kind in _FIXED:
             raise MalformedError("changes something that it did not make")
         if how == "pairs" and len(content) % 2:
             raise MalformedError("has a key without a value")
@@ -253,8 +261,20 @@ class _Reader:
                 # So protocol 2 writes what has a dotted name: nested classes, members of enumerations.
                 self.refer(Name(owner.what.module, f"{owner.what.name}.{attribute}"))
                 return
+        if name is None and not parts and (made := _partial_of_new(function)) is not None:
+            self.add("call", NEW_WITH_NAMES, (made[0], self.tuple_of(made[1]), made[2]))
+            return
         self.note_method(name, parts)
         self.add("call", name, parts)
+
+    def tuple_of(self, parts: tuple[Operand, ...]) -> Node:
+        self.add("tuple", None, parts)
+        made: Node = self.stack.pop()
+        return made
+
+    def new_with_names(self, _: object) -> None:
+        cls, arguments, named = self.pop(3)
+        self.add("call", NEW_WITH_NAMES, (cls, arguments, named))
 
     def note_method(self, name: Name | None, parts: tuple[Operand, ...]) -> None:
         method = method_name(name, parts)
@@ -269,12 +289,18 @@ class _Reader:
 
     def storage(self, _: object) -> None:
         (which,) = self.pop(1)
-        self.add("storage", None, _items_of(which))
+        parts = _items_of(which)
+        if len(parts) == 4 and parts[0] == "module":
+            # So torch wrote classes of modules before version 1.6: with their source, which nobody needs.
+            self.stack.append(parts[1])
+        else:
+            self.add("storage", None, parts)
 
     def stacked(self, kind: Kind) -> None:
         self.add(kind, None, self.above_mark())
 
 
+_FIXED = ("global", "tuple", "frozenset", "bytearray", "storage")
 #: There is only one empty tuple, here as in Python.
 _EMPTY = Node("tuple")
 _EMPTY.value = ()
@@ -286,10 +312,42 @@ def method_name(name: Name | None, parts: tuple[Operand, ...]) -> Name | None:
     if name != _GETATTR or len(parts) != 2:
         return None
     owner, attribute = parts
-    if not isinstance(owner, Node) or owner.kind != "object" or not isinstance(attribute, str):
+    if not isinstance(owner, Node) or not isinstance(attribute, str):
         return None
-    assert owner.what is not None
-    return Name(owner.what.module, f"{owner.what.name}.{attribute}")
+    cls = owner.what
+    if owner.kind != "object":
+        cls = _MADE_BY.get(owner.kind if owner.what is None else owner.what.dotted)
+    return None if cls is None else Name(cls.module, f"{cls.name}.{attribute}")
+
+
+#: Classes of objects that have methods in C, by how pickles write them.
+_MADE_BY = {
+    **{kind: Name("builtins", kind) for kind in ("list", "dict", "set")},
+    **{
+        f"collections.{name}": Name("collections", name)
+        for name in ("OrderedDict", "defaultdict", "deque", "Counter")
+    },
+    "builtins.set": Name("builtins", "set"),
+    "random.Random": Name("random", "Random"),
+    "numpy.random._pickle.__randomstate_ctor": Name("numpy.random.mtrand", "RandomState"),
+    "numpy.random._pickle.__generator_ctor": Name("numpy.random._generator", "Generator"),
+    "torch._utils._rebuild_tensor_v2": Name("torch", "Tensor"),
+}
+NEW_WITH_NAMES = Name("copyreg", "__newobj_ex__")
+
+
+def _partial_of_new(function: Operand) -> tuple[Operand, tuple[Operand, ...], Operand] | None:
+    """The class, the arguments and the named arguments of `__new__`, as protocol 2 writes a call with names."""
+    if not isinstance(function, Node) or function.what is None or function.what.dotted != "functools.partial":
+        return None
+    states = [step.content[0] for step in function.fills or () if step.how == "state"]
+    parts = states[0].parts if len(states) == 1 and isinstance(states[0], Node) else ()
+    if len(parts) != 4 or not isinstance(parts[0], Node) or not isinstance(parts[1], Node):
+        return None
+    new, arguments = parts[0].what, parts[1].parts
+    if new is None or not new.name.endswith(".__new__") or not arguments:
+        return None
+    return arguments[0], arguments[1:], parts[2]
 
 
 def _items_of(operand: Operand) -> tuple[Operand, ...]:
@@ -316,6 +374,7 @@ _HANDLERS: dict[str, Callable[[_Reader, Any], object]] = {
         _Reader.push,
     ),
     **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES"), _Reader.push),
+    "BYTEARRAY8": lambda reader, content: reader.push_bytearray(content),
     "EMPTY_LIST": lambda reader, _: reader.add("list"),
     "EMPTY_DICT": lambda reader, _: reader.add("dict"),
     "EMPTY_SET": lambda reader, _: reader.add("set"),
@@ -339,5 +398,6 @@ _HANDLERS: dict[str, Callable[[_Reader, Any], object]] = {
     "BUILD": _Reader.build,
     "REDUCE": _Reader.reduce,
     "NEWOBJ": _Reader.new_object,
+    "NEWOBJ_EX": _Reader.new_with_names,
     "BINPERSID": _Reader.storage,
 }

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import abc
 import array
 import collections
 import datetime
 import decimal
 import functools
 import ipaddress
-import itertools
+import logging
 import operator
+import os
 import pathlib
 import re
 import time
 import types
+import zoneinfo
 from collections import OrderedDict
 from collections.abc import Callable
 from fractions import Fraction
@@ -22,8 +23,10 @@ from typing import Any
 
 from perdure.persistence.reading._allowlist import method_of, not_run
 from perdure.persistence.reading._building import ITEM_COST, Builder, Context, Make, expect, items, whole
+from perdure.persistence.reading._classes import NotMadeError, attribute_fault, dotted
 from perdure.persistence.reading._hashing import insert
-from perdure.persistence.reading._objects import NotMadeError, attribute_fault
+from perdure.persistence.reading._hint_builders import HINT_BUILDERS, hint
+from perdure.persistence.reading._iterator_builders import ITERATOR_BUILDERS
 from perdure.persistence.reading._pickle_steps import MalformedError
 from perdure.state import blank
 
@@ -115,38 +118,7 @@ def _item(context: Context, owner: Any, index: Any) -> Any:
     """The only item of a list: so :mod:`_pickling` writes an object in the place of another one. Or a type hint."""
     if type(owner) is list and len(owner) == 1 and expect(index, int) == 0:
         return owner[0]
-    return _hint(owner, index)
-
-
-def _hint(owner: Any, index: Any) -> Any:
-    """`Optional[int]` and its like, of classes only: what they consist of is looked up as a key."""
-    arguments = index if type(index) is tuple else (index,)
-    is_hint = type(owner).__module__ == "typing"
-    if type(owner) in (type, abc.ABCMeta):
-        maker = next((base for base in owner.__mro__ if "__class_getitem__" in vars(base)), None)
-        is_hint = maker is not None and maker.__module__ in ("typing", "builtins")
-    if not is_hint or any(type(each) is not type and each is not None for each in arguments):
-        raise NotMadeError(
-            "operator.getitem",
-            "it takes an item out of something, which loading does not do, except for type hints of classes. Keep no "
-            "other type hints in the policy",
-        )
-    return owner[index]
-
-
-def _generic(context: Context, owner: Any, arguments: Any) -> Any:
-    return _hint(expect(owner, type), arguments)
-
-
-def _either(context: Context, function: Any, classes: Any) -> Any:
-    """`int | None`, which is written as a reduction."""
-    if function is not operator.or_ or any(
-        type(each) is not type for each in items(context, classes, (tuple,))
-    ):
-        raise NotMadeError(
-            "functools.reduce", "it is called with something else than the classes of a type hint"
-        )
-    return functools.reduce(operator.or_, classes)
+    return hint(context, owner, index)
 
 
 def _partial(context: Context, state: Any, function: Any) -> functools.partial[Any]:
@@ -170,17 +142,6 @@ def _getter(cls: Any, context: Context, *what: Any) -> Any:
     for name in names:
         expect(name, str)
     return not_run if context.runs_methods else cls(*what)
-
-
-def _iterator(context: Context, state: Any, content: Any) -> Any:
-    made = iter(expect(content, (list, tuple)))
-    if state is not None:
-        made.__setstate__(whole(state))
-    return made
-
-
-def _count(context: Context, start: Any = 0, step: Any = 1) -> Any:
-    return itertools.count(expect(start, (int, float)), expect(step, (int, float)))
 
 
 # -- numbers, times, places, texts ---------------------------------------------------------------------------
@@ -245,7 +206,61 @@ def _time(cls: Any, context: Context, content: Any, zone: Any = None) -> Any:
     """A moment, a day or a time of day, which pickles write as bytes."""
     if zone is None:
         return cls(expect(content, bytes))
-    return cls(expect(content, bytes), expect(zone, datetime.timezone))
+    if issubclass(type(zone), datetime.tzinfo) and type(zone) not in ZONES:
+        raise NotMadeError(
+            dotted(type(zone)),
+            "it is the zone of a moment, and moments ask their zones while they are made. Use zoneinfo.ZoneInfo or "
+            "datetime.timezone, or save the policy's state dictionary",
+        )
+    return cls(expect(content, bytes), expect(zone, ZONES))
+
+
+#: Zones that are asked in C.
+ZONES = (datetime.timezone, zoneinfo.ZoneInfo)
+_ZONE_NAME = re.compile(r"[A-Za-z0-9_+-]{1,40}(/[A-Za-z0-9_+-]{1,40}){0,3}", re.ASCII)
+
+
+def _named_zone(context: Context, name: Any, kept: Any = True) -> zoneinfo.ZoneInfo:
+    """A zone of this machine's own table of zones; a zone may be in no other place."""
+    context.charge(_ZONE_COST)
+    there = [os.path.join(path, name) for path in zoneinfo.TZPATH if _ZONE_NAME.fullmatch(expect(name, str))]
+    if not any(map(os.path.isfile, there)):
+        raise NotMadeError(
+            "zoneinfo.ZoneInfo",
+            f"this machine has no zone {name!r:.40} in {os.pathsep.join(zoneinfo.TZPATH)}. Install the operating "
+            "system's table of zones (tzdata), or keep the zone's name in the policy",
+        )
+    with context.clock.running():
+        return zoneinfo.ZoneInfo(name) if expect(kept, (bool, int)) else zoneinfo.ZoneInfo.no_cache(name)
+
+
+_ZONE_COST = 60_000
+
+
+def _structure(cls: Any, context: Context, numbers: Any, more: Any = None) -> Any:
+    """A moment as the `time` module has it, and its like: numbers with names."""
+    for number in (*items(context, numbers, (tuple,)), *expect({} if more is None else more, dict).values()):
+        expect(number, (int, float, str, type(None)))
+    return cls(numbers, {} if more is None else more)
+
+
+def _logger(context: Context, name: Any = None) -> logging.Logger:
+    """The process's own logger of that name. Its class is not asked to make another one."""
+    if name is not None and len(expect(name, str)) > _LONGEST_NAME:
+        raise MalformedError("has a logger whose name is far too long")
+    if name not in logging.root.manager.loggerDict and logging.getLoggerClass() is not logging.Logger:
+        raise NotMadeError(
+            dotted(logging.getLoggerClass()),
+            f"it makes the loggers of this process, which has none called {name!r:.40} yet. Get it before the policy "
+            "is loaded: logging.getLogger(...)",
+        )
+    context.charge(_LOGGER_COST)
+    with context.clock.running():
+        return logging.getLogger(name)
+
+
+_LONGEST_NAME = 200
+_LOGGER_COST = 2_000
 
 
 def _zone(context: Context, offset: Any, name: Any = None) -> datetime.timezone:
@@ -267,18 +282,14 @@ def _pattern(context: Context, text: Any, flags: Any) -> re.Pattern[Any]:
     if len(expect(text, (str, bytes))) > _LONGEST_PATTERN:
         raise MalformedError(f"has a regular expression of more than {_LONGEST_PATTERN:,} letters")
     context.charge(ITEM_COST * len(text))
-    began = time.thread_time()
     try:
-        # DEBUG prints, TEMPLATE is no longer known.
-        return re.compile(text, whole(flags) & ~(re.DEBUG | 1))
+        with context.clock.running():
+            # DEBUG prints, TEMPLATE is no longer known.
+            return re.compile(text, whole(flags) & ~(re.DEBUG | 1))
     except re.error as error:
         raise MalformedError(
             f"has a regular expression {text!r:.40} that is none ({error!s:.100})"
         ) from error
-    finally:
-        context.clock.left -= time.thread_time() - began
-        if context.clock.left < 0:
-            raise MalformedError("has regular expressions that take far too long for a file of its size")
 
 
 _LETTERS = "bBhHiIlLqQfd"
@@ -307,10 +318,13 @@ def _array_letter(letter: Any) -> Any:
 # -- errors --------------------------------------------------------------------------------------------------
 
 
-def error_base(cls: type) -> type | None:
-    """The built-in class that makes an exception of a class, if it keeps nothing but its arguments."""
+def makes_error(cls: type) -> bool:
+    """Whether an exception of a class is made of its arguments and attributes alone. One that says itself how it is
+    pickled (`__reduce__`) may have attributes that only its constructor knows."""
     base = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-    return base if base in _PLAIN_ERRORS and cls.__new__ is base.__new__ else None
+    says = next(each for each in cls.__mro__ if "__reduce__" in vars(each))
+    plain = base in _PLAIN_ERRORS or cls is base
+    return plain and cls.__new__ is base.__new__ and says.__module__ == "builtins"
 
 
 _PLAIN_ERRORS = (
@@ -321,10 +335,24 @@ _PLAIN_ERRORS = (
 
 
 def exception(cls: Any, context: Context, *arguments: Any) -> Any:
-    """An exception with its arguments; no constructor runs."""
-    context.charge(ITEM_COST * len(arguments))
-    create: Any = BaseException.__new__
-    return create(cls, *arguments)
+    """An exception with its arguments; no constructor runs but those of Python's own classes."""
+    context.charge(_ERROR_COST + ITEM_COST * len(arguments))
+    if cls.__module__ != "builtins" or cls in _PLAIN_ERRORS:
+        create: Any = BaseException.__new__
+        return create(cls, *arguments)
+    for argument in arguments:
+        is_list = type(argument) in (list, tuple)
+        for part in argument[:_MOST_IN_A_GROUP] if is_list else (argument,):
+            if type(part) not in _IN_ERRORS and not issubclass(type(part), BaseException):
+                raise MalformedError(f"has a {cls.__name__} of a {type(part).__name__}")
+        if is_list and len(argument) > _MOST_IN_A_GROUP:
+            raise MalformedError(f"has a {cls.__name__} of far too much")
+    return cls(*arguments)
+
+
+_ERROR_COST = 200
+_MOST_IN_A_GROUP = 1_000
+_IN_ERRORS = (str, bytes, int, float, bool, type(None))
 
 
 # -- the table -----------------------------------------------------------------------------------------------
@@ -341,6 +369,14 @@ CONTAINERS: dict[type, Make] = {
 }
 
 
+def is_container(cls: type, base: type) -> bool:
+    """Whether objects of a class of containers are pickled as those of its base are: with their content as arguments,
+    and their attributes as the state. Some bases leave out the attributes, which a constructor then sets again."""
+    same = all(getattr(cls, name) is getattr(base, name) for name in ("__reduce__", "__reduce_ex__"))
+    keeps = base not in (collections.Counter, collections.defaultdict)
+    return same and (keeps or cls.__init__ is base.__init__)  # type: ignore[misc]
+
+
 def _container(cls: type) -> Builder:
     return Builder(functools.partial(CONTAINERS[cls], cls), "attributes")
 
@@ -352,6 +388,8 @@ _ADDRESSES = (
 )  # fmt: skip
 
 PYTHON_BUILDERS: dict[str, Builder] = {
+    **HINT_BUILDERS,
+    **ITERATOR_BUILDERS,
     **{f"{cls.__module__}.{cls.__qualname__}": _container(cls) for cls in CONTAINERS},
     "builtins.list": Builder(_list),
     "builtins.tuple": Builder(_tuple),
@@ -364,15 +402,11 @@ PYTHON_BUILDERS: dict[str, Builder] = {
     "builtins.getattr": Builder(_method),
     "_codecs.encode": Builder(_bytes),
     "_operator.getitem": Builder(_item),
-    "types.GenericAlias": Builder(_generic),
-    **dict.fromkeys(("functools.reduce", "_functools.reduce"), Builder(_either)),
     "functools.partial": Builder(_partial, "needed"),
     **{
         f"operator.{cls.__name__}": Builder(functools.partial(_getter, cls), needs_trust=True)
         for cls in (operator.itemgetter, operator.attrgetter, operator.methodcaller)
     },
-    "builtins.iter": Builder(_iterator, "optional"),
-    "itertools.count": Builder(_count),
     "types.SimpleNamespace": Builder(lambda context: types.SimpleNamespace(), "attributes"),
     "array.array": Builder(_array),
     "array._array_reconstructor": Builder(_raw_array),
@@ -382,6 +416,12 @@ PYTHON_BUILDERS: dict[str, Builder] = {
     },
     "datetime.timedelta": Builder(functools.partial(_numbers, datetime.timedelta)),
     "datetime.timezone": Builder(_zone),
+    "zoneinfo.ZoneInfo._unpickle": Builder(_named_zone),
+    **{
+        f"{cls.__module__}.{cls.__name__}": Builder(functools.partial(_structure, cls))
+        for cls in (time.struct_time, os.terminal_size)
+    },
+    "logging.getLogger": Builder(_logger),
     "decimal.Decimal": Builder(_decimal),
     "decimal.Context": Builder(_decimal_context),
     "fractions.Fraction": Builder(_fraction),

@@ -68,6 +68,17 @@ class Storages:
         self._records = records
         self._device = device
         self._taken: dict[str, Storage] = {}
+        self._themselves: dict[tuple[int, torch.dtype], torch.TypedStorage] = {}
+
+    def itself(self, storage: Storage) -> Any:
+        """What a policy gets that keeps the memory of a tensor by itself, as torch gives it."""
+        if storage.dtype is torch.bool:
+            storage.check_truth()
+        key = id(storage.memory), storage.dtype
+        if key not in self._themselves:
+            about: Any = {"wrap_storage": storage.memory, "dtype": storage.dtype, "_internal": True}
+            self._themselves[key] = torch.TypedStorage(**about)  # type: ignore[no-untyped-call]
+        return self._themselves[key]
 
     def take(self, key: str, dtype: torch.dtype, location: str, count: int) -> Storage:
         """The storage with this key, which must have so many elements."""

@@ -18,7 +18,9 @@ from perdure.persistence.reading._building import (
     items,
     whole,
 )
-from perdure.persistence.reading._objects import NotMadeError, dotted, set_state, why_not_filled
+from perdure.persistence.reading._classes import NotMadeError, dotted, why_not_filled
+from perdure.persistence.reading._nested_builders import NESTED_BUILDERS
+from perdure.persistence.reading._objects import set_state
 from perdure.persistence.reading._pickle_steps import MalformedError
 from perdure.persistence.reading._storages import Storage, fits, tensor
 from perdure.state import blank
@@ -230,6 +232,7 @@ FROM_TYPE = "torch._tensor._rebuild_from_type_v2"
 COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
 
 TORCH_BUILDERS: dict[str, Builder] = {
+    **NESTED_BUILDERS,
     "torch._utils._rebuild_tensor": Builder(_tensor),
     "torch._utils._rebuild_tensor_v2": Builder(_tensor),
     "torch._utils._rebuild_tensor_v3": Builder(_typed_tensor),

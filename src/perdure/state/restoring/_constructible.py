@@ -6,6 +6,7 @@ Only classes that the script uses are ever constructed. Knows nodes and classes,
 from __future__ import annotations
 
 import enum
+import functools
 import threading
 import types
 from collections.abc import Mapping
@@ -45,6 +46,8 @@ _CODE = (
     types.WrapperDescriptorType,
     staticmethod,
     classmethod,
+    functools.partialmethod,
+    functools.singledispatchmethod,
 )
 #: Classes whose objects are captured by content or as a value, never by their attributes.
 NOT_BY_ATTRIBUTES = (
@@ -221,6 +224,16 @@ def definition(cls: type, name: str) -> list[Any]:
     return [] if name in slots(cls) else found[:1]
 
 
+def _is_code(found: Any) -> bool:
+    """Whether what a class defines is a method, however it was written: an attribute would take its place."""
+    if isinstance(found, _CODE):
+        return True
+    if isinstance(found, type):
+        return False
+    binds = hasattr(type(found), "__get__") and not hasattr(type(found), "__set__")
+    return binds and callable(found)
+
+
 def unassignable(cls: type, name: str, present: Any) -> str | None:
     """Why an attribute of this name may not be set on an object of a class, or None if it may.
 
@@ -235,6 +248,6 @@ def unassignable(cls: type, name: str, present: Any) -> str | None:
         return f"the checkpoint has an attribute that objects of the script's {cls.__qualname__} cannot have"
     if name.startswith("__") and name.endswith("__"):
         return "the checkpoint has a special attribute, which the script's object does not have"
-    if any(isinstance(found, _CODE) for found in definition(cls, name)):
+    if any(map(_is_code, definition(cls, name))):
         return f"the checkpoint has an attribute that is a method of the script's {cls.__qualname__}"
     return None

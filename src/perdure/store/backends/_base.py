@@ -93,6 +93,17 @@ class Backend(Protocol):
         """
         ...
 
+    def check_lock(self) -> None:
+        """Check that the place which was locked is still there, and that nobody else writes to it.
+
+        Called before anything is written or deleted. Without a lock nothing is checked; a backend that cannot tell does
+        nothing here.
+
+        :raises LockedError: if another writer has taken the lock nevertheless.
+        :raises StoreError: if the place was removed, or something else is there now.
+        """
+        return
+
     def unlock(self) -> None:
         """Release the lock. No error if it is not held."""
         ...

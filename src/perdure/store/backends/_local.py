@@ -74,6 +74,8 @@ class LocalBackend:
         self._lock: FileLock | None = None
         # What this process wrote into the lock's file.
         self._claim = b""
+        # The directory that was locked, held open: its path may come to lead elsewhere.
+        self._held: int | None = None
 
     def __repr__(self) -> str:
         return f"LocalBackend({self.root!r})"
@@ -85,6 +87,7 @@ class LocalBackend:
     def put(self, name: str, buffers: Iterable[Buffer]) -> None:
         """Store `buffers` under `name`; see :meth:`Backend.put`."""
         path = self.locate(check_name(name))
+        self.check_lock()
         try:
             with explained("write", path), self._directory(name, create=True) as (directory, leaf):
                 if _is_there(directory, leaf):
@@ -100,7 +103,7 @@ class LocalBackend:
                         sync(fd)
                     finally:
                         os.close(fd)
-                    self._check_claim()
+                    self.check_lock()
                     _name(directory, temporary, leaf)
                 except BaseException:
                     with suppress(OSError):
@@ -153,6 +156,7 @@ class LocalBackend:
 
     def delete(self, name: str) -> None:
         """Remove the object; see :meth:`Backend.delete`."""
+        self.check_lock()
         with (
             suppress(FileNotFoundError),
             explained("delete", self.locate(name)),
@@ -201,6 +205,8 @@ class LocalBackend:
         except OSError as error:
             raise explain(error, "open for writing", self.root) from error
         self._lock = lock
+        with explained("open", self.root):
+            self._held = os.open(self.root, _OPEN_DIRECTORY)
         self._remove_leftovers()
         self._warn_of(before)
 
@@ -214,6 +220,37 @@ class LocalBackend:
             self._claim = b""
             self._lock.release(force=True)
             self._lock = None
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
+
+    def check_lock(self) -> None:
+        """Find out that the directory was moved or removed, or that another process took the lock too, before anything
+        is mixed; see :meth:`Backend.check_lock`."""
+        if not self._claim or (found := self._read_claim()) == self._claim:
+            return
+        other = _parse_claim(found)
+        if not self._is_in_place():
+            there = f"{other} writes to another directory" if other else "something else is"
+            there = f"{there} there now" if os.path.lexists(self.root) else "nothing is there now"
+            raise StoreError(
+                f"the run's directory {self.root} was moved or removed while this process was writing to it: {there}. "
+                "Nothing more is written to that path. Move the directory back, or start again where it is now."
+            )
+        if other is not None:
+            raise LockedError(
+                f"{self.root} is also being written by {other}, although this process holds the lock: the file system "
+                "does not share locks between hosts (NFS mounted with nolock or local_lock, say), or the lock's file "
+                "was deleted. Nothing more is written by this process. Stop one of the two, and keep the run where "
+                "locks are shared."
+            )
+
+    def _is_in_place(self) -> bool:
+        """Whether the path still leads to the directory that was locked."""
+        try:
+            return self._held is None or os.path.samestat(os.stat(self.root), os.fstat(self._held))
+        except OSError:
+            return False
 
     def holder(self) -> Holder | None:
         """The process that writes here, or None if none does."""
@@ -236,7 +273,7 @@ class LocalBackend:
     def _directory(self, name: str, *, create: bool = False) -> Iterator[tuple[int, str]]:
         """A descriptor of the directory that `name` is in, and the last part of the name."""
         *directories, leaf = check_name(name).split("/")
-        if create:
+        if create and self._lock is None:
             make_directory(self.root)
         fd = os.open(self.root, _OPEN_DIRECTORY)
         try:
@@ -317,21 +354,6 @@ class LocalBackend:
             return read_small(self.locate(LOCK_FILE), _LONGEST_CLAIM)
         except OSError:
             return b""
-
-    def _check_claim(self) -> None:
-        """Find out that another process took the lock too, before its work and ours are mixed.
-
-        :raises LockedError: if the lock's file names another one.
-        """
-        if not self._claim or (found := self._read_claim()) == self._claim:
-            return
-        if other := _parse_claim(found):
-            raise LockedError(
-                f"{self.root} is also being written by {other}, although this process holds the lock: the file system "
-                "does not share locks between hosts (NFS mounted with nolock or local_lock, say), or the lock's file "
-                "was deleted. Nothing more is written by this process. Stop one of the two, and keep the run where "
-                "locks are shared."
-            )
 
     def _warn_of(self, before: bytes) -> None:
         holder = _parse_claim(before)

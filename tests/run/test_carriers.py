@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from carrier_cases import EXACT, QUIET, WARNED
 
-from perdure.errors import NotCapturedWarning
+from perdure.errors import NotCapturedWarning, RestoreError
+from perdure.run.carriers import PART, Carriers
+from perdure.tree import MappingNode, Object, State
 
 TOTAL = 9
 
@@ -103,3 +105,61 @@ def test_nothing_is_said_of_what_no_run_depends_on(tmp_path, name):
     whole, resumed, warned = both(tmp_path, *QUIET[name])
     assert [str(each.message) for each in warned] == []
     assert resumed == whole
+
+
+def test_a_carrier_can_be_left_out(tmp_path):
+    source = loop("", "helper.count += 1\nadd(helper.count)").replace(
+        "Run(directory)", "Run(directory, skip=['script state*helper:count*'])"
+    )
+    names = {"Killed": Killed, "total": TOTAL, "directory": tmp_path / "run"}
+    process(tmp_path, "count = 0", source, kill=5, **names)
+    resumed, warned = process(tmp_path, "count = 0", source, kill=-1, **names)
+    assert warned == []
+    assert resumed.world.total == 1 + 2 + 3 + 4 + 1 + 2 + 3 + 4 + 5
+
+
+def test_modules_can_be_added(tmp_path, monkeypatch):
+    installed = types.ModuleType("installed")
+    monkeypatch.setitem(sys.modules, "installed", installed)
+    for added, expected in (((), 25), (("installed",), 45)):
+        source = loop("import installed", "installed.count += 1\nadd(installed.count)").replace(
+            "Run(directory)", f"Run(directory, modules={added})"
+        )
+        names = {"Killed": Killed, "total": TOTAL, "directory": tmp_path / f"run{len(added)}"}
+        for kill in (5, -1):
+            vars(installed).update(count=0, __file__=linecache.__file__)
+            script, _ = process(tmp_path, "", source, kill=kill, **names)
+        assert script.world.total == expected
+
+
+def test_a_checkpoint_with_state_that_the_script_has_no_place_for(tmp_path):
+    keeps = "def make():\n    n = 0\n    def f():\n        nonlocal n\n        n += 1\n        return n\n    return f\nf = make()"
+    names = {"Killed": Killed, "total": TOTAL, "directory": tmp_path / "run"}
+    process(tmp_path, keeps, loop("", "add(helper.f())"), kill=5, **names)
+    with pytest.raises(RestoreError, match=r"no place any more(.|\n)*helper:f.<closure>.n(.|\n)*strict=False"):
+        process(tmp_path, "def f(): return 1", loop("", "add(helper.f())"), kill=-1, **names)
+    lenient = loop("", "add(helper.f())").replace("Run(directory)", "Run(directory, strict=False)")
+    script, _ = process(tmp_path, "def f(): return 1", lenient, kill=-1, **names)
+    assert script.world.total == 1 + 2 + 3 + 4 + 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os:path", "builtins:print", "helper:print", "helper:__builtins__", "helper:f.__code__", "helper:f.__globals__.x",
+        "helper:A.__init__", "helper:A.f", "helper:f", "helper:A", "sys:path", "nowhere:x", "helper:f.<closure>.y", "helper:",
+    ],
+)  # fmt: skip
+def test_a_forged_name_leads_nowhere(tmp_path, name):
+    """A checkpoint sets only what a program could have kept there: no definition, nothing of Python's, no other module."""
+    helper = "class A:\n    def f(self): return 1\ndef f(): return 1"
+    script, _ = process(tmp_path, helper, loop("", ""), directory=tmp_path / "run", kill=-1, Killed=Killed, total=2)
+    carriers = Carriers()
+    frame = types.SimpleNamespace(f_code=types.SimpleNamespace(co_filename=script.__file__), f_back=None)
+    frame.f_globals, frame.f_locals, frame.f_lineno = vars(script), {}, 1
+    frame.f_code.co_qualname = "main"
+    carriers.begin(frame, script.world, (), [])
+    forged = State(Object("perdure:World", {PART: MappingNode("dict", [(name, 5)])}), [])
+    assert carriers.find(forged) == ({}, [name])
+    carriers.write_back({name: 5} if name.startswith(("os", "sys", "builtins", "nowhere")) else {})
+    assert sys.modules["helper"].f() == sys.modules["helper"].A().f() == 1

@@ -67,6 +67,9 @@ def test_a_number_that_stands_for_a_world_in_native_memory_is_found_out(prepared
     assert report.verdict == "different"
     assert "behind a number or a handle" in report.text()
     assert "perdure.register" in report.text()
+    # Another process has no such world, so replaying does not help here: it was tried.
+    assert not report.with_replay.exact
+    assert "BehindANumber + EpisodeReplay: NOT EXACT" in report.text()
 
 
 def test_a_crash_is_a_finding():

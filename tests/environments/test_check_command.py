@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 
 from click.testing import CliRunner
@@ -49,17 +47,14 @@ def test_an_exact_one_in_wrappers_and_a_vector(prepared):
     assert report["bytes"] > 0
 
 
-def test_one_of_a_users_own_that_is_not(tmp_path):
+def test_one_of_a_users_own_that_is_not(prepared, tmp_path, monkeypatch):
+    # The README's call of the command is made in real processes (tests/examples).
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "mine.py").write_text(MINE)
-    done = subprocess.run(
-        [sys.executable, "-m", "perdure.cli", "check-env", "mine.py:Mine", "--steps", "20"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "COLUMNS": "200"},
-        timeout=240,
-    )
-    assert done.returncode == 1, done.stdout + done.stderr
+    done = CliRunner().invoke(main, ["check-env", "mine.py:Mine", "--steps", "20"])
+    assert done.exit_code == 1, done.output
     assert "NOT EXACT" in done.stdout
     assert "the class attribute mine.Mine.count" in done.stdout
 

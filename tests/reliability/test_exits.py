@@ -417,7 +417,7 @@ def test_a_forked_child_ends_as_it_likes(launch: Launch, tmp_path: Path, end: st
                 os._exit(0)
         os.wait()
         try:
-            perdure.Run(directory, lock_timeout=0)
+            perdure.store.Store.open(directory, write=True, wait=0)
         except perdure.errors.LockedError:
             print("held")
         run.close()

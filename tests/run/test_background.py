@@ -281,10 +281,10 @@ def test_an_error_surfaces_in_the_training(tmp_path: Path, gate: Gate) -> None:
     def fail() -> None:
         raise StoreError("could not write packs: no space is left")
 
+    gate.open.set()
     with perdure.Run(tmp_path / "run") as run:
         run.checkpoint(world, 1)
         gate.fail = fail
-        gate.open.set()
         run.checkpoint(world, 2, wait=False)
         with pytest.raises(StoreError, match="no space is left"):
             run.flush()
@@ -473,8 +473,8 @@ def test_a_buffer_too_large_to_be_set_aside_costs_what_changed_from_then_on(
     staged: list[int] = []
     stage = _stager.Stager.stage
 
-    def staging_of(stager: _stager.Stager, state: Any) -> _stager.Staging:
-        found = stage(stager, state)
+    def staging_of(stager: _stager.Stager, state: Any, **more: Any) -> _stager.Staging:
+        found = stage(stager, state, **more)
         staged.append(found.nbytes if not found.live else -1)
         return found
 

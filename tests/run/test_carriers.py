@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """State that no object holds: after a kill it is as if nothing had happened, or it is warned of."""
 
 from __future__ import annotations
@@ -136,7 +137,9 @@ def test_a_checkpoint_with_state_that_the_script_has_no_place_for(tmp_path):
     keeps = "def make():\n    n = 0\n    def f():\n        nonlocal n\n        n += 1\n        return n\n    return f\nf = make()"
     names = {"Killed": Killed, "total": TOTAL, "directory": tmp_path / "run"}
     process(tmp_path, keeps, loop("", "add(helper.f())"), kill=5, **names)
-    with pytest.raises(RestoreError, match=r"no place any more(.|\n)*helper:f.<closure>.n(.|\n)*strict=False"):
+    with pytest.raises(
+        RestoreError, match=r"no place any more(.|\n)*helper:f.<closure>.n(.|\n)*strict=False"
+    ):
         process(tmp_path, "def f(): return 1", loop("", "add(helper.f())"), kill=-1, **names)
     lenient = loop("", "add(helper.f())").replace("Run(directory)", "Run(directory, strict=False)")
     script, _ = process(tmp_path, "def f(): return 1", lenient, kill=-1, **names)
@@ -153,7 +156,9 @@ def test_a_checkpoint_with_state_that_the_script_has_no_place_for(tmp_path):
 def test_a_forged_name_leads_nowhere(tmp_path, name):
     """A checkpoint sets only what a program could have kept there: no definition, nothing of Python's, no other module."""
     helper = "class A:\n    def f(self): return 1\ndef f(): return 1"
-    script, _ = process(tmp_path, helper, loop("", ""), directory=tmp_path / "run", kill=-1, Killed=Killed, total=2)
+    script, _ = process(
+        tmp_path, helper, loop("", ""), directory=tmp_path / "run", kill=-1, Killed=Killed, total=2
+    )
     carriers = Carriers()
     frame = types.SimpleNamespace(f_code=types.SimpleNamespace(co_filename=script.__file__), f_back=None)
     frame.f_globals, frame.f_locals, frame.f_lineno = vars(script), {}, 1

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import uuid
 import warnings
@@ -141,10 +142,23 @@ def test_a_second_job_is_told_how_to_be_another_run(tmp_path: Path, monkeypatch:
 
 
 def test_who_opens_a_run_twice_in_one_process_is_told(tmp_path: Path) -> None:
-    run = perdure.Run(tmp_path / "run")
-    with pytest.raises(LockedError, match=r"this process itself .*run\.close\(\)"):
-        perdure.Run(tmp_path / "run", lock_timeout=0.01)
-    run.close()
+    """Unless the same thread does it, which takes the run over (tests/run/test_interrupted.py)."""
+    opened, close = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with perdure.Run(tmp_path / "run"):
+            opened.set()
+            close.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    opened.wait(60)
+    try:
+        with pytest.raises(LockedError, match=r"this process itself .*run\.close\(\)"):
+            perdure.Run(tmp_path / "run", lock_timeout=0.01)
+    finally:
+        close.set()
+        thread.join()
     perdure.Run(tmp_path / "run").close()
 
 

@@ -8,6 +8,8 @@ The same environment is run in several fresh processes, with the same seed and t
 3. for each capture, a process whose environment had another seed and another history restores it and continues across
    resets. It must return what the reference returns from there on.
 
+If replaying its episodes may help where that failed, the same is done with an environment that replays them.
+
 Compared bit for bit are: everything that steps and resets return (except the wall clock), what the generators and
 spaces draw at the end, and all state that is captured at the end.
 
@@ -16,6 +18,8 @@ It knows what the processes record, and nothing of environments or checkpoints t
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shutil
 import tempfile
 import time
@@ -49,7 +53,8 @@ def check(
 ) -> CheckReport:
     """Find out whether an environment continues exactly when it is restored in a fresh process.
 
-    :param env: a Gymnasium id ("CartPole-v1"); a function or class that makes the environment, which fresh processes
+    :param env: a Gymnasium id ("CartPole-v1", "ALE/Pong-v5": the installed package that registers it is imported), or
+        "module:id"; a function or class that makes the environment, which fresh processes
         must find by its name (no lambda, no local function), or its name as "module:factory"; a module of PettingZoo
         or MPE2 ("pettingzoo.classic.chess_v6", with `kwargs={"parallel": True}` for its parallel form);
         "dm_control/cheetah-run"; "envpool/Pong-v5".
@@ -97,9 +102,17 @@ def check_spec(
     :param tell: called with what is being done.
     """
     begun = time.monotonic()
-    job = {"spec": spec.document(), "seed": seed, "steps": steps, "cut": cut, "ignore": list(ignore)}
+    job = {"seed": seed, "steps": steps, "cut": cut, "ignore": list(ignore)}
     with tempfile.TemporaryDirectory(prefix="perdure-check-", ignore_cleanup_errors=True) as directory:
-        report = _Check(spec, job, directory, timeout, tell).run()
+        first = _Check(spec, job, directory, timeout, tell)
+        report = first.run()
+        if first.may_replay:
+            again = os.path.join(directory, "replay")
+            os.mkdir(again)
+            replayed = dataclasses.replace(spec, replay=True)
+            report.with_replay = _Check(
+                replayed, job, again, timeout, lambda doing: tell(f"replayed, {doing}")
+            ).run()
     report.seconds = round(time.monotonic() - begun, 1)
     return report
 
@@ -115,10 +128,12 @@ class _Check:
     ) -> None:
         self.report = CheckReport(spec.name)
         self.spec = spec
-        self.job = {**job, "end": None, "final": True}
+        self.job = {**job, "spec": spec.document(), "end": None, "final": True}
         self.directory = directory
         self.timeout = timeout
         self.tell = tell
+        #: Whether replaying its episodes may help.
+        self.may_replay = False
 
     def process(self, role: str, name: str, **more: Any) -> Record:
         self.tell(name)
@@ -141,6 +156,7 @@ class _Check:
         if reference.failure or plan is None:
             return self.fail("unchecked", *_reasons.could_not_run(reference))
         self.job["end"] = plan["end"]
+        self._note_registered(reference)
         last = max(plan["middle"], plan["done"])
         report.resets = reference.steps[-1]["episode"] - reference.steps[last]["episode"]
         if not plan["natural"]:
@@ -162,6 +178,15 @@ class _Check:
         self._note_untracked(captured)
         return report
 
+    def _note_registered(self, reference: Record) -> None:
+        line = reference.first("registered")
+        if line is not None:
+            # So the others need not look for it.
+            self.job["spec"]["imports"] = [*self.spec.imports, line["by"]]
+            self.report.notes.append(
+                f"Gymnasium knows {self.spec.target} once {line['by']} is imported, which your script must do too"
+            )
+
     def _measure(self, captured: Record) -> None:
         lines = {line["point"]: line for line in captured.lines.get("captured", ())}
         if (middle := lines.get("middle")) is not None:
@@ -176,7 +201,8 @@ class _Check:
         if captured.timed_out:
             return self.fail("unchecked", *_reasons.could_not_run(captured))
         if not captured.crashed and failed is not None and failed["error"] == "CaptureError":
-            return self.fail("refused", failed["message"], _reasons.try_replay(self.spec, captured))
+            self.may_replay = _reasons.may_replay(self.spec, captured)
+            return self.fail("refused", failed["message"])
         return self.fail("crashed", *_reasons.crashed("capturing it", captured))
 
     def _differs_unrestored(self, finding: Finding, reference: Record) -> CheckReport:
@@ -232,7 +258,9 @@ class _Check:
             return True
         report.finding = finding
         explained = self.process("explain", f"explain {point}", **more)
-        self.fail("different", *_reasons.different(self.spec, finding, restored, explained, captured))
+        why, native = _reasons.different(finding, restored, explained, captured)
+        self.may_replay = native and _reasons.may_replay(self.spec, captured)
+        self.fail("different", *why)
         return False
 
     def _restoring_failed(self, restored: Record, where: str, captured: Record) -> None:
@@ -240,8 +268,8 @@ class _Check:
         if restored.timed_out:
             self.fail("unchecked", *_reasons.could_not_run(restored))
         elif failed is not None and restored.first("restored") is None:
-            advice = _reasons.try_replay(self.spec, captured)
-            self.fail("refused", f"restored {where}: {failed['message']}", advice)
+            self.may_replay = _reasons.may_replay(self.spec, captured)
+            self.fail("refused", f"restored {where}: {failed['message']}")
         else:
             doing = f"step {restored.steps[-1]['t']:,}" if restored.steps else "restoring"
             self.fail("crashed", *_reasons.crashed(f"{doing}, restored {where}", restored))

@@ -63,7 +63,9 @@ class _Child:
                 error=type(error).__name__,
                 message=str(error),
                 trace=traceback.format_exc(limit=-4),
-                expected=isinstance(error, PerdureError | ImportError),
+                # These say what is missing; where in Gymnasium they were raised tells nothing more.
+                expected=isinstance(error, PerdureError | ImportError)
+                or type(error).__module__ == "gymnasium.error",
             )
             raise SystemExit(3) from error
 
@@ -154,6 +156,11 @@ class _Child:
     # -- what they share -------------------------------------------------------------------------------------
 
     def _begin(self, seed: int) -> Driver:
+        # Not after the generators were seeded: what is imported may draw from them.
+        located = self.spec.located()
+        if located is not self.spec:
+            self.write("registered", by=located.imports[-1])
+            self.spec = located
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)

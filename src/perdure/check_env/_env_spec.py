@@ -6,19 +6,22 @@ It knows how environments are named and made, and nothing of checkpoints.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import importlib
 import importlib.util
 import inspect
 import json
 import os
+import pkgutil
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from types import ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
+from perdure.check_env import _gymnasium_ids
 from perdure.errors import EnvSpecError
 from perdure.state import base_names
 
@@ -27,6 +30,7 @@ Factory: TypeAlias = Callable[..., Any]
 Wrapper: TypeAlias = "str | Factory | tuple[str | Factory, Mapping[str, Any]]"
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*(\.py)?:[A-Za-z_][\w.]*", re.ASCII)
+_VERSIONED = re.compile(r"-v\d+\Z")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 #: After how many steps the environments of a vector are truncated, so that their episodes end at different steps.
 _TRUNCATED_AFTER = (41, 54, 67)
@@ -37,8 +41,8 @@ _REMEDY = "Define it at the top level of a module or script, without arguments, 
 class EnvSpec:
     """One environment, as a fresh process builds it.
 
-    :param target: a Gymnasium id, `module:factory`, a module of PettingZoo (or MPE2), `dm_control/domain-task` or
-        `envpool/id`.
+    :param target: a Gymnasium id, `module:id`, `module:factory`, a module of PettingZoo (or MPE2),
+        `dm_control/domain-task` or `envpool/id`.
     :param file: the file that the factory's module was read from, in case its name alone does not lead there.
     :param kwargs: keyword arguments of the factory; JSON.
     :param wrappers: wrapper classes as `module:Class`, the innermost first, each with its keyword arguments.
@@ -82,18 +86,38 @@ class EnvSpec:
         :param seed: for environments that are seeded when they are made; all others are seeded by their first reset.
         :raises EnvSpecError: if there is nothing by its name.
         """
+        spec = self.located()
+        return _make_vector(spec, seed) if spec.vector else spec._make_one(seed)
+
+    def located(self) -> EnvSpec:
+        """With the module that registers its Gymnasium id among the imports, unless that is known already.
+
+        :raises EnvSpecError: if no installed package registers it.
+        """
         self._import()
-        return _make_vector(self, seed) if self.vector else self._make_one(seed)
+        if ":" in self.target or self._library or _is_module(self.target):
+            return self
+        module = _gymnasium_ids.register(self.target)
+        return replace(self, imports=(*self.imports, module)) if module else self
+
+    @property
+    def _library(self) -> str:
+        """The library that makes it by a name of its own; "" for all others."""
+        library, _, rest = self.target.partition("/")
+        if library == "envpool" and rest:
+            return library
+        # With a version it is an id that Shimmy registers.
+        return library if library == "dm_control" and rest and not _VERSIONED.search(rest) else ""
 
     def _import(self) -> None:
         for name in self.imports:
             importlib.import_module(name)
 
     def _make_one(self, seed: int) -> Any:
-        library, _, rest = self.target.partition("/")
-        if library == "envpool" and rest:
+        library, rest = self._library, self.target.partition("/")[2]
+        if library == "envpool":
             env = self._make_pool(rest, seed)
-        elif library == "dm_control" and rest:
+        elif library == "dm_control":
             env = self._make_dm_control(rest, seed)
         else:
             env = self._call_factory()
@@ -123,14 +147,20 @@ class EnvSpec:
 
     def _call_factory(self) -> Any:
         kwargs = dict(self.kwargs)
-        if is_factory(self.target):
-            return find(self.target, self.file)(**kwargs)
-        if _is_module(self.target):
+        module, colon, name = self.target.partition(":")
+        if colon:
+            defines = _import_module(module, self.file)
+            # What has registered an id has imported Gymnasium.
+            registered = "gymnasium" in sys.modules and _gymnasium_ids.is_registered(name)
+            if is_factory(self.target) and (hasattr(defines, name.partition(".")[0]) or not registered):
+                return find(self.target, self.file)(**kwargs)
+            _gymnasium_ids.register(name)
+        elif _is_module(self.target):
             form = "parallel_env" if kwargs.pop("parallel", False) else "env"
             return getattr(importlib.import_module(self.target), form)(**kwargs)
         import gymnasium
 
-        return gymnasium.make(self.target, **kwargs)
+        return gymnasium.make(name if colon else self.target, **kwargs)
 
 
 def env_spec(
@@ -182,7 +212,7 @@ def _require_json(arguments: Mapping[str, Any]) -> None:
 
 
 def is_factory(target: str) -> bool:
-    """Whether a name is `module:factory` (and not a Gymnasium id with a module in front, `module:Name-v0`)."""
+    """Whether a name can be `module:factory`, or is a Gymnasium id with a module in front (`module:Name-v0`)."""
     return _FACTORY.fullmatch(target.rpartition(os.sep)[2]) is not None
 
 
@@ -201,6 +231,8 @@ def find(target: str, file: str = "") -> Any:
 
 
 def _import_module(name: str, file: str) -> ModuleType:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise EnvSpecError(f"expected the name of a module before the colon, found {name!r}")
     try:
         module = importlib.import_module(name)
         if not file or os.path.realpath(getattr(module, "__file__", None) or "") == os.path.realpath(file):
@@ -222,19 +254,26 @@ def _is_module(target: str) -> bool:
     if not _MODULE.fullmatch(target):
         return False
     try:
-        return importlib.util.find_spec(target) is not None
+        if importlib.util.find_spec(target) is not None:
+            return True
     except ImportError as error:
         raise EnvSpecError(f"the module {target!r} cannot be imported: {error}") from error
+    package, _, name = target.rpartition(".")
+    inside = [each.name for each in pkgutil.iter_modules(sys.modules[package].__path__)]
+    near = difflib.get_close_matches(name, inside, 5)
+    raise EnvSpecError(
+        f"there is no module {name!r} in {package}" + (f". Close to it: {', '.join(near)}" if near else "")
+    )
 
 
 def _split_file(target: str) -> tuple[str, str]:
-    """A target, and the file of its module if it begins with one (`path/to/mine.py:make`)."""
-    where, _, qualname = target.rpartition(":")
-    if not (is_factory(target) and where.endswith(".py")):
+    """A target, and the file of its module if it begins with one (`path/to/mine.py:make`, `mine.py:Mine-v0`)."""
+    where, _, name = target.partition(":")
+    if not (name and where.endswith(".py")):
         return target, ""
     if not os.path.isfile(where):
         raise EnvSpecError(f"there is no file {where}")
-    return f"{os.path.basename(where)[:-3]}:{qualname}", os.path.abspath(where)
+    return f"{os.path.basename(where)[:-3]}:{name}", os.path.abspath(where)
 
 
 def _importable(made: Factory) -> tuple[str, str]:

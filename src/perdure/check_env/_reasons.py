@@ -31,15 +31,10 @@ def crashed(doing: str, record: Record) -> list[str]:
     return [f"{doing}: {record.failure}", trace or _printed(record)]
 
 
-def try_replay(spec: EnvSpec, captured: Record) -> str:
-    """The advice to replay episodes, unless that is what was refused."""
+def may_replay(spec: EnvSpec, captured: Record) -> bool:
+    """Whether replaying its episodes may make it exact, because that is not what was refused."""
     lines = captured.lines.get("captured", [])
-    if spec.replay or any(name.endswith("Replay") for line in lines for name in line["handled"]):
-        return ""
-    return (
-        "Try replaying its episodes instead (perdure.environments.EpisodeReplay, PoolReplay for pools): "
-        "perdure check-env --replay does that"
-    )
+    return not spec.replay and not any(name.endswith("Replay") for line in lines for name in line["handled"])
 
 
 def not_reproducible(alike_with: Condition) -> list[str]:
@@ -64,10 +59,10 @@ def not_reproducible(alike_with: Condition) -> list[str]:
 
 
 def different(
-    spec: EnvSpec, finding: Finding | None, restored: Record, explained: Record, captured: Record
-) -> list[str]:
-    """For an environment that behaves differently once it is restored."""
-    why = []
+    finding: Finding | None, restored: Record, explained: Record, captured: Record
+) -> tuple[list[str], bool]:
+    """For an environment that behaves differently once it is restored; and whether that may lie in native code."""
+    why, native = [], False
     if finding is None:
         end = restored.lines["finished"][0]
         why.append(
@@ -90,8 +85,8 @@ def different(
             "everything that was captured was brought back, so Python cannot see what is missing: it lies in native "
             "code behind a number or a handle, or in another process. Register a handler for it (perdure.register)"
         )
-        why.append(try_replay(spec, captured))
-    return why
+        native = True
+    return why, native
 
 
 def _lines(entries: list[str]) -> str:

@@ -59,6 +59,8 @@ class CheckReport:
     :param capture_ms: how long a capture takes.
     :param commit_ms: how long the commit of a later checkpoint took.
     :param restore_ms: how long the first restore in a process took.
+    :param with_replay: the result for the same environment in :class:`perdure.environments.EpisodeReplay` (or its
+        counterpart), where this one is not exact and that may be.
     """
 
     name: str
@@ -77,15 +79,18 @@ class CheckReport:
     commit_ms: float | None = None
     restore_ms: float | None = None
     seconds: float = 0.0
+    with_replay: CheckReport | None = None
 
     @property
     def exact(self) -> bool:
-        """Whether it continues bit for bit as if it had never been interrupted."""
+        """Whether it continues bit for bit as if it had never been interrupted, made as it was given."""
         return self.verdict == "exact"
 
     def text(self) -> str:
         """For a person, a few lines."""
-        lines = [f"{self.name}: {_HEADLINES[self.verdict]}"]
+        remedy = self.with_replay
+        also = f"; EXACT in {remedy.replayed_by}" if remedy is not None and remedy.exact else ""
+        lines = [f"{self.name}: {_HEADLINES[self.verdict]}{also}"]
         if self.finding is not None:
             lines.append(f"  first difference  {self.finding}")
         lines += _listed("why", self.reasons)
@@ -101,7 +106,15 @@ class CheckReport:
             restore = "" if self.restore_ms is None else f", restore {self.restore_ms:.2f} ms"
             lines.append(f"  time              capture {self.capture_ms:.2f} ms{restore}")
         lines += _listed("note", self.notes)
+        if remedy is not None:
+            lines += _listed("replayed", [remedy.text()])
         return "\n".join(lines)
+
+    @property
+    def replayed_by(self) -> str:
+        """The class that replays its episodes."""
+        names = (name.rpartition(":")[2] for name in self.handled)
+        return next((name for name in names if name.endswith("Replay")), "EpisodeReplay")
 
     def document(self) -> dict[str, Any]:
         """For a program, as JSON."""
@@ -113,6 +126,8 @@ class CheckReport:
         known = {name: value for name, value in document.items() if name in cls.__dataclass_fields__}
         if known.get("finding") is not None:
             known["finding"] = Finding(**known["finding"])
+        if known.get("with_replay") is not None:
+            known["with_replay"] = cls.load(known["with_replay"])
         return cls(**known)
 
 

@@ -188,9 +188,10 @@ Exit codes:
 Examples:
   perdure check-env CartPole-v1
   perdure check-env Ant-v5 --wrapper gymnasium.wrappers:NormalizeObservation
-  perdure check-env LunarLander-v3 --replay
+  perdure check-env LunarLander-v3
+  perdure check-env mine.py:Mine-v0
   perdure check-env mine/env.py:make --vector async:4
-  perdure check-env ALE/Pong-v5 --import ale_py --kwargs '{"frameskip": 4}'
+  perdure check-env ALE/Pong-v5 --kwargs '{"frameskip": 4}'
   perdure check-env pettingzoo.classic.chess_v6
   perdure check-env dm_control/cheetah-run""",
 )
@@ -242,10 +243,13 @@ Examples:
 def check_env(env: str, **options: Any) -> int:
     """Find out whether the environment ENV resumes exactly in a new process.
 
-    ENV is a Gymnasium id, `module:factory` or `file.py:factory`, a module of PettingZoo or MPE2,
-    dm_control/domain-task, or envpool/id. It runs in several processes with the same seed and actions, is captured
-    in mid-episode and right after an episode's end, restored in another process, and continued across resets.
-    Everything it returns and all its state is compared bit by bit.
+    ENV is a Gymnasium id, `module:id`, `module:factory` or the same with `file.py`, a module of PettingZoo or MPE2,
+    dm_control/domain-task, or envpool/id. The installed package that registers an id is imported.
+
+    It runs in several processes with the same seed and actions, is captured in mid-episode and right after an
+    episode's end, restored in another process, and continued across resets. Everything it returns and all its state is
+    compared bit by bit. Where it is refused, or its state lies in native code, the same is tried with its episodes
+    replayed (as with --replay).
     """
     from perdure.cli.environments import check_environment
 

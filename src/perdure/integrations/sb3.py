@@ -44,7 +44,8 @@ class PersistenceCallback(BaseCallback):
     The first call of `learn` in a process resumes the run in `directory`, if there is one. From then on it
     checkpoints the model with its replay buffer, its environments in mid-episode, VecNormalize, every other
     callback of the list, and all random generators. After SIGTERM or Ctrl-C it saves a checkpoint when the next
-    rollout begins, then the process exits.
+    rollout begins, then the process exits. With `grace=25` it exits within 25 seconds, also from the middle of a long
+    rollout or evaluation; what was done since the rollout began is done again, exactly.
 
     Environments in worker processes (SubprocVecEnv) need a wrapper that can be asked for their state, outermost:
     `make_vec_env(..., vec_env_cls=SubprocVecEnv, wrapper_class=perdure.environments.Resumable)`. A script that calls
@@ -55,7 +56,7 @@ class PersistenceCallback(BaseCallback):
     :param seconds: time between two checkpoints; ten minutes if neither is given.
     :param keep: how many of the latest checkpoints to keep, or a :class:`perdure.Retention`.
     :param strict: whether it is an error if a checkpoint does not fit the model in every path.
-    :param options: other options of :class:`perdure.Run`: `on_error`, `when_busy`, `background`, `compression`, …
+    :param options: other options of :class:`perdure.Run`: `on_error`, `when_busy`, `grace`, `signals`, …
     """
 
     def __init__(
@@ -129,13 +130,18 @@ class PersistenceCallback(BaseCallback):
         if self._resume:
             self._go_on()
             return
-        self.run.maybe_checkpoint(
-            self.world,
-            self.model.num_timesteps,
-            every=self.every,
-            seconds=self.seconds,
-            counters={"at": _START},
-        )
+        try:
+            self.run.maybe_checkpoint(
+                self.world,
+                self.model.num_timesteps,
+                every=self.every,
+                seconds=self.seconds,
+                counters={"at": _START},
+            )
+        except BaseException:
+            # `learn` says nothing at its end if it ends by an exception.
+            self._exit.close()
+            raise
 
     def _on_step(self) -> bool:
         return True

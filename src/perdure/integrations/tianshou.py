@@ -75,7 +75,7 @@ def run(
     :param persistence: how the best policy is persisted, and what with it.
     :param reset_collectors: as for `trainer.run()`; not used when the run is resumed.
     :param reset_collector_buffers: as for `trainer.run()`; not used when the run is resumed.
-    :param options: other options of :class:`perdure.Run`: `on_error`, `when_busy`, `background`, `compression`, …
+    :param options: other options of :class:`perdure.Run`: `on_error`, `when_busy`, `grace`, `signals`, …
     :returns: what the trainer (`InfoStats`) or the experiment (`ExperimentResult`) returns.
     """
     with Run(directory, keep=keep, strict=strict, persistence=persistence, **options) as opened:

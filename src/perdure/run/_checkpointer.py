@@ -3,23 +3,28 @@
 What changed is staged, a thread writes it, and the result is noted. At most one checkpoint is written at a time. Its
 result is known at the next checkpoint, at `flush` or at `close`, and an error is raised there, in the training. Knows
 states and a store, and nothing of what they are states of.
+
+A KeyboardInterrupt may come between any two lines here: a notebook's stop button, or a signal handler of the user's. So
+whatever writes runs in the thread, where no signal handler runs; and after an interrupted call, nothing that was only
+remembered in memory is relied on (`_recover`).
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, NamedTuple, get_args
 
 from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
 from perdure.progress import Bar
 from perdure.run import _process_record
-from perdure.snapshot import Stager, Staging
+from perdure.snapshot import ChangedWhileCopied, Stager, Staging
 from perdure.store import CheckpointInfo, Committed, Store
 from perdure.tree import State
 
@@ -30,6 +35,20 @@ OnError = Literal["raise", "warn"]
 
 #: Called with the bytes that are written and those there are to write.
 _Progress = Callable[[int, int], None]
+#: An error, and what it means for the training.
+_Problem = tuple[BaseException, str]
+
+#: For how many seconds a waiter waits before it looks again.
+_GLANCE = 0.1
+
+
+class Commit(NamedTuple):
+    """What a checkpoint says beside its state; see `perdure.store.Store.commit`."""
+
+    step: int
+    counters: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    tags: Sequence[str]
 
 
 class Checkpointer:
@@ -72,13 +91,18 @@ class Checkpointer:
         self._job: _Job | None = None
         #: The last durable one; older checkpoints may still be being deleted after it.
         self._before: _Job | None = None
+        #: A copy of the world that is committed only if the process has to leave.
+        self._kept: _Job | None = None
+        #: Held while what is to be written is decided: at the end, another thread commits what was kept.
+        self._claim = threading.Lock()
+        #: Whether a call is changing what is remembered; after an interrupted one it stays so.
+        self._changing = False
         # One thread for all checkpoints, because to start one takes longer than to copy a network. At its exit the
         # interpreter waits for what the thread still has to do.
         self._thread = ThreadPoolExecutor(1, "perdure checkpoint")
-        self._owner = os.getpid()
         # An error that no later call could raise is printed when the interpreter exits.
-        reference = weakref.ref(self)
-        self._at_exit = lambda: _report(reference)
+        reference, process = weakref.ref(self), os.getpid()
+        self._at_exit = lambda: _report(reference, process)
         atexit.register(self._at_exit)
 
     @property
@@ -95,54 +119,86 @@ class Checkpointer:
         self.poll(wait=True)
         return True
 
-    def save(
-        self,
-        state: State,
-        *,
-        wait: bool,
-        step: int,
-        counters: Mapping[str, Any] | None,
-        metrics: Mapping[str, Any] | None,
-        tags: Sequence[str],
-    ) -> CheckpointInfo | None:
-        """Stage a state, and have it committed.
+    def save(self, state: State, how: Commit, *, careful: bool = False) -> bool:
+        """Stage a state, and have it committed. Afterwards the training may go on.
 
         :param state: captured just now.
-        :param wait: until it is durable; otherwise this returns as soon as the training may go on.
-        :returns: the checkpoint, if it was waited for; None also where an error was warned of.
-        :raises StoreError: if it could not be written, or this is a forked child of the process whose run it is.
+        :param careful: whether another thread may be changing the world.
+        :returns: whether the commit has ended already.
+        :raises ChangedWhileCopied: if one did.
+        :raises StoreError: if the one before could not be written.
         """
-        if os.getpid() != self._owner:
-            raise StoreError(
-                f"the run was opened by process {self._owner}; this is a child of it (process {os.getpid()}), which "
-                "must not write to the run"
-            )
-        self.poll(wait=True)
-        self.unwritten = ()
-        staging = self.stager.stage(state)
+        while True:
+            self.poll(wait=True)
+            with self._claim:
+                # The thread that makes the kept copy durable may have begun another one in between.
+                if self._job is None:
+                    job = self._stage(state, how, careful)
+                    self.unwritten = ()
+                    self._job = job
+                    job.start(self._thread)
+                    self._changing = False
+                    break
+        # What is too large to be copied is written from where it lies, so the training must not change it.
+        if job.staging.live:
+            try:
+                job.join()
+            except BaseException:
+                job.cancel()
+                job.join()
+                raise
+        return job.staging.live
+
+    def keep(self, state: State, how: Commit, *, careful: bool = False) -> None:
+        """Stage a state, and keep it in memory until `commit_kept`, or until the next one is staged.
+
+        Nothing is kept while a checkpoint is being written, which will be nearly as new, nor of what is too large to be
+        copied.
+
+        :raises ChangedWhileCopied: see `save`.
+        """
+        with self._claim:
+            if self._job is None and not self._changing:
+                job = self._stage(state, how, careful)
+                self._kept = None if job.staging.live else job
+                self._changing = False
+
+    def commit_kept(self) -> CheckpointInfo | None:
+        """Make durable what was kept, if it was, and return it. Any thread may call it; it waits until that is done."""
+        with self._claim:
+            job, self._kept = self._kept, None
+            if job is not None and self._job is None:
+                self._job = job
+                job.start(self._thread)
+        if (job := self._job) is None:
+            return None
+        job.wait()
+        return None if job.result is None else job.result.info
+
+    def _stage(self, state: State, how: Commit, careful: bool) -> _Job:
+        """Copy what changed. What was kept before is lost, because it lies in the same memory."""
+        self._changing = True
+        self._kept = None
+        try:
+            staging = self.stager.stage(state, careful=careful)
+        except ChangedWhileCopied:
+            self._changing = False
+            raise
 
         def commit(progress: _Progress) -> Committed:
             staging.ready()
             return self._store.commit(
                 staging.state,
-                step=step,
+                step=how.step,
                 contents=staging.contents,
-                counters=counters,
-                metrics=metrics,
-                tags=tags,
+                counters=how.counters,
+                metrics=how.metrics,
+                tags=how.tags,
                 process=_process_record.record(),
                 progress=progress,
             )
 
-        self._job = _Job(staging, tuple(tags), commit, lambda: self._store.retain(self._retained))
-        # What is too large to be copied is written from where it lies, so the training must not change it.
-        if wait or staging.live:
-            self._job.run_here()
-        else:
-            self._job.start(self._thread)
-            return None
-        self.poll(wait=True)
-        return self.last if wait else None
+        return _Job(staging, tuple(how.tags), commit, lambda: self._store.retain(self._retained))
 
     def poll(self, *, wait: bool = False) -> None:
         """Note the result of the checkpoint that is being written, if it is there.
@@ -150,47 +206,89 @@ class Checkpointer:
         :param wait: for the result.
         :raises StoreError: if the checkpoint could not be written, and errors are to be raised.
         """
-        # This is called at every step, and to ask for the process id takes longer than everything else here.
-        if (self._job is None and self._before is None) or os.getpid() != self._owner:
+        if self._changing:
+            self._recover()
+        # This is called at every step.
+        if self._job is None and self._before is None:
             return
         job = self._job
         if job is not None and (job.durable or wait):
             job.join()
-            self._job = None
-            self._note(job)
+            self._changing = True
+            self._note_stored(job)
+            problem = self._note(job)
             # There is one thread, so everything before this job has ended too.
-            self._note_cleanup()
-            self._before = job
+            undeleted = self._take_undeleted()
+            self._before, self._job = job, None
+            self._changing = False
+            self._tell(problem)
+            self._tell(undeleted)
         if self._before is not None and self._before.cleaned_up:
-            self._note_cleanup()
+            self._tell(self._take_undeleted())
 
-    def _note(self, job: _Job) -> None:
+    def _recover(self) -> None:
+        """Go on after a call that was interrupted: what it had handed over is written, and all else is found out anew.
+
+        The next checkpoint compares everything with what is stored, as the first one of a process does.
+        """
+        job = self._job
+        if job is not None:
+            if not job.handed_over:
+                # Whether the thread will take it is not known. If it has not, it never will.
+                job.cancel()
+            self._finish_thread()
+            self._note(job)
+        self.stager = self.stager.renewed()
+        self._job = self._before = self._kept = None
+        self._changing = False
+
+    def _finish_thread(self) -> None:
+        """Wait until the thread has done all that it was given."""
+        ended = _Flag()
+        try:
+            self._thread.submit(ended.set)
+        except RuntimeError:  # the interpreter is exiting, and the thread has ended
+            return
+        ended.wait()
+
+    def _note_stored(self, job: _Job) -> None:
+        """Note where the arrays of a checkpoint are stored."""
         if job.result is not None:
             self.stager.committed(job.staging, job.result.arrays)
-            self.last = job.result.info
-            return
-        self.stager.failed(job.staging)
-        self.unwritten = job.tags
-        if isinstance(job.error, DamagedError):
+        elif isinstance(job.error, DamagedError):
             # Something that the checkpoint was to refer to is lost, so nothing stored before is relied on.
             self.stager.forget()
-        assert job.error is not None
+        else:
+            self.stager.failed(job.staging)
+
+    def _note(self, job: _Job) -> _Problem | None:
+        """Note what became of a checkpoint; returns an error that is to be told. May be called again."""
+        if job.result is not None:
+            self.last = job.result.info
+            return None
+        if job.error is None:  # it was given up before it began
+            return None
+        self.unwritten = job.tags
         last = "there is none yet" if self.last is None else f"the last one is that of step {self.last.step}"
-        self._tell(
+        return (
             job.error,
             f"a checkpoint could not be written ({last}); the training goes on, and the next one will be tried",
         )
 
-    def _note_cleanup(self) -> None:
-        """Note whether older checkpoints could be deleted after the last durable one."""
+    def _take_undeleted(self) -> _Problem | None:
+        """Why older checkpoints could not be deleted after the last durable one; None if they were."""
         job, self._before = self._before, None
-        if job is not None and job.result is not None and job.error is not None:
-            self._tell(
-                job.error,
-                f"the checkpoint of step {job.result.info.step} is written, but older ones could not be deleted",
-            )
+        if job is None or job.result is None or job.error is None:
+            return None
+        return (
+            job.error,
+            f"the checkpoint of step {job.result.info.step} is written, but older ones could not be deleted",
+        )
 
-    def _tell(self, error: BaseException, what: str) -> None:
+    def _tell(self, problem: _Problem | None) -> None:
+        if problem is None:
+            return
+        error, what = problem
         if self._on_error != "warn" or not isinstance(error, StoreError):
             raise error
         warnings.warn(f"{what}: {error}", CheckpointFailedWarning, stacklevel=6)
@@ -210,7 +308,7 @@ class Checkpointer:
         self.poll(wait=True)
         if self._before is not None:
             self._before.join(cleanup=True)
-            self._note_cleanup()
+            self._tell(self._take_undeleted())
 
     def close(self) -> None:
         """Wait for everything that was started. Errors are raised once more, and not told after this."""
@@ -218,8 +316,39 @@ class Checkpointer:
         try:
             self.wait_until_idle()
         finally:
-            if os.getpid() == self._owner:
-                self._thread.shutdown()
+            self._thread.shutdown()
+
+    def abandon(self) -> None:
+        """Forget the run in a forked child: its thread is not there, and the parent tells of what becomes of it."""
+        atexit.unregister(self._at_exit)
+
+
+class _Flag:
+    """Is set once, by the thread; others wait for it.
+
+    Those of `threading` and `concurrent.futures` are left locked, or unlocked twice, if a KeyboardInterrupt comes while
+    they are waited for.
+    """
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._closed = threading.Lock()
+        self._closed.acquire()
+
+    def set(self) -> None:
+        self.is_set = True
+        with suppress(RuntimeError):  # it was set before
+            self._closed.release()
+
+    def wait(self) -> None:
+        while not self.is_set:
+            # An interrupted waiter may have the lock and never give it back, so nobody waits for it for long.
+            if self._closed.acquire(timeout=_GLANCE):
+                self._closed.release()
+
+
+class _Cancelled(Exception):
+    """The checkpoint is not wanted any more."""
 
 
 class _Job:
@@ -240,45 +369,53 @@ class _Job:
         self.tags = tags
         self.result: Committed | None = None
         self.error: BaseException | None = None
+        #: Whether it is certain that the thread will run it, or has run it.
+        self.handed_over = False
         self._commit = commit
         self._cleanup = cleanup
-        #: The commit, and then the deletion, if they run in the thread.
-        self._running: list[Future[None]] = []
+        self._durable = _Flag()
+        self._cleaned_up = _Flag()
+        self._cancelled = False
         #: Shows the progress to somebody who waits. That may begin long after the commit did.
         self._bar: Bar | None = None
 
     @property
     def durable(self) -> bool:
         """Whether the checkpoint is durable, or failed."""
-        return all(each.done() for each in self._running[:1])
+        return self._durable.is_set
 
     @property
     def cleaned_up(self) -> bool:
         """Whether nothing is left to do, also no deletion of older checkpoints."""
-        return all(each.done() for each in self._running)
+        return self._cleaned_up.is_set
 
     def start(self, thread: ThreadPoolExecutor) -> None:
         """Run in a thread."""
         try:
-            self._running.append(thread.submit(self._write, thread))
+            thread.submit(self._run)
+            self.handed_over = True
         except RuntimeError:  # the interpreter is exiting, and no thread can be started
-            self.run_here()
+            self.handed_over = True
+            with self._shown():
+                self._run()
 
-    def run_here(self) -> None:
-        """Run now, in the calling thread."""
-        with self._shown():
-            self._write()
-            self._clean_up()
+    def cancel(self) -> None:
+        """Stop as soon as possible; a commit that has not succeeded by then fails."""
+        self._cancelled = True
+
+    def wait(self) -> None:
+        """Wait until the checkpoint is durable, without showing the progress."""
+        self._durable.wait()
 
     def join(self, *, cleanup: bool = False) -> None:
         """Wait until the checkpoint is durable.
 
         :param cleanup: wait for the deletion of older checkpoints too.
         """
-        if self.cleaned_up if cleanup else self.durable:
-            return
-        with self._shown():
-            wait(self._running if cleanup else self._running[:1])
+        flag = self._cleaned_up if cleanup else self._durable
+        if not flag.is_set:
+            with self._shown():
+                flag.wait()
 
     @contextmanager
     def _shown(self) -> Iterator[None]:
@@ -290,28 +427,31 @@ class _Job:
                 self._bar = None
 
     def _progressed(self, done: int, total: int) -> None:
+        if self._cancelled:
+            raise _Cancelled
         if (bar := self._bar) is not None:
             bar.update(done, total)
 
-    def _write(self, thread: ThreadPoolExecutor | None = None) -> None:
-        with self._keeping_errors():
-            self.result = self._commit(self._progressed)
-            self.staging.release()
-        if thread is not None:
-            try:
-                self._running.append(thread.submit(self._clean_up))
-            except RuntimeError:  # as above
-                self._clean_up()
-
-    def _clean_up(self) -> None:
-        if self.result is not None and self.error is None:
-            with self._keeping_errors():
-                self._cleanup()
+    def _run(self) -> None:
+        try:
+            if not self._cancelled:
+                with self._keeping_errors():
+                    self.result = self._commit(self._progressed)
+                    self.staging.release()
+            self._durable.set()
+            if self.result is not None and self.error is None:
+                with self._keeping_errors():
+                    self._cleanup()
+        finally:
+            self._durable.set()
+            self._cleaned_up.set()
 
     @contextmanager
     def _keeping_errors(self) -> Iterator[None]:
         try:
             yield
+        except _Cancelled:
+            pass
         except BaseException as error:
             self.error = error
             # An error that is kept must not keep the arrays of every frame it passed.
@@ -319,9 +459,10 @@ class _Job:
                 error.__traceback__ = None
 
 
-def _report(reference: weakref.ref[Checkpointer]) -> None:
+def _report(reference: weakref.ref[Checkpointer], process: int) -> None:
     checkpointer = reference()
-    if checkpointer is None or checkpointer._job is None or os.getpid() != checkpointer._owner:
+    # In a forked child there is no thread that could be waited for.
+    if checkpointer is None or checkpointer._job is None or os.getpid() != process:
         return
     job, checkpointer._job = checkpointer._job, None
     job.join()

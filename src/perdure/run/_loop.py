@@ -155,9 +155,7 @@ class _Rounds(Generic[Item]):
             for item in items:
                 yield item
                 done += 1
-                if run.due(done, self._every, self._seconds):
-                    world.read()
-                run.safe_point(world.parts, done, self._every, self._seconds)
+                run.safe_point(world.parts, done, self._every, self._seconds, refresh=world.read)
             if done > began or run.last is None:
                 run.checkpoint(world.read(), done)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 import socket
 import sys
+import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from time import perf_counter
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 import torch
@@ -23,19 +26,22 @@ from perdure.errors import (
     PerdureError,
     PerdureWarning,
     Preempted,
+    RestoreError,
     StoreError,
 )
 from perdure.persistence import PolicyPersistence, versions
 from perdure.progress import Bar
-from perdure.run import _notices, _same_command, _script_check
+from perdure.run import _notices, _owner, _same_command, _script_check
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
-from perdure.run._checkpointer import Checkpointer, OnError, WhenBusy
+from perdure.run._checkpointer import Checkpointer, Commit, OnError, WhenBusy
 from perdure.run._code_prints import code_prints
+from perdure.run._grace import Grace
 from perdure.run._override import Override, told
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._script_state import ScriptState
-from perdure.run._signals import Interrupts
+from perdure.run._signals import Interrupts, Signals
+from perdure.run._undisturbed import undisturbed
 from perdure.run._user_frames import user_level
 from perdure.run.carriers import PART as SCRIPT_STATE
 from perdure.run.loops import Watch
@@ -44,7 +50,6 @@ from perdure.state import (
     LiveWorld,
     Report,
     parts_of,
-    paused_collection,
     prepare,
     skip,
     without_secrets,
@@ -61,6 +66,7 @@ from perdure.store import (
 )
 from perdure.world import World
 
+_T = TypeVar("_T")
 #: The name of the run's own record beside the world's parts.
 PART = "run"
 
@@ -111,8 +117,17 @@ class Run:
     :param compression: "auto" compresses what gets much smaller, "zstd" whatever gets smaller, "none" nothing.
     :param modules: names of modules and packages that count as the script's own although they are installed: what
         changes in their variables, classes and functions is state too.
-    :param lock_timeout: how many seconds to wait for a previous process that is still exiting.
-    :raises LockedError: if another process holds the run.
+    :param lock_timeout: how many seconds to wait for a previous process that is still exiting. A run of the same
+        process that has this directory is taken over at once, for example when a notebook's cell runs again.
+    :param signals: which signals ask the run to save a checkpoint and exit, as names or numbers. "auto": SIGTERM,
+        Ctrl-C (SIGINT) and a closing terminal (SIGHUP); and what schedulers send before their time is up (SIGUSR1,
+        SIGUSR2, SIGXCPU), unless the script handles these itself.
+    :param grace: within how many seconds after such a signal the process exits, also from the middle of a long rollout
+        or evaluation. For that a copy of the world is kept in memory at safe points, as often as that takes at most a
+        twentieth of the time; it is made durable when the signal comes, and what the process did since is done again by
+        the next one. By default the process exits at the next safe point, however long that takes.
+    :raises LockedError: if another process, or another thread of this one, holds the run.
+    :raises ValueError: if an option has a value that it cannot have.
     :raises StoreError: if the directory cannot be written, or does not belong to a run.
     """
 
@@ -132,6 +147,8 @@ class Run:
         compression: Compression = "auto",
         modules: Sequence[str] = (),
         lock_timeout: float = 10.0,
+        signals: Signals = "auto",
+        grace: float | None = None,
     ) -> None:
         self.directory = os.path.abspath(os.fspath(directory))
         #: What became of every path at the last resume; None before one.
@@ -141,7 +158,11 @@ class Run:
         self._skip = tuple(skip)
         self._override = Override(override)
         self._record = RunRecord()
-        self._interrupts = Interrupts()
+        self._interrupts = Interrupts(signals)
+        self._grace = Grace(grace)
+        self.ownership = _owner.Ownership(self._shown)
+        #: Held while the world is captured. Other threads that change it hold it meanwhile: `with run.lock: ...`.
+        self.lock = threading.RLock()
         retention = keep if isinstance(keep, Retention) else Retention(keep)
         self._restorable = RestorableCheck(on_unrestorable, strict=strict, say=_say)
 
@@ -150,6 +171,7 @@ class Run:
             return retention(found) | (set() if kept is None else {kept.number})
 
         try:
+            _owner.claim(self, self.directory)
             self._store = Store.open(self.directory, write=True, wait=lock_timeout, compression=compression)
         except LockedError as error:
             holder = LocalBackend(self.directory).holder()
@@ -164,14 +186,19 @@ class Run:
         except BaseException:
             self._store.close()
             raise
+        self._interrupts.when_asked = lambda number: self._grace.begin(number, self._make_copy_durable)
+        self._interrupts.is_over = lambda: self._grace.is_over
         self._told_secrets = False
         #: The published best policy.
         self.best_policy = BestPolicy(
-            self.directory, persistence or PolicyPersistence(), allowed=self._store.check_writable
+            self.directory, persistence or PolicyPersistence(), allowed=self._check_may_publish
         )
         self._cadence = Cadence()
-        self._closed = False
-        self._best_untagged = False
+        #: The best score that a checkpoint is marked with.
+        self._best_tagged: float | None = None
+        #: Whether a `resume` has begun and not ended.
+        self._half_restored = False
+        self._told_deaf = False
         #: Watches the loop that calls `maybe_checkpoint`.
         self._watch: Watch | None = None
         #: What the script's own modules hold outside of objects.
@@ -205,6 +232,7 @@ class Run:
         :raises RestoreError: if the script builds arrays of other shapes than when the run began.
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
+        self.ownership.check()
         self._found = self._store.latest(deep=False)
         live = self._walk(world)
         self._compare_script(self._found, live, world)
@@ -220,6 +248,7 @@ class Run:
         :raises RestoreError: if the checkpoint, or the override, does not fit the world; nothing was changed then.
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
+        self.ownership.check()
         checkpoint, self._found = self._found, None
         is_compared = checkpoint is not None
         checkpoint = checkpoint or self._store.latest(deep=False)
@@ -231,7 +260,12 @@ class Run:
         self._restorable.built(live)
         while checkpoint is not None:
             try:
+                self._half_restored = True
                 self._restore(checkpoint, live, world)
+                self._half_restored = False
+            except RestoreError:
+                self._half_restored = False  # or its message says otherwise
+                raise
             except DamagedError as error:
                 # Every byte is verified as it is read. Only arrays were written, and will be overwritten.
                 checkpoint = self._older(checkpoint.info.number, error)
@@ -328,6 +362,7 @@ class Run:
         # The next checkpoint writes only what differs from this one.
         self._checkpointer.stager.prime(restored.filled_arrays())
         self._at = info.step
+        self._best_tagged = self._record.best_score
         self._cadence.restart(info.step)
         _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
         for notice in (
@@ -386,8 +421,34 @@ class Run:
         parts = self._parts(world)
         if not wait and not self._checkpointer.acquire_slot():
             return None
-        marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
-        marks += [PINNED] if pin else []
+        # Even if it fails, the next one is due at the usual time.
+        self._cadence.restart(step)
+        self._checkpointer.poll(wait=True)
+        save = self._capturing(parts, step, self._checkpointer.save, counters, metrics, tags, pin=pin)
+        if undisturbed(self.lock, save) or wait:
+            self._checkpointer.poll(wait=True)
+        return self.last if wait else None
+
+    def _capturing(
+        self,
+        parts: Mapping[str, Any],
+        step: int,
+        then: Callable[..., _T],
+        counters: Mapping[str, Any] | None,
+        metrics: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        *,
+        pin: bool = False,
+    ) -> Callable[[bool], _T]:
+        """A function that captures the world, for `undisturbed`.
+
+        :param then: what to do with the state.
+        """
+        if self._half_restored:
+            raise RestoreError(
+                "resuming was interrupted, so the world is half restored and must not be saved: build it anew and call "
+                "resume() again"
+            )
         shown, secrets = without_secrets(metrics or {}, "metrics")
         counted, more = without_secrets(counters or {}, "counters")
         if (secrets or more) and not self._told_secrets:
@@ -395,16 +456,34 @@ class Run:
             _say(_notices.left_out([*secrets, *more]))
         if self._record.best_score is not None:
             shown.setdefault("best", self._record.best_score)
-        # Even if it fails, the next one is due at the usual time.
-        self._cadence.restart(step)
-        self._best_untagged = False
-        with paused_collection():
+
+        def capture(careful: bool) -> _T:
             live = self._script_state.captured(parts)
             state = live.state()
             self._restorable.check(live, step, self._last_written)
-            return self._checkpointer.save(
-                state, wait=wait, step=step, counters=counted, metrics=shown, tags=[*tags, *marks]
-            )
+            marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
+            marks += [PINNED] if pin else []
+            done = then(state, Commit(step, counted, shown, [*tags, *marks]), careful=careful)
+            self._best_tagged = self._record.best_score
+            return done
+
+        return capture
+
+    def _keep_copy(self, world: Any, step: int, counters: Mapping[str, Any] | None) -> None:
+        """Keep a copy of the world in memory, which is made durable if the process has to leave before it can save."""
+        began, tagged = perf_counter(), self._best_tagged
+        undisturbed(self.lock, self._capturing(self._parts(world), step, self._checkpointer.keep, counters))
+        self._best_tagged = tagged  # it is not written yet
+        self._grace.copied(perf_counter() - began)
+
+    def _make_copy_durable(self) -> None:
+        if (info := self._checkpointer.commit_kept()) is not None:
+            _say(f"step {info.step} is saved in {self._shown}")
+
+    @property
+    def _best_untagged(self) -> bool:
+        """Whether no checkpoint is marked as the one that follows the best score."""
+        return self._record.best_score is not None and self._record.best_score != self._best_tagged
 
     def _last_written(self) -> CheckpointInfo | None:
         self._checkpointer.poll(wait=True)
@@ -415,7 +494,8 @@ class Run:
 
         :raises StoreError: if one could not be written.
         """
-        self._checkpointer.flush()
+        if not self.ownership.is_copy:
+            self._checkpointer.flush()
 
     def due(self, step: int, every: int | None, seconds: float | None) -> bool:
         """Whether a checkpoint is due once `step` steps are done; see `maybe_checkpoint`."""
@@ -454,24 +534,57 @@ class Run:
         every: int | None,
         seconds: float | None,
         counters: Mapping[str, Any] | None = None,
+        refresh: Callable[[], object] = lambda: None,
     ) -> None:
-        """What `maybe_checkpoint` does, without a look at the loop: `perdure.loop` knows it."""
+        """What `maybe_checkpoint` does, without a look at the loop: `perdure.loop` knows it.
+
+        :param refresh: called before the world is captured, if it is.
+        """
+        self.ownership.check()
         self._at = step
-        self._checkpointer.stager.observe()
         self._checkpointer.poll()
+        self._checkpointer.stager.observe()
         received = self._interrupts.received
-        if self.due(step, every, seconds):
+        # Asked once: a signal, or the clock, may answer otherwise a moment later.
+        is_due = received is not None or self._cadence.due(step, every, seconds)
+        if is_due:
+            refresh()
             self.checkpoint(world, step, counters=counters, wait=received is not None or not self._background)
+        elif self._grace.wants_copy:
+            refresh()
+            self._keep_copy(world, step, counters)
         if received is not None:
-            saved = "nothing" if self.last is None else f"step {self.last.step}"
-            _say(f"{received.name}: {saved} is saved in {self._shown}; start the same command again to go on")
-            raise Preempted(128 + received)
+            self._leave(received)
+
+    def _leave(self, received: signal.Signals) -> NoReturn:
+        saved = "nothing" if self.last is None else f"step {self.last.step}"
+        _say(f"{received.name}: {saved} is saved in {self._shown}; start the same command again to go on")
+        raise Preempted(128 + received)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """Inside, SIGTERM, SIGHUP and Ctrl-C wait for the next `maybe_checkpoint`; a second signal ends the process."""
+        """Inside, signals such as SIGTERM and Ctrl-C wait for the next `maybe_checkpoint`; then the process exits with
+        128 + the signal's number. The same signal again ends it at once.
+
+        Python handles signals in the main thread only. If a training runs in another thread, enter this in the main
+        thread, around `thread.join()`.
+
+        :raises Preempted: at the end, if a signal came and nothing has raised it yet: it came after the last
+            checkpoint, or another thread saved it.
+        """
+        self.ownership.check()
         with self._interrupts:
+            if self._interrupts.deaf and not self._told_deaf:
+                self._told_deaf = True
+                _say(
+                    "the training runs outside the main thread, where Python handles no signals: SIGTERM ends the "
+                    "process without a checkpoint. To save one, wait for the thread inside `with run.guard():` in the "
+                    "main thread"
+                )
             yield
+            if (received := self._interrupts.received) is not None and not self.ownership.is_copy:
+                self.flush()
+                self._leave(received)
 
     def steps(
         self, world: Any, total: int, *, every: int | None = None, seconds: float | None = None
@@ -507,6 +620,8 @@ class Run:
                     self.safe_point(world, done, every, seconds, None)
             if start < total:
                 self.checkpoint(world, total)
+            if start < total and (received := self._interrupts.received) is not None:
+                self._leave(received)
         self._restorable.end()
 
     @contextmanager
@@ -544,15 +659,19 @@ class Run:
         :returns: whether it is the best so far. NaN never is.
         :raises NotPicklableError: if the whole policy cannot be pickled; it names the attribute.
         """
+        self.ownership.check()
         score = float(score)
         before = self._record.best_score
         if math.isnan(score) or (before is not None and score <= before):
             return False
         self.best_policy.offer(score, self._at, world, policy)
-        self._record.best_score = score
         self._record.best_step = self._at
-        self._best_untagged = True
+        self._record.best_score = score
         return True
+
+    def _check_may_publish(self) -> None:
+        self.ownership.check()
+        self._store.check_writable()
 
     @property
     def best_score(self) -> float | None:
@@ -566,12 +685,28 @@ class Run:
 
         :raises StoreError: if that checkpoint could not be written.
         """
-        self._closed = True
+        if self.ownership.is_copy:
+            self._checkpointer.abandon()
+            return
+        if self.ownership.ended is None:
+            self.ownership.ended = f"this run is closed; open it anew: perdure.Run({self._shown!r})"
         self._restorable.end()
         try:
             self._checkpointer.close()
         finally:
             self._store.close()
+
+    def give_way(self) -> None:
+        """Let another run of this process have the directory: what was begun is written, and nothing else."""
+        self._interrupts.end()
+        if not hasattr(self, "_checkpointer"):  # it was never wholly opened
+            if hasattr(self, "_store"):
+                self._store.close()
+            return
+        try:
+            self.close()
+        except StoreError as error:
+            _say(f"the last checkpoint could not be written: {error}")
 
     def __enter__(self) -> Run:
         return self
@@ -604,8 +739,7 @@ class Run:
             raise TypeError(
                 f"expected a perdure.World, found a {type(world).__name__}. Put it into one: World(name=...)"
             )
-        if self._closed:
-            raise StoreError(f"this run is closed; open it anew: perdure.Run({self._shown!r})")
+        self.ownership.check()
         parts = parts_of(world)
         for name in (PART, SCRIPT_STATE):
             if name in parts:

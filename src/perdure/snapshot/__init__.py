@@ -9,8 +9,8 @@ Vocabulary: *stage*: to copy the bytes of this moment; *arena*: the memory they 
 """
 
 from perdure._lazy import publish
-from perdure.snapshot._stager import Stager, Staging
+from perdure.snapshot._stager import ChangedWhileCopied, Stager, Staging
 
-__all__ = ["Stager", "Staging"]
+__all__ = ["ChangedWhileCopied", "Stager", "Staging"]
 
 publish(globals())

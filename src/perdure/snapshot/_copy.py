@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import collections
 import os
+import queue
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 from perdure.snapshot._arena import Bytes
@@ -48,20 +49,34 @@ class Copier:
                     return
                 target[:] = source
 
-        helpers: list[Future[None]] = []
+        # What each helper says at its end. Futures could be left locked if a KeyboardInterrupt came while they are
+        # waited for.
+        ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+        def help_out() -> None:
+            try:
+                work()
+            except Exception as error:
+                ended.put(error)
+            else:
+                ended.put(None)
+
+        helpers = 0
         if sum([target.nbytes for target, _ in moves]) >= WORTHWHILE:
             # While the interpreter shuts down, no thread can be started.
             with suppress(RuntimeError):
                 for _ in range(min(_cores(), _MOST_THREADS) - 1):
-                    helpers.append(self._pool().submit(work))
+                    self._pool().submit(help_out)
+                    helpers += 1
         try:
             yield
             work()
         finally:
             pieces.clear()
-            wait(helpers)
-        for helper in helpers:
-            helper.result()
+            errors = [ended.get() for _ in range(helpers)]
+        for error in errors:
+            if error is not None:
+                raise error
 
     def _pool(self) -> ThreadPoolExecutor:
         if self._threads is None:

@@ -35,35 +35,37 @@ class BufferTracker:
         self._rows = rows
         self._sampled = rows_before(cursor)
         self._samples: dict[tuple[int, int], Bytes] = {}
-        self._now = cursor
-        self._advanced = [0] * len(cursor.rings)
-        self._looks = 0
+        #: The cursor at the last look, how many rows of each ring were written by then, and how many looks there were.
+        #: In one, because a KeyboardInterrupt may come between any two lines: then all of it is old, or all new.
+        self._seen = (cursor, [0] * len(cursor.rings), 0)
         self._rewritten = False
         #: What `_between` found, and after how many looks.
         self._found: tuple[int, list[tuple[int, int]] | None] = (-1, None)
 
     def look(self) -> None:
         """Note where the buffer's cursor is now."""
+        before, advanced, looks = self._seen
         now = self._rows.cursor()
-        advanced = None if now is None else buffers.advance(self._now, now)
-        self._looks += 1
-        if now is None or advanced is None:
+        further = None if now is None else buffers.advance(before, now)
+        if now is None or further is None:
             self._rewritten = True
+            self._seen = before, advanced, looks + 1
         else:
-            self._now = now
-            self._advanced = [a + b for a, b in zip(self._advanced, advanced, strict=True)]
+            self._seen = now, [a + b for a, b in zip(advanced, further, strict=True)], looks + 1
 
     def written(self) -> list[tuple[int, int]] | None:
         """The rows that may have been written since the checkpoint, as stretches; None if it can be any."""
+        now, _, looks = self._seen
         # Of a buffer that does not count its rows, a lap between two looks cannot be seen.
-        if self._rewritten or (self._looks < 2 and any(ring.written is None for ring in self._now.rings)):
+        if self._rewritten or (looks < 2 and any(ring.written is None for ring in now.rings)):
             return None
         return self._between()
 
     def _between(self) -> list[tuple[int, int]] | None:
         # The same for each array of the buffer.
-        if self._found[0] != self._looks:
-            self._found = self._looks, buffers.between(self.cursor, self._now, self._advanced)
+        now, advanced, looks = self._seen
+        if self._found[0] != looks:
+            self._found = looks, buffers.between(self.cursor, now, advanced)
         return self._found[1]
 
     def sample(self, node: Array) -> None:

@@ -12,7 +12,7 @@ import itertools
 import os
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -38,6 +38,9 @@ LARGE = 64 << 20
 LEAST_CHUNK = 64 << 10
 #: No more than this is copied; the rest is written while the training waits.
 MOST_STAGED = 1 << 30
+
+_memcmp = ctypes.CDLL(None).memcmp
+_memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 #: The environment variable that says to compare all rows of all buffers, whatever their cursors say.
 CHECK_ROWS = "PERDURE_CHECK_ROWS"
@@ -137,6 +140,10 @@ class _Batch:
         return target.data
 
 
+class ChangedWhileCopied(Exception):
+    """Arrays are not what was copied of them a moment ago: another thread writes to them. Says which."""
+
+
 class Stager:
     """Remembers of the live arrays of one run what is stored where."""
 
@@ -165,6 +172,17 @@ class Stager:
         self._trackers.clear()
         self._pending = None
 
+    def renewed(self) -> Stager:
+        """One that knows nothing of what is stored; it takes this one's place if a call was interrupted."""
+        other = Stager()
+        # Which buffers cannot be believed is not forgotten.
+        other._check_all = self._check_all or any(
+            tracker.unreliable
+            for trackers in (self._trackers, {} if self._pending is None else self._pending.trackers)
+            for tracker in trackers.values()
+        )
+        return other
+
     def prime(self, filled: Sequence[tuple[Array, Source]]) -> None:
         """Note that live arrays hold what is stored, because they were just restored.
 
@@ -183,10 +201,12 @@ class Stager:
 
     # -- a checkpoint --------------------------------------------------------------------------------------
 
-    def stage(self, state: State) -> Staging:
+    def stage(self, state: State, *, careful: bool = False) -> Staging:
         """Copy what changed since the last checkpoint.
 
         :param state: captured just now; it stays as it is.
+        :param careful: whether to compare the copies with the arrays once more: other threads may write to them.
+        :raises ChangedWhileCopied: if one did.
         """
         self.observe()
         arrays = state.arrays
@@ -208,6 +228,8 @@ class Stager:
         with self._copier.copying(batch.moves):
             for position, staged in zip(small, _copies(arrays, small, room, [0, *ends]), strict=True):
                 contents[position] = staged
+        if careful and (changed := _changed(arrays, contents, small)):
+            raise ChangedWhileCopied(", ".join(changed[:3]) + (" and more" if len(changed) > 3 else ""))
         ready = _cuda.begin(batch.device) if batch.device else _nothing
         release = partial(_release, contents, arena, pin=bool(batch.device))
         self._pending = Staging(state, contents, batch.live, arena.used, ready, release, large, trackers)
@@ -376,6 +398,27 @@ def _copies(
     for (position, (start, nbytes)), at in zip(small.items(), offsets, strict=False):
         ctypes.memmove(address + at, start, nbytes)
         yield Staged(nbytes, long_lived=arrays[position].rows is not None, whole=(view, at))
+
+
+def _changed(arrays: Sequence[Array], contents: Sequence[Any], small: Collection[int]) -> list[str]:
+    """The names of the arrays that are not any more what was copied of them, or what they were compared with."""
+    found = []
+    for position, (node, staged) in enumerate(zip(arrays, contents, strict=True)):
+        if not isinstance(staged, Staged) or (isinstance(node.data, torch.Tensor) and _streams(node.data)):
+            continue
+        # Of the small ones it is known that they lie together, so that nothing has to be made for each.
+        now = None if position in small else as_uint8(node)
+        start_of = node.span[0] if now is None else now.ctypes.data
+        same = all(
+            not _memcmp(np.frombuffer(piece, np.uint8).ctypes.data, start_of + start, piece.nbytes)
+            for start, piece in staged.pieces
+        )
+        if same and now is not None and isinstance(staged.base, StoredArray) and node.rows is None:
+            copied = [(start, start + piece.nbytes) for start, piece in staged.pieces]
+            same = not differing(staged.base, now, complement(copied, node.span[1]))
+        if not same:
+            found.append(node.name)
+    return found
 
 
 def _owner(live: LiveArray) -> object:

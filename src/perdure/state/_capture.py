@@ -127,8 +127,8 @@ def paused_collection() -> Iterator[None]:
     """Without garbage collection. A walk makes thousands of objects, none of them garbage, and would set off a full
     collection, which with torch loaded takes many times as long as the walk."""
     enabled = gc.isenabled()
-    gc.disable()
     try:
+        gc.disable()
         yield
     finally:
         if enabled:

@@ -89,12 +89,37 @@ def _through_pipes(
 ) -> tuple[list[Any], dict[int, str]]:
     lost: dict[int, str] = {}
     answers: list[Any] = [None] * len(commands)
+    # Those that may have an answer in the pipe that nobody has received.
+    asked: set[int] = set()
+    try:
+        _exchange(workers, commands, patience, answers, lost, asked)
+    except BaseException:
+        # Interrupted: a later step would take the answer for its own. So it gets an error.
+        for index in asked:
+            workers.pipes[index].close()
+        raise
+    for index in lost:
+        # A later step gets an error at once instead of waiting for ever.
+        if workers.pipes[index] is not None:
+            workers.pipes[index].close()
+    return answers, lost
+
+
+def _exchange(
+    workers: Workers,
+    commands: Sequence[Any],
+    patience: float,
+    answers: list[Any],
+    lost: dict[int, str],
+    asked: set[int],
+) -> None:
     written: dict[int, Any] = {}
     for index, (pipe, command) in enumerate(zip(workers.pipes, commands, strict=True)):
         if id(command) not in written:
             # Pickled as the pipe would do it, but only once for a question to all.
             written[id(command)] = ForkingPickler.dumps(command)
         try:
+            asked.add(index)
             pipe.send_bytes(written[id(command)])
         except (OSError, ValueError, AttributeError) as reason:  # None if the library gave the worker up
             lost[index] = _ended(workers, index, reason)
@@ -104,7 +129,9 @@ def _through_pipes(
             continue
         try:
             if _has_answered(pipe, workers.processes[index], until):
-                answers[index] = workers.answer(pipe.recv())
+                received = pipe.recv()
+                asked.discard(index)
+                answers[index] = workers.answer(received)
             else:
                 workers.processes[index].kill()
                 lost[index] = f"it gave no answer within {patience:g} s and was ended"
@@ -112,11 +139,6 @@ def _through_pipes(
             lost[index] = _ended(workers, index, reason)
         except _Raised:
             lost[index] = "its worker ended with an error, which it has printed"
-    for index in lost:
-        # A later step gets an error at once instead of waiting for ever.
-        if workers.pipes[index] is not None:
-            workers.pipes[index].close()
-    return answers, lost
 
 
 def _has_answered(pipe: Any, process: Any, until: float) -> bool:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
 import gymnasium as gym
@@ -64,9 +65,13 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
         self._settling: _Settling | None = None
+        if _is_in_a_worker():
+            _live_as_the_trainer_does()
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Step the environment."""
+        global _asked
+        _asked += 1
         if _checked is not None:
             _forget_check()
         if self._settling is not None:
@@ -116,6 +121,8 @@ class Resumable(gym.Wrapper[Any, Any, Any, Any]):
         :param calls: how many steps or resets after this question serve to set the loop's variables.
         :returns: DONE and the answer, or FAILED and the reason.
         """
+        global _asked
+        _asked += 1
         try:
             _live_as_the_trainer_does()
             if request == "capture":
@@ -191,16 +198,92 @@ def _live_as_the_trainer_does() -> None:
     if _watched or multiprocessing.parent_process() is None:
         return
     _watched = True
-    # The terminal sends Ctrl-C to every process of the group, and the trainer decides when its workers exit.
+    # Ctrl-C in a terminal goes to every process of the group, and so does what a scheduler sends before it ends a job.
+    # The trainer is in the middle of a step then, and needs its workers to save it. It decides when they exit.
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in _FROM_OUTSIDE:
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler, signal.SIG_IGN):
+                # A handler and not SIG_IGN, which programs that the environment starts would inherit.
+                signal.signal(number, _leave_unless_needed)
     # Forked workers may hold each other's pipes open, so none of them would notice that the trainer was killed.
-    threading.Thread(target=_follow, args=(os.getppid(),), daemon=True, name="perdure").start()
+    threading.Thread(target=_follow, daemon=True, name="perdure").start()
 
 
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
+#: SIGTERM is also how a trainer ends its workers.
+_FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+#: A worker that got SIGTERM, and that nobody has asked anything for so many seconds, ends.
+_UNUSED = 60.0
+#: How often the worker was asked something, and whether it was told to end.
+_asked = 0
+_told = False
+
+
+def _leave_unless_needed(number: int, frame: FrameType | None) -> None:
+    global _told
+    if number != signal.SIGTERM:
+        return
+    # A trainer that handles it goes on to its next safe point. One that does not is ending as well, and one that has
+    # left its loop tells the workers by this signal to end.
+    trainer = multiprocessing.parent_process()
+    if trainer is not None and trainer.pid is not None and _catches(trainer.pid, signal.SIGTERM):
+        _told = True
+        return
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _catches(process: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal; True if the system does not tell."""
+    try:
+        with open(f"/proc/{process}/status") as status:
+            masks = [int(line.split()[1], 16) for line in status if line.startswith("SigCgt")]
+    except (OSError, ValueError, IndexError):
+        return True
+    return bool(masks[0] >> (number - 1) & 1) if masks else True
+
+
+#: The loops of the libraries' workers: where they are on the stack, this is a worker process and not a trainer that
+#: another process has started.
+_LOOPS = (
+    "gymnasium.vector.async_vector_env",
+    "stable_baselines3.common.vec_env.subproc_vec_env",
+    "tianshou.env.worker.subproc",
+)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # another user's
+    return True
+
+
+def _is_in_a_worker() -> bool:
+    if multiprocessing.parent_process() is None:
+        return False
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") in _LOOPS and frame.f_code.co_name.endswith("worker"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _follow() -> None:
+    trainer = multiprocessing.parent_process()
+    # The process that forked this one may be a server, which a signal to the whole group has ended.
+    by_server = trainer is not None and trainer.pid is not None and trainer.pid != os.getppid()
+    parent = os.getppid()
+    seen, since = _asked, time.monotonic()
+    while _is_alive(trainer.pid) if by_server else os.getppid() == parent:  # type: ignore[union-attr, arg-type]
         time.sleep(1.0)
+        if not _told or _asked != seen:
+            seen, since = _asked, time.monotonic()
+        elif time.monotonic() - since > _UNUSED:
+            break
     os._exit(1)
 
 

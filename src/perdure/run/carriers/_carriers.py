@@ -256,9 +256,8 @@ class Carriers:
             elif is_part_of_program(before) and id(before) not in met:
                 self._give_up(seen, key, f"another {type(before).__qualname__} was there when the loop began")
                 return
-        if type(before) is type(now) and not isinstance(now, (*_CONTAINERS, *_DEFINITIONS, *PLAIN_TYPES)):
-            # What a fresh process has there may become this again, where nothing like it could be made.
-            self._expected[name] = before
+        if before is now and not isinstance(now, _CONTAINERS):
+            self._expected[name] = now
         self._captured[name] = (holder, key)
 
     def _is_no_state(self, holder: Holder, key: str, value: Any) -> bool:

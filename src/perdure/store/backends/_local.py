@@ -283,9 +283,9 @@ class LocalBackend:
                         os.mkdir(part, dir_fd=fd)
                     sync_directory(fd)
                 # One by one from descriptor to descriptor: so no link on the way can lead out of the root.
-                below = os.open(part, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
-                os.close(fd)
-                fd = below
+                above, fd = fd, os.open(part, _OPEN_DIRECTORY | os.O_NOFOLLOW, dir_fd=fd)
+                # Only now: if a KeyboardInterrupt came before, it would be closed twice, maybe as another's.
+                os.close(above)
             yield fd, leaf
         finally:
             os.close(fd)

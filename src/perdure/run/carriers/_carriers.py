@@ -26,7 +26,7 @@ from perdure.run.carriers._holders import (
     is_hidden,
 )
 from perdure.run.carriers._marks import Mark, is_ignored
-from perdure.run.carriers._own_modules import is_own, own_modules, users_frames
+from perdure.run.carriers._own_modules import is_file_of_main, is_own, own_modules, users_frames
 from perdure.run.carriers._running import assigned_between, assigned_later
 from perdure.run.carriers._survey import survey
 from perdure.run.loops import ModuleVariables
@@ -336,7 +336,7 @@ class Carriers:
     def _place(self, name: str) -> tuple[Holder, str] | None:
         """The holder and the key of a carrier that this process may have; None if it has none of that name."""
         names = [name, renamed_name(name)]
-        if (module := name.partition(":")[0]) not in self._modules:
+        if is_file_of_main(module := name.partition(":")[0]):
             # The script's own module has another name when it is imported.
             names.append(_MAIN + name.removeprefix(module))
         for each in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
@@ -33,8 +34,7 @@ def own_modules(
     :param classes: of the objects of the world.
     :param added: names of modules and packages that count as the script's own too.
     """
-    main = sys.modules.get("__main__")
-    if main is not None and is_own("__main__", main, added):
+    if _is_users_script(sys.modules.get("__main__")):
         names = list(sys.modules)
     else:
         names = _reached([frame.f_globals.get("__name__") for frame in frames], classes, added)
@@ -65,6 +65,23 @@ def is_own(name: str, module: Any, added: Sequence[str] = ()) -> bool:
         return _is_users_file(file)
     # An interactive session has no file; neither has a namespace package, which has no variables of its own.
     return name == "__main__"
+
+
+def _is_users_script(main: Any) -> bool:
+    """Whether a user started this process: with a script, or in an interactive session."""
+    if not issubclass(type(main), ModuleType):
+        return False
+    names = variables_of(main)
+    if type(file := names.get("__file__")) is str:
+        return _is_users_file(file)
+    return hasattr(sys, "ps1") or "get_ipython" in names
+
+
+def is_file_of_main(name: str) -> bool:
+    """Whether the script that was started would have this name if it were imported."""
+    main: Any = sys.modules.get("__main__")
+    file = variables_of(main).get("__file__") if issubclass(type(main), ModuleType) else None
+    return type(file) is str and Path(file).stem == name.rpartition(".")[2]
 
 
 _is_users_file = functools.lru_cache(maxsize=8192)(is_users_file)

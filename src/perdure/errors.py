@@ -27,12 +27,19 @@ Warnings::
     ├── ChangedRowsWarning         a replay buffer changed where its cursor did not say so
     └── CheckpointFailedWarning    a checkpoint could not be written
 
-Each message says what was expected, what was found, where, and what to do. This module imports nothing of Perdure.
+Each message says what was expected, what was found, where, and what to do. A warning points at the line of the user's
+that it is about (`user_level`). This module imports nothing of Perdure.
 """
 
 from __future__ import annotations
 
+import os
+import site
+import sys
+import sysconfig
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Protocol
 
 
@@ -178,3 +185,34 @@ class ChangedRowsWarning(PerdureWarning):
 
 class CheckpointFailedWarning(PerdureWarning):
     """A checkpoint could not be written, and the training goes on without it (`on_error="warn"`)."""
+
+
+# -- whose code it is --------------------------------------------------------------------------------------------------
+
+_PERDURE = str(Path(__file__).parent) + os.sep
+
+
+@lru_cache(maxsize=1)
+def _installed_below() -> tuple[str, ...]:
+    paths = {sysconfig.get_paths()[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")}
+    paths |= {*site.getsitepackages(), site.getusersitepackages()}
+    real = {os.path.realpath(path) for path in paths} | paths
+    return tuple(os.path.join(path, "") for path in real)
+
+
+def is_installed_file(filename: str) -> bool:
+    """Whether a file belongs to Python or to an installed package."""
+    return filename.startswith(_installed_below()) or "-packages/" in filename
+
+
+def is_users_file(filename: str) -> bool:
+    """Whether a file is the user's: nobody installed it, and it is not one of Perdure's."""
+    return not (is_installed_file(filename) or filename.startswith(_PERDURE))
+
+
+def user_level() -> int:
+    """The `stacklevel` for a warning from the calling function: that of the line in the user's script."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and not is_users_file(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -53,12 +53,21 @@ class Stopped(Exception):
         self.step = step
 
 
-def learn(agent, optimizer):
+def learn(agent, optimizer, scaler=None):
     loss = agent(torch.randn(6, 3)).square().mean()
     optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
+    if scaler is None:
+        loss.backward()
+        optimizer.step()
+    else:
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
     return float(loss.detach())
+
+
+def first_count():
+    return 0.5
 
 
 def change(world, step):
@@ -82,6 +91,13 @@ def change(world, step):
         world.optimizer = torch.optim.Adam(agent.parameters(), 1e-2)
     elif KIND == "pruned" and step == 8:
         torch.nn.utils.prune.l1_unstructured(agent.head, "weight", 0.5)
+    elif KIND == "scaler" and step == 8:
+        world.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=5)
+    elif KIND == "spectral norm" and step == 8:
+        torch.nn.utils.spectral_norm(agent.head)
+    elif KIND == "counts":
+        world.last = world.last or collections.defaultdict(first_count)
+        world.last[step % 7] += random.random()
     elif KIND == "error" and step % 10 == 6:
         try:
             raise Stopped(step)
@@ -95,12 +111,14 @@ def change(world, step):
 
 def worth(world):
     """A number that depends on everything that was made."""
-    made = [world.best, world.last, len(world.pool), [type(each).__name__ for each in world.memory.items]]
+    last = dict(world.last) if KIND == "counts" else world.last  # a function is shown with its address
+    made = [world.best, last, len(world.pool), [type(each).__name__ for each in world.memory.items]]
     for member in world.pool:
         agent, optimizer = member if isinstance(member, tuple) else (member, None)
         if optimizer is not None:
             learn(agent, optimizer)
         made.append({name: tensor.tolist() for name, tensor in agent.state_dict().items()})
+    made.append(world.scaler and world.scaler.state_dict())
     made.append([(each.obs.tolist(), each.reward) for each in world.memory.items])
     return repr(made)
 
@@ -119,7 +137,14 @@ def main():
         memory.make = {"renamed": Renamed, "dataclass": Step}.get(KIND)
     optimizer = None if KIND == "lazy" else torch.optim.Adam(agent.parameters(), 1e-2)
     world = perdure.World(
-        agent=agent, optimizer=optimizer, schedule=None, pool=[], best=None, last=None, memory=memory
+        agent=agent,
+        optimizer=optimizer,
+        schedule=None,
+        pool=[],
+        best=None,
+        last=None,
+        memory=memory,
+        scaler=None,
     )
     run = perdure.Run(DIRECTORY / "run")
     for step in run.steps(world, TOTAL, every=5):
@@ -127,7 +152,7 @@ def main():
             world.agent(torch.randn(2, 3))
             world.optimizer = torch.optim.Adam(world.agent.parameters(), 1e-2)
         change(world, step)
-        learn(world.agent, world.optimizer)
+        learn(world.agent, world.optimizer, world.scaler)
         if world.schedule is not None:
             world.schedule.step()
         mark = DIRECTORY / f"killed.{step}"

@@ -176,7 +176,7 @@ def test_which_part_is_the_policy_must_be_clear(tmp_path):
 def test_what_cannot_be_captured_is_said_before_the_first_step(tmp_path):
     world = perdure.World(envs=[{"archive": zlib.compressobj()}])
     with perdure.Run(tmp_path / "run") as run:
-        with pytest.raises(CaptureError, match=r"envs\[0\]\['archive'\].*perdure\.register"):
+        with pytest.raises(CaptureError, match=r"envs\[0\]\['archive'\].*perdure\.skip"):
             next(run.steps(world, 3))
     with perdure.Run(tmp_path / "run", skip=["envs*archive*"]) as run:
         assert list(run.steps(world, 3)) == [0, 1, 2]

@@ -7,9 +7,11 @@ KILL is the step in which the process is killed, or -1.
 from __future__ import annotations
 
 import collections
+import ctypes
 import importlib
 import os
 import signal
+import struct
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ import torch
 
 import perdure
 
+#: What is made anew in each step.
+ANEW = ("finalizer", "native", "value", "imported late", "matrix")
 directory, kind = Path(sys.argv[1]), sys.argv[2]
 remedied, steps, kill = sys.argv[3] == "1", int(sys.argv[4]), int(sys.argv[5])
 options: dict[str, Any] = {}
@@ -40,6 +44,12 @@ class Native:
         self.hidden = hidden
 
 
+class Structure(ctypes.Structure):
+    """The state of a simulator in C."""
+
+    _fields_ = (("time", ctypes.c_double),)
+
+
 class Agent:
     def __init__(self) -> None:
         self.net = torch.nn.Linear(2, 2)
@@ -58,11 +68,27 @@ def build(agent: Agent) -> None:
         )
     elif kind == "native":
         perdure.register(Native, capture=capture, restore=restore, create=Native)
+    elif kind == "value":
+        perdure.register(struct.Struct, capture=lambda one: one.format, create=struct.Struct)
+    elif kind == "structure":
+        agent.made = make(agent, 0)
+        perdure.register(
+            Structure,
+            capture=bytes,
+            restore=lambda one, saved: ctypes.memmove(ctypes.addressof(one), saved, len(saved)),
+        )
     elif kind in ("environment", "sentinel", "factory"):
         agent.made = make(agent, 0)
     elif kind == "imported late":
         sys.path.insert(0, str(directory))
         perdure.state.rebuildable(importlib.import_module("late_rows").Late)
+    elif kind == "matrix":
+        perdure.state.rebuildable(importlib.import_module("scipy.sparse").csr_matrix)
+    elif kind == "parametrization":
+        torch.nn.utils.parametrizations.weight_norm(agent.net)
+        agent.made = agent.net
+    elif kind == "script module":
+        perdure.skip(torch.jit.ScriptModule, "it shares the parameters of a module of the world")
     elif kind == "skipped":
         options["skip"] = ["agent.rows"]
 
@@ -90,6 +116,16 @@ def make(agent: Agent, step: int) -> Any:
             return object()
         case "factory":
             return collections.defaultdict(lambda: 0)
+        case "matrix":
+            return importlib.import_module("scipy.sparse").csr_matrix(np.random.rand(2, 2))
+        case "parametrization":
+            return torch.nn.utils.parametrizations.weight_norm(agent.net)
+        case "script module":
+            return torch.jit.script(agent.net)
+        case "value":
+            return struct.Struct(f"<{step}d")
+        case "structure":
+            return Structure(0.5)
         case "imported late":
             sys.path.insert(0, str(directory))
             return importlib.import_module("late_rows").Late(np.random.rand())
@@ -110,19 +146,32 @@ if remedied:
 world = perdure.World(agent=agent)
 with perdure.Run(directory / "run", **options) as run:
     for step in run.steps(world, steps, every=3):
-        if kind != "skipped" and (agent.made is None or kind in ("finalizer", "native", "imported late")):
+        if kind != "skipped" and (agent.made is None or kind in ANEW):
             agent.made = make(agent, step)
         if kind == "skipped":
             agent.rows.append(make(agent, step))
         if kind == "environment":
             agent.made.step(step % 2)
+        if kind == "structure":
+            agent.made.time += float(np.random.rand())
         if kind == "factory":
             agent.made[step % 3] += step
         with torch.no_grad():
-            agent.net.weight.add_(float(np.random.rand()))
+            for parameter in agent.net.parameters():
+                parameter.add_(float(np.random.rand()))
+            if kind == "script module":
+                agent.net.bias.add_(agent.made(torch.ones(2)) / 100)
         if step == kill:
             os.kill(os.getpid(), signal.SIGKILL)
 shown = getattr(agent.made, "value", None) or getattr(agent.made, "hidden", None)
+if kind == "value":
+    shown = agent.made.format
+if kind == "matrix":
+    shown = agent.made.todense().tolist()
+if kind in ("parametrization", "script module"):
+    shown = [each.tolist() for each in agent.net.state_dict().values()]
+if kind == "structure":
+    shown = agent.made.time
 if kind == "factory":
     shown = dict(agent.made)
 if kind == "environment":

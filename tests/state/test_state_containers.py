@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import collections
+import functools
+import itertools
+import json
 import time
 from typing import NamedTuple
 
@@ -12,7 +15,7 @@ import torch
 from state_support import moved, transported
 
 from perdure.errors import CaptureError, RestoreError
-from perdure.state import capture, rebuildable, restore
+from perdure.state import allow, capture, rebuildable, restore
 
 
 class Point(NamedTuple):
@@ -150,13 +153,71 @@ def test_a_moved_end_of_an_ordered_dict_is_kept():
     assert list(moved(value, collections.OrderedDict(a=1, b=2, c=3))) == ["b", "c", "a"]
 
 
-def test_the_script_keeps_a_factory_that_only_it_knows():
-    live = collections.defaultdict(lambda: "mine")
-    found = moved(collections.defaultdict(lambda: "theirs", a=1), live)
-    assert found is live
-    assert found["b"] == "mine"
-    with pytest.raises(RestoreError, match="factory"):
-        moved(collections.defaultdict(lambda: "theirs"), None)
+def zero(number=0):
+    return number
+
+
+class Kept(collections.defaultdict):
+    pass
+
+
+FACTORIES = {
+    "a lambda": lambda: collections.defaultdict(lambda: "theirs"),
+    "a function": lambda: collections.defaultdict(zero),
+    "a class": lambda: collections.defaultdict(Average),
+    "a partial": lambda: collections.defaultdict(functools.partial(zero, 7)),
+    "numbers one after the other": lambda: collections.defaultdict(itertools.count(5).__next__),
+    "none": lambda: collections.defaultdict(None),
+    "one of Python's": lambda: collections.defaultdict(list),
+    "of a subclass": lambda: Kept(zero),
+    "of a subclass, one of Python's": lambda: Kept(set),
+}
+
+
+@pytest.mark.parametrize("kind", FACTORIES)
+def test_the_factory_of_a_defaultdict_is_state(kind):
+    value = FACTORIES[kind]()
+    for live in (
+        type(value)(lambda: "mine"),
+        type(value)(list),
+        FACTORIES[kind](),
+        *([] if kind == "numbers one after the other" else [None]),
+    ):
+        holder = {"x": live, "seen": [Average(), Kept]}
+        state = transported(capture({"x": value, "seen": [Average()]}))
+        restore(state, holder)
+        found = holder["x"]
+        assert type(found) is type(value)
+        assert live is None or found is live
+        if value.default_factory is None:
+            assert found.default_factory is None
+        else:
+            expected = FACTORIES[kind]()["b"]
+            assert type(found["b"]) is type(expected)
+            assert isinstance(expected, Average) or found["b"] == expected
+
+
+def test_a_factory_of_an_installed_package_needs_leave():
+    value = collections.defaultdict(json.JSONEncoder)
+    for live in (None, collections.defaultdict(list)):
+        with pytest.raises(RestoreError, match=r"JSONEncoder here.*perdure.allow\(JSONEncoder\)"):
+            moved(value, live)
+    with pytest.raises(RestoreError, match="JSONEncoder"):
+        moved({"x": value}, {})
+    allow(json.JSONEncoder)
+    for live in (None, collections.defaultdict(list)):
+        assert moved(value, live).default_factory is json.JSONEncoder
+
+
+def test_what_is_not_called_is_no_factory():
+    for forged in (3, "os.system", [len], {"a": 1}, None):
+        state = transported(capture({"x": collections.defaultdict(zero)}))
+        state.root.fields["x"].fields = {"default_factory": capture({"y": forged}).root.fields["y"]}
+        for live in (None, collections.defaultdict(zero)):
+            if forged is None and live is not None:
+                continue  # as an older file
+            with pytest.raises(RestoreError, match=r"factory"):
+                restore(state, {"x": live})
 
 
 class Average:

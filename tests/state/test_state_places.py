@@ -274,3 +274,47 @@ def test_what_names_a_place(monkeypatch):
     ):
         assert not names_place(text) or text == "/", text
     assert not Places(()).names("x" * 10_000)
+
+
+@pytest.mark.parametrize(
+    ("saved", "live"),
+    [
+        ("sqlite:////{top}/evil/x.db", "sqlite:////{top}/mine/x.db"),
+        ("sqlite:///../evil.db", "sqlite:///mine.db"),
+        ("sqlite:///evil.db", "sqlite:///mine.db"),
+        ("sqlite+driver:////{top}/evil", "sqlite+driver:////{top}/mine"),
+        ("sqlite:////{top}/evil/x.db", "{top}/mine"),
+        ("file://{top}/evil", "file://{top}/mine"),
+        ("FILE:{top}/evil", "FILE:{top}/mine"),
+        ("$HOME/evil", "$HOME/mine"),
+        ("${{HOME}}/evil", "{top}/mine"),
+        ("{top}/evil/%d.zip", "{top}/mine/%d.zip"),
+        ("{top}/mine/../evil", "{top}/mine"),
+        ("/{top}/evil", "{top}/mine"),
+        ("{top}/evil\0x", "{top}/mine"),
+        ("/proc/self/cwd/evil", "{top}/mine"),
+        ("s3://evil/x", "s3://mine/x"),
+        ("s3://mine/x/../../evil", "s3://mine/x"),
+        ("https://evil/x", "https://mine/x"),
+    ],
+)
+def test_places_in_other_forms(tmp_path, monkeypatch, saved, live):
+    monkeypatch.chdir(tmp_path)
+    saved, live = (text.format(top=tmp_path) for text in (saved, live))
+    for wrap in (str, lambda text: [text, 1], lambda text: {"a": text}):
+        world = {"x": Thing(at=wrap(live), n=0)}
+        restore(transported(capture({"x": Thing(at=wrap(saved), n=1)})), world)
+        assert "evil" not in repr(world["x"].at)
+        assert world["x"].n == 1
+
+
+def test_places_in_other_forms_go_on_elsewhere(tmp_path):
+    for old, new, now in (
+        ("sqlite:////{top}/job1/a.db", "sqlite:////{top}/job2/a.db", "sqlite:////{top}/job2/a.db"),
+        ("file://{top}/job1/best_9", "file://{top}/job2", "file://{top}/job2"),
+        ("s3://runs/job1/best_9.zip", "s3://runs/job1", "s3://runs/job1/best_9.zip"),
+    ):
+        saved, live, expected = (text.format(top=tmp_path) for text in (old, new, now))
+        world = {"x": Thing(at=live)}
+        restore(transported(capture({"x": Thing(at=saved)})), world)
+        assert world["x"].at == expected

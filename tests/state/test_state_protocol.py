@@ -148,7 +148,10 @@ def test_immutable_values_are_created() -> None:
 def test_a_subclass_inherits_it() -> None:
     ours = Counter()
     ours.position = 5
-    assert through({"x": ours}, {"x": Counter()})["x"].position == 10
+    with pytest.warns(
+        errors.NotCapturedWarning, match="did not put back"
+    ):  # its own doubles what is captured
+        assert through({"x": ours}, {"x": Counter()})["x"].position == 10
 
 
 def test_a_class_for_which_perdure_has_a_rule_may_offer_it() -> None:
@@ -184,10 +187,10 @@ def test_a_registered_handler_wins() -> None:
     perdure.register(
         Registered,
         capture=lambda live: live.position + 100,
-        restore=lambda live, saved: setattr(live, "position", saved),
+        restore=lambda live, saved: live.calls.append(saved),
     )
     ours = Registered()
-    assert through({"x": ours}, {"x": Registered()})["x"].position == 100
+    assert through({"x": ours}, {"x": Registered()})["x"].calls == [100]
 
 
 def test_nearer_than_a_registered_base() -> None:
@@ -231,7 +234,8 @@ def test_iterators_and_containers_in_the_state() -> None:
 def test_drawing_random_numbers_shifts_nothing() -> None:
     class Drawing(Ring):
         def __perdure_state__(self) -> Any:
-            return {"rows": self.rows, "position": random.randint(0, 9), "owner": None}
+            random.random()
+            return {"rows": self.rows, "position": self.position, "owner": None}
 
         def __perdure_restore__(self, state: Any) -> None:
             random.random()

@@ -1,5 +1,6 @@
 """Secrets are left out of every checkpoint; on resuming, the script's own stay."""
 
+import argparse
 import collections
 import json
 import os
@@ -36,7 +37,9 @@ def by_default(monkeypatch):
 SECRETS = [
     "api_key", "apikey", "API_KEY", "apiKey", "api-key", "WANDB_API_KEY", "access_token", "auth_token", "accessToken",
     "refresh_token", "password", "db_password", "passwd", "secret", "client_secret", "private_key", "credentials",
-    "AWS_SECRET_ACCESS_KEY", "Authorization",
+    "AWS_SECRET_ACCESS_KEY", "Authorization", "hf_token", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "github_token",
+    "WANDB_KEY", "openai_api_key", "AWS_SESSION_TOKEN", "bearer", "auth", "http_auth", "jwt", "_password", "api_key_",
+    "_Client__password", "X-Api-Key", "telegram_bot_token", "db_pass", "ssh_key", "secret_key_base", "cookie",
 ]  # fmt: skip
 OTHERS = [
     "token",
@@ -48,6 +51,18 @@ OTHERS = [
     "passwords_seen",
     "api",
     "secret_level",
+    *(
+        "n_tokens",
+        "pad_token",
+        "eos_token",
+        "user_token",
+        "next_token",
+        "author",
+        "forward_pass",
+        "pwd",
+        "pass",
+    ),
+    *("rng_key", "key_bindings", "keyboard", "authentic", "bearing", "password_length", "secret_santa"),
 ]
 
 
@@ -94,7 +109,66 @@ def test_a_secret_is_in_no_checkpoint(name, value):
 
 
 def test_only_strings_are_secrets():
-    world = {"x": Thing(token_embedding=torch.ones(2), secret=np.ones(2), password=5, credentials=["a"])}
+    world = {"x": Thing(token_embedding=torch.ones(2), secret=np.ones(2), password=5, credentials=["a", 1])}
+    assert not any(isinstance(node, Omitted) for _, node in capture(world).leaves())
+
+
+Login = collections.namedtuple("Login", "user password")
+
+
+class SecretStr:
+    """As pydantic has it."""
+
+    def __init__(self, value):
+        self._secret_value = value
+
+    def get_secret_value(self):
+        return self._secret_value
+
+
+def secrets_of_other_kinds(word):
+    """Secrets that are no plain strings under a name."""
+    return Thing(
+        size=1,
+        login=Login("me", word),
+        auth=("me", word),
+        credentials={"user": "me", "value": word},
+        api_key=bytearray(word.encode()),
+        password=np.str_(word),
+        key=SecretStr(word),
+        url=f"https://me:{word}@example.com/x",
+        config={"database": f"postgresql://me:{word}@db/x", "headers": {"Authorization": f"Bearer {word}"}},
+        namespace=argparse.Namespace(hf_token=word, lr=0.1),
+    )
+
+
+def test_secrets_of_other_kinds():
+    state = capture({"x": secrets_of_other_kinds("hunter2")})
+    text, content = packed(state)
+    assert "hunter2" not in json.dumps(text)
+    assert not any(b"hunter2" in each for each in content)
+    for word in ("hunter2", "mine"):
+        live = {"x": secrets_of_other_kinds(word)}
+        live["x"].size, live["x"].namespace.lr = 0, 0.0
+        report = restore(transported(capture({"x": secrets_of_other_kinds("hunter2")})), live)
+        assert report.exact
+        assert (live["x"].size, live["x"].namespace.lr) == (1, 0.1)
+        assert live["x"].login == ("me", word)
+        assert live["x"].auth == ("me", word)
+        assert live["x"].key.get_secret_value() == live["x"].namespace.hf_token == live["x"].password == word
+        assert live["x"].url == f"https://me:{word}@example.com/x"
+
+
+def test_part_of_the_environment(monkeypatch):
+    for name in ("SERVICE_A", "SERVICE_B", "SERVICE_C", "SERVICE_D"):
+        monkeypatch.setenv(name, f"hunter2 {name}")
+    part = {name: text for name, text in os.environ.items() if name.startswith("SERVICE")}
+    assert "hunter2" not in json.dumps(packed(capture({"x": Thing(part=part), "y": part}))[0])
+    assert "SEED" in json.dumps(packed(capture({"x": {"SEED": "1", "NAME": "a", "MORE": "b"}}))[0])
+
+
+def test_a_url_without_a_password_is_kept():
+    world = {"x": Thing(a="https://example.com/@me", b="me@example.com", c="a://b@c", d="x: y@z")}
     assert not any(isinstance(node, Omitted) for _, node in capture(world).leaves())
 
 
@@ -124,6 +198,7 @@ def older(world):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("perdure.state._walker.is_secret_name", lambda *_: False)
         patch.setattr("perdure.state._walker.is_environment_copy", lambda *_: False)
+        patch.setattr("perdure.state._walker.has_login", lambda *_: False)
         return transported(capture(world))
 
 
@@ -146,8 +221,12 @@ def test_a_secret_in_an_older_checkpoint():
 
 
 def test_no_message_tells_a_secret():
-    state = older({"x": Thing(api_key="hunter2"), "y": Thing(secret=torch.nn.Linear(1, 1))})
-    other = older({"x": Thing(api_key="hunter3"), "y": Thing(secret=torch.nn.Linear(1, 1))})
+    state = older(
+        {"x": Thing(api_key="hunter2", u="a://b:hunter2@c"), "y": Thing(secret=torch.nn.Linear(1, 1))}
+    )
+    other = older(
+        {"x": Thing(api_key="hunter3", u="a://b:hunter3@c"), "y": Thing(secret=torch.nn.Linear(1, 1))}
+    )
     assert "hunter" not in str([str(each) for each in diff(state, other)])
     report = check(state, {"x": Thing(api_key=Thing()), "y": Thing(secret="hunter4")})
     assert "hunter" not in str(report)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from perdure.state import is_secret_path
+from perdure.state import is_secret_path, without_logins
 from perdure.tree import (
     Array,
     Custom,
@@ -62,6 +62,8 @@ def leaves_of(state: State) -> Iterator[Leaf]:
 def _leaf(path: str, part: str, node: Any) -> Leaf:
     if isinstance(node, str | Value) and is_secret_path(path):
         return Leaf(path, part, "a secret", "not shown")
+    if isinstance(node, str):
+        node = without_logins(node)
     match node:
         case Array():
             nbytes = node.data.nbytes if node.data is not None else 0

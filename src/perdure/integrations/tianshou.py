@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tianshou.trainer import InfoStats, OfflineTrainer, Trainer, TrainerParams
 
 from perdure.environments import Resumable
-from perdure.errors import NotCapturedWarning, NotPicklableError
+from perdure.errors import NotCapturedWarning, NotPicklableError, user_level
 from perdure.persistence import PersistenceGroup, PolicyPersistence
 from perdure.run import Run
 from perdure.state import leave_out, skip
@@ -186,7 +186,7 @@ class _Session:
                 f"the whole policy cannot be pickled ({error.path}); its state dictionary is published instead. Pass "
                 "persistence=PolicyPersistence(mode=PolicyPersistence.Mode.POLICY_STATE_DICT) to choose that",
                 NotCapturedWarning,
-                stacklevel=2,
+                stacklevel=user_level(),
             )
             published.persistence = PolicyPersistence(
                 published.persistence.additional_persistence, mode=PolicyPersistence.Mode.POLICY_STATE_DICT

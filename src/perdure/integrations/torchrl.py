@@ -19,14 +19,15 @@ from perdure import tree
 from perdure.state import (
     Adapter,
     Cursor,
+    Handler,
     Ring,
     RowWriter,
     attributes_of,
     leave_out,
     rebuildable,
     refuse,
-    register,
     register_adapter,
+    register_handler,
     skip,
     tensor_like,
 )
@@ -247,8 +248,10 @@ def _restore_cuda_leaves(segments: Any, saved: torch.Tensor) -> None:
 
 
 for _kind in ("SumSegmentTreeFp32", "SumSegmentTreeFp64", "MinSegmentTreeFp32", "MinSegmentTreeFp64"):
-    register(f"torchrl._torchrl.{_kind}", capture=_leaves_of, restore=_restore_leaves)
-    register(f"torchrl._torchrl.Cuda{_kind}", capture=_cuda_leaves, restore=_restore_cuda_leaves)
+    register_handler(f"torchrl._torchrl.{_kind}", Handler(capture=_leaves_of, restore=_restore_leaves))
+    register_handler(
+        f"torchrl._torchrl.Cuda{_kind}", Handler(capture=_cuda_leaves, restore=_restore_cuda_leaves)
+    )
 
 
 # -- which rows are written ----------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, Literal, NamedTuple, get_args
 
-from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError
+from perdure.errors import CheckpointFailedWarning, DamagedError, PerdureError, StoreError, user_level
 from perdure.progress import Bar
 from perdure.run import _process_record
 from perdure.snapshot import ChangedWhileCopied, Stager, Staging
@@ -291,7 +291,7 @@ class Checkpointer:
         error, what = problem
         if self._on_error != "warn" or not isinstance(error, StoreError):
             raise error
-        warnings.warn(f"{what}: {error}", CheckpointFailedWarning, stacklevel=6)
+        warnings.warn(f"{what}: {error}", CheckpointFailedWarning, stacklevel=user_level())
 
     def flush(self) -> None:
         """Wait until the checkpoint that is being written is durable.

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from perdure.run._same_command import task
-from perdure.state import is_secret_name
+from perdure.state import is_secret_name, without_logins
 
 _HIDDEN = "***"
 _PATIENCE = 2.0  # seconds that git may take
@@ -82,6 +82,7 @@ def command(arguments: Sequence[str]) -> list[str]:
         elif equals and is_secret_name(_last_name(name)):
             argument = f"{name}={_HIDDEN}"
         hides = not equals and argument.startswith("-") and is_secret_name(_last_name(argument))
+        argument = without_logins(argument)
         length += len(argument) + 1
         if length > _LONGEST_COMMAND:
             return [*found, "…"]

@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Any, Literal, get_args
 
-from perdure.errors import NotRestorableError, NotRestorableWarning
-from perdure.run._user_frames import user_level
+from perdure.errors import NotRestorableError, NotRestorableWarning, user_level
 from perdure.state import BuiltWorld, LiveWorld, Report, grouped
 from perdure.store import CheckpointInfo
 

@@ -28,6 +28,7 @@ from perdure.errors import (
     Preempted,
     RestoreError,
     StoreError,
+    user_level,
 )
 from perdure.persistence import PolicyPersistence, versions
 from perdure.progress import Bar
@@ -42,7 +43,6 @@ from perdure.run._restorable import OnUnrestorable, RestorableCheck
 from perdure.run._script_state import ScriptState
 from perdure.run._signals import Interrupts, Signals
 from perdure.run._undisturbed import undisturbed
-from perdure.run._user_frames import user_level
 from perdure.run.carriers import PART as SCRIPT_STATE
 from perdure.run.loops import Watch
 from perdure.state import (
@@ -52,6 +52,7 @@ from perdure.state import (
     parts_of,
     prepare,
     skip,
+    some,
     without_secrets,
 )
 from perdure.store import (
@@ -188,7 +189,7 @@ class Run:
             raise
         self._interrupts.when_asked = lambda number: self._grace.begin(number, self._make_copy_durable)
         self._interrupts.is_over = lambda: self._grace.is_over
-        self._told_secrets = False
+        self._told_secrets = self._told_graphs = False
         #: The published best policy.
         self.best_policy = BestPolicy(
             self.directory, persistence or PolicyPersistence(), allowed=self._check_may_publish
@@ -336,7 +337,7 @@ class Run:
             assert self._script is not None
             anew = self._script.packed_anew(_script_check.recorded(checkpoint.state, PART))
             script = _script_check.Unchanged(checkpoint.state, PART, live.state)
-            live.unchanged, live.edited = script, script.edited
+            live.unchanged, live.edited, live.built_before = script, script.edited, script.built_before
             applied = self._override.record(live.root)
             overridden = self._override.apply(checkpoint.state, live, PART)
             restoration = prepare(checkpoint.state, _WithRecord(world, self._record), live)
@@ -387,7 +388,7 @@ class Run:
             f"checkpoint {damaged} is damaged, and checkpoint {found.info.number} (step {found.info.step}) is used "
             f"instead. What is wrong with it: {error}",
             DamagedCheckpointWarning,
-            stacklevel=4,
+            stacklevel=user_level(),
         )
         return found
 
@@ -460,6 +461,7 @@ class Run:
         def capture(careful: bool) -> _T:
             live = self._script_state.captured(parts)
             state = live.state()
+            self._tell_of_graphs(live)
             self._restorable.check(live, step, self._last_written)
             marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
             marks += [PINNED] if pin else []
@@ -484,6 +486,16 @@ class Run:
     def _best_untagged(self) -> bool:
         """Whether no checkpoint is marked as the one that follows the best score."""
         return self._record.best_score is not None and self._record.best_score != self._best_tagged
+
+    def _tell_of_graphs(self, live: LiveWorld) -> None:
+        if not self._told_graphs and (paths := live.tensors_with_graphs()):
+            self._told_graphs = True
+            warnings.warn(
+                f"{some(paths)}: a tensor with a graph. The checkpoint keeps its numbers and not the graph, so that no "
+                "gradient flows back through it in a resumed run. If none is to, keep it without: tensor.detach()",
+                NotCapturedWarning,
+                stacklevel=user_level(),
+            )
 
     def _last_written(self) -> CheckpointInfo | None:
         self._checkpointer.poll(wait=True)

@@ -22,7 +22,7 @@ import numpy as np
 from perdure.errors import DamagedError, RestoreError
 from perdure.run._code_prints import CODE, CONSTANT, Definition, became
 from perdure.run._code_prints import same as same_code
-from perdure.state import Report, content, is_secret_path, names_place, rng
+from perdure.state import Report, content, grouped, is_secret_path, names_place, rng, some
 from perdure.tree import (
     Array,
     Custom,
@@ -51,6 +51,7 @@ _LONGEST = 60
 #: Seconds since 1970, from 2001 to 2286.
 _SECONDS = re.compile(r"(?<!\d)([1-9]\d{9}(?:\.\d*)?)(?!\d)")
 _MOST_LINES = 10
+_MOST_CAUSES = 5
 _MOST_PATHS = 8
 _LONGEST_INTEGER = 196
 #: A larger array is no fingerprint.
@@ -113,6 +114,10 @@ class Unchanged:
         return frozenset(
             path for path, before in functions.items() if saved.get(path) == before != now.get(path)
         )
+
+    def built_before(self, path: str) -> bool:
+        """Whether the script had built something at a path when the run began."""
+        return path in (recorded(self._checkpoint, self._part) or {})
 
     def edited(self, path: str) -> bool:
         """Whether the training left a function at a path as the script had built it, and the script was edited there
@@ -211,13 +216,13 @@ def recorded(state: State, part: str) -> Fingerprint | None:
 class Edits:
     """What an edited script has differently, a line each.
 
-    :param shapes: of arrays; the run keeps those of the checkpoint.
+    :param shapes: of arrays: the path, what it was when the run began, what it is now. The run keeps the checkpoint's.
     :param values: plain ones; the run keeps those of the checkpoint.
     :param code: functions and constants; the script's own are in force.
     :param paths: of the plain values, which the script's could win over.
     """
 
-    shapes: list[str] = field(default_factory=list)
+    shapes: list[tuple[str, str, str]] = field(default_factory=list)
     values: list[str] = field(default_factory=list)
     code: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
@@ -296,7 +301,7 @@ def edits(
         line = f"  {path}: {before} when the run began, {after} in the script now"
         if _is_shape(before) or _is_shape(after):
             if saved[path] == before:
-                found.shapes.append(line)
+                found.shapes.append((path, before, after))
         elif saved[path] == before:
             found.values.append(line)
             found.paths.append(path)
@@ -354,6 +359,49 @@ def _is_number(shown: str) -> bool:
     return shown[:1].isdigit() or shown.startswith(("-", "True", "False"))
 
 
+_SHAPE = re.compile(r"(.*)\[([\d, ]*)\]")
+
+
+def _by_sizes(shapes: Iterable[tuple[str, str, str]]) -> list[str]:
+    """Arrays of another shape, a line for all in which the same size has changed."""
+    groups: dict[Any, list[tuple[str, str, str]]] = {}
+    for path, before, after in shapes:
+        groups.setdefault(_sizes(before, after), []).append((path, before, after))
+    lines = []
+    for sizes, group in groups.items():
+        _, before, after = group[0]
+        where = some([path for path, _, _ in group])
+        if not isinstance(sizes, tuple) or len(group) == 1:
+            lines.append(f"  {where}: {before} when the run began, {after} in the script now")
+        else:
+            old, new = (", ".join(map(str, side)) for side in zip(*sizes, strict=True))
+            lines.append(
+                f"  {where}: arrays with {old} when the run began, with {new} in the script now "
+                f"({before} and {after}, say)"
+            )
+    return lines[:20]
+
+
+def _sizes(before: str, after: str) -> Any:
+    """Which sizes differ in two shapes: pairs of them, or both shapes if they are not alike otherwise."""
+    one, other = _SHAPE.fullmatch(before), _SHAPE.fullmatch(after)
+    if one is None or other is None:
+        return f"{before} {after}"
+    if one[1] != other[1]:
+        return f"{one[1]} {other[1]}" if one[2] == other[2] else f"{before} {after}"
+    then, now = one[2].split(", "), other[2].split(", ")
+    if len(then) != len(now):
+        return f"{before} {after}"
+    return tuple(sorted({pair for pair in zip(then, now, strict=True) if pair[0] != pair[1]}))
+
+
+def _other_misfits(report: Report, shapes: Iterable[tuple[str, str, str]]) -> str:
+    """What does not fit beside arrays of other shapes."""
+    paths = {path for path, _, _ in shapes}
+    told = {detail for path, detail in report.mismatched if path in paths}
+    return grouped([each for each in report.misfits if each[1] not in told])
+
+
 def check_shapes(
     checkpoint: State,
     part: str,
@@ -374,12 +422,14 @@ def check_shapes(
     :raises RestoreError: if they are others.
     """
     then = recorded(checkpoint, part)
-    shapes = [] if then is None else edits(then, script, script_fingerprint(checkpoint), covered).shapes
-    if shapes:
+    found = Edits() if then is None else edits(then, script, script_fingerprint(checkpoint), covered)
+    if found.shapes:
         report = compare()
+        # An array's shape follows from something: a number that the script has changed, or another class.
+        lines = [*found.values[:_MOST_CAUSES], *filter(None, [_other_misfits(report, found.shapes)])]
         raise RestoreError(
             f"the script is not the one that began the run in {directory}:\n"
-            + "\n".join([*filter(None, [report.problems()]), *shapes[:20]])
+            + "\n".join([*lines, *_by_sizes(found.shapes)])
             + "\nNothing was changed. Undo the edit to go on with this run, or start another in a new directory.",
             report,
         )
@@ -408,7 +458,7 @@ def changes(
         return None
     found = edits(then, script, script_fingerprint(checkpoint), covered, in_force)
     text = [f"the script has changed since the run in {directory} began"]
-    if lines := found.shapes + found.values:
+    if lines := _by_sizes(found.shapes) + found.values:
         text[0] += "; a resumed run keeps the values it began with:\n" + _listed(lines)
         if found.paths:
             shown = ", ".join(f'"{path}": perdure.FROM_SCRIPT' for path in found.paths[:_MOST_PATHS])

@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
-from perdure.errors import NotCapturedWarning, RestoreError
+from perdure.errors import NotCapturedWarning, RestoreError, user_level
 from perdure.run import _notices
 from perdure.run._restorable import RestorableCheck
-from perdure.run._user_frames import user_level
 from perdure.run.carriers import PART, Carriers
 from perdure.run.loops import Place, Watch, module_variables
 from perdure.state import LiveWorld, Walker, matches, running_code, walk_live
@@ -101,7 +100,7 @@ class ScriptState:
     def _problems(self, live: LiveWorld) -> list[tuple[str, str]]:
         if (expected := self._carriers.take_expected()) is not None:
             self._restorable.expect(PART, expected)
-        refused = [*live.refused, *((path, _GRAPH) for path in live.graphs)]
+        refused = [*live.refused, *((path, _GRAPH) for path in live.tensors_with_graphs())]
         return refused or self._restorable.problems_below(PART, live)
 
     def check(self, saved: State, live: LiveWorld) -> None:

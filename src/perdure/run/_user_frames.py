@@ -15,14 +15,6 @@ def is_users(frame: FrameType) -> bool:
     return is_users_file(frame.f_code.co_filename)
 
 
-def user_level() -> int:
-    """The `stacklevel` for a warning from the calling function: that of the line in the user's script."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and not is_users(frame):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
 def user_sources() -> Iterator[str]:
     """The texts of the files of the user's that are running, where they can be read."""
     frame: FrameType | None = sys._getframe(1)

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from perdure.errors import ChangedRowsWarning
+from perdure.errors import ChangedRowsWarning, user_level
 from perdure.snapshot import _cuda
 from perdure.snapshot._arena import ALIGNED, Arena, Bytes
 from perdure.snapshot._changes import Stretch, complement, differing, mostly_differ, widened
@@ -360,7 +360,7 @@ class Stager:
                 f"{node.name}: rows changed that its buffer had not written. From now on all of it is compared with "
                 "the last checkpoint, which is as exact and takes longer",
                 ChangedRowsWarning,
-                stacklevel=2,
+                stacklevel=user_level(),
             )
 
 

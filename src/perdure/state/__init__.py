@@ -22,6 +22,7 @@ from perdure.state import (
     _exceptions,
     _iterator_rules,
     _itertools_rules,
+    _native_rules,
     _protocol,
     _python_arrays,
     _runtime_rules,
@@ -84,6 +85,7 @@ from perdure.state._secrets import SECRET as SECRET
 from perdure.state._secrets import is_secret_name as is_secret_name
 from perdure.state._secrets import is_secret_path as is_secret_path
 from perdure.state._secrets import secrets
+from perdure.state._secrets import without_logins as without_logins
 from perdure.state._secrets import without_secrets as without_secrets
 from perdure.state._shown_classes import running_code as running_code
 from perdure.state._user_code import is_installed_file as is_installed_file
@@ -139,6 +141,7 @@ del (
     _exceptions,
     _iterator_rules,
     _itertools_rules,
+    _native_rules,
     _protocol,
     _python_arrays,
     _runtime_rules,

@@ -7,16 +7,14 @@ import collections
 import concurrent.futures
 import io
 import logging
-import socket
-import subprocess
 import threading
 import time
 import types
 import weakref
-from multiprocessing.process import BaseProcess
 
 import torch
 
+from perdure.state._references import allow
 from perdure.state._registry import ENVIRONMENTS, OPAQUE, leave_out, rebuildable, refuse, skip, structural
 from perdure.state._secrets import ENVIRONMENT
 
@@ -58,37 +56,20 @@ for cls, reason in (
 ):
     skip(cls, reason)
 for other in (
-    BaseProcess,
-    "multiprocessing.connection._ConnectionBase",
-    "multiprocessing.queues.Queue",
+    "multiprocessing.process.BaseProcess",
+    "subprocess.Popen",
     "tianshou.env.worker.subproc.SubprocEnvWorker",
     "tianshou.env.worker.ray.RayEnvWorker",
 ):
-    refuse(other, PROCESS)
-refuse(subprocess.Popen, PROCESS)
-refuse(socket.socket, "it is a connection. Leave it out: perdure.skip(socket.socket, 'reason')")
+    refuse(other, f"{PROCESS}. Leave out what needs no state: perdure.skip({other!r}, 'reason')")
+refuse("socket.socket", "it is a connection. Leave it out: perdure.skip('socket.socket', 'reason')")
 refuse(
-    concurrent.futures.Future,
+    "concurrent.futures._base.Future",
     "a thread is computing it. Wait for its result before the checkpoint, and keep the result",
 )
-refuse("pybullet_utils.bullet_client.BulletClient", OPAQUE.format(name="BulletClient"))
 refuse(
-    "pandas.core.generic.NDFrame",
-    "its state lies in native code where Python cannot see it. Keep what changes in NumPy arrays (table.to_numpy()) or "
-    "lists, and leave out tables that never change: perdure.skip(pandas.DataFrame, 'it never changes')",
-)
-for name in (
-    "pandas._libs.tslibs.timestamps._Timestamp",
-    "pandas._libs.tslibs.timedeltas._Timedelta",
-    "pandas._libs.tslibs.period._Period",
-):
-    refuse(
-        name, "moments of pandas are not supported. Keep it as text, str(moment), and make it anew from that"
-    )
-refuse(
-    "pandas.core.indexes.base.Index",
-    "indexes of pandas are not supported. Keep what changes as an array, index.to_numpy(), and leave out an index that "
-    "never changes: perdure.skip(pandas.Index, 'it never changes')",
+    "pybullet_utils.bullet_client.BulletClient",
+    OPAQUE.format(name="'pybullet_utils.bullet_client.BulletClient'"),
 )
 refuse("numpy.ma.MaskedArray", "masked arrays are not supported. Keep data and mask as two arrays")
 for name in (
@@ -120,8 +101,24 @@ for made in (
     "torch.nn.utils.spectral_norm.SpectralNormLoadStateDictPreHook",
     "torch.nn.utils.spectral_norm.SpectralNormStateDictHook",
     "torch.nn.utils.weight_norm.WeightNorm",
+    torch.amp.GradScaler,
+    torch.cuda.amp.GradScaler,
 ):
     rebuildable(made)
+allow(vars(torch.amp.grad_scaler)["_refresh_per_optimizer_state"])  # it makes a dict
+refuse(
+    torch.jit.ScriptModule,
+    "a script module lies in native code. It shares its parameters and buffers with the module that it was made from: "
+    "keep that one in the world, with an optimizer made for it, and leave this one out: "
+    "perdure.skip(torch.jit.ScriptModule, 'it shares the parameters of a module of the world')",
+)
+leave_out(torch.nn.Module, ("__overloads__",), "what torch.jit.script notes", fresh=dict)
+leave_out(
+    "torch.nn.modules.module._WrappedHook",
+    ("__wrapped__", "__doc__", "__module__", "__name__", "__qualname__", "__annotations__"),
+    "what Python notes about a function",
+    fresh=lambda: None,
+)
 for name, attributes in (
     ("gymnasium.wrappers.common.RecordEpisodeStatistics", ("episode_start_time",)),
     ("gymnasium.wrappers.vector.common.RecordEpisodeStatistics", ("episode_start_times",)),

@@ -108,10 +108,9 @@ class LiveWorld(LiveObjects):
         """What could not be captured: the paths, and why. `state` raises it."""
         return self._walker.refused
 
-    @property
-    def graphs(self) -> Sequence[str]:
-        """The paths of tensors that were computed from others; a checkpoint holds their numbers alone."""
-        return self._walker.graphs
+    def tensors_with_graphs(self) -> list[str]:
+        """The paths of tensors that belong to a graph, which no checkpoint holds."""
+        return self._walker.tensors_with_graphs()
 
     def state(self) -> State:
         """The state of the world and of the random generators.

@@ -49,6 +49,15 @@ def dotted_name(cls: type) -> str:
     return f"{module_of(cls)}.{cls.__qualname__}"
 
 
+def in_code(cls: type) -> str:
+    """How a class is named in a line that a user pastes: the script's own by its name, any other by its dotted name as
+    text, which needs no import."""
+    module = module_of(cls)
+    if module == "__main__" and "." not in cls.__qualname__:
+        return cls.__qualname__
+    return repr(dotted_name(cls))
+
+
 def base_names(cls: type) -> list[str]:
     """The dotted names of a class and of all its bases, the nearest first."""
     return [dotted_name(base) for base in cls.__mro__]
@@ -127,6 +136,11 @@ def renamed_name(name: str) -> str:
 
 def remedy_if_renamed(name: str, now: str = "TheClassNow") -> str:
     """The line that a user needs if the class recorded as `name` has another name now."""
+    if name.startswith("torch.nn.utils.parametrize:"):
+        return (
+            "torch gave the module this class when the training registered a parametrization. Let the script register "
+            "it before the run is resumed"
+        )
     return (
         f"If that class was moved or renamed, say so before resuming: perdure.renamed({name!r:.200}, {now})"
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import collections
 import functools
 import gc
+import itertools
 import operator
 import random
 import re
@@ -198,8 +199,6 @@ def _getter_parts(getter: Any) -> dict[str, Any]:
 
 
 def _make_getter(cls: Any, parts: Mapping[str, Any], live: Any) -> Any:
-    if type(live) is not cls:
-        raise TypeError("it is only put where the script has one")
     return cls(*parts["args"])
 
 
@@ -209,6 +208,13 @@ def _check_getter(parts: Mapping[str, Any]) -> str | None:
         return "it gets nothing"
     names = [part for item in args.items if isinstance(item, str) for part in item.split(".")]
     return "it gets a special attribute" if any(name.startswith("__") for name in names) else None
+
+
+def _caller_parts(caller: Any) -> dict[str, Any]:
+    make, args = caller.__reduce__()[:2]
+    if not isinstance(make, functools.partial):
+        return {"args": args}
+    return {"args": (*make.args, *args, *itertools.chain(*sorted(make.keywords.items())))}
 
 
 def _wrapped_parts(method: Any) -> dict[str, Any]:
@@ -260,8 +266,6 @@ def _pattern_parts(pattern: Any) -> dict[str, Any]:
 
 
 def _make_pattern(cls: Any, parts: Mapping[str, Any], live: Any) -> Any:
-    if type(live) is not cls:
-        raise TypeError("it is only put where the script has one")
     return re.compile(parts["pattern"], parts["flags"])
 
 
@@ -291,8 +295,8 @@ def _check_weak(parts: Mapping[str, Any]) -> str | None:
 METHOD = Compound(_method_parts, _make_method, _check_method, callable=True)
 _NAMED = Compound(_named_parts, _make_named, _check_named, callable=True)
 _PARTIAL = Compound(_partial_parts, _make_partial, _check_partial, callable=True)
-_GETTER = Compound(_getter_parts, _make_getter, _check_getter, callable=True)
-_CALLER = Compound(_getter_parts, callable=True)
+_GETTER = Compound(_getter_parts, _make_getter, _check_getter, callable=True, in_place=True)
+_CALLER = Compound(_caller_parts, callable=True)
 _WRAPPED = Compound(_wrapped_parts, _make_wrapped, _check_wrapped, callable=True)
 WEAK = Compound(_weak_parts, _make_weak, _check_weak)
 
@@ -310,7 +314,7 @@ for _cls, _compound in (
     (classmethod, _WRAPPED),
     (types.MappingProxyType, Compound(_view_parts, _make_view, _check_view)),
     (threading.Condition, Compound(_condition_parts, _make_condition, _check_condition)),
-    (re.Pattern, Compound(_pattern_parts, _make_pattern, _check_pattern)),
+    (re.Pattern, Compound(_pattern_parts, _make_pattern, _check_pattern, in_place=True)),
     (weakref.ref, WEAK),
 ):
     register_compound(_cls, _compound)

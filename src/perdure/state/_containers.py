@@ -17,6 +17,8 @@ BUILTIN: dict[type, str] = {
     frozenset: "frozenset",
     collections.deque: "deque",
 }
+#: The name under which a defaultdict's node has its factory, where that is none of these.
+FACTORY = "default_factory"
 #: The factories with which a defaultdict can be made from a checkpoint alone.
 FACTORIES: dict[str, Callable[[], Any]] = {
     "int": int,

@@ -350,4 +350,4 @@ for name in (
     "itertools.batched",
     "builtins.generic_alias_iterator",
 ):
-    refuse(name, f"Python does not tell where it is. {REMEDY}({name.rpartition('.')[2]}, 'reason')")
+    refuse(name, f"Python does not tell where it is. {REMEDY}({name!r}, 'reason')")

@@ -62,6 +62,8 @@ class LiveObjects:
         self.unchanged: Callable[[str], bool] = lambda path: False
         #: Whether the training left a function at a path as the script had built it, and the script was edited since.
         self.edited: Callable[[str], bool] = lambda path: False
+        #: Whether the script had built something at a path when the run began.
+        self.built_before: Callable[[str], bool] = lambda path: False
 
     def class_of(self, live: Any) -> type:
         """The class of a live value."""
@@ -108,6 +110,10 @@ class LiveObjects:
     def entries(self, live: Any) -> dict[Any, Any]:
         """The content of a dict, to be asked with the methods of `dict` itself."""
         return live  # type: ignore[no-any-return]
+
+    def factory(self, live: Any) -> Any:
+        """What makes the values for new keys of a defaultdict; None if nothing does."""
+        return live.default_factory
 
     def made_by_factory(self, live: Any) -> Any:
         """What a defaultdict of the script makes for a new key; None if anybody can tell without it, or it fails."""

@@ -16,8 +16,12 @@ from pathlib import PurePosixPath
 #: What no operating system opens.
 _LONGEST = 4096
 _LONGEST_NAME = 255
-_URL_OF_A_FILE = re.compile(r"file:|[A-Za-z][A-Za-z0-9+.-]*:///")
-_HOME = re.compile(r"~[A-Za-z0-9._-]*(/|$)")
+_URL_OF_A_FILE = re.compile(r"file:|[A-Za-z][A-Za-z0-9+.-]*:///", re.IGNORECASE)
+_HOME = re.compile(r"(~[A-Za-z0-9._-]*|\$[A-Za-z_]\w*|\$\{[A-Za-z_]\w*\})(/|$)", re.ASCII)
+#: What stands before the path in the URL of a file; a path that is relative follows three slashes.
+_SCHEME = re.compile(r"file:(//(?=/))?|[A-Za-z][A-Za-z0-9+.-]*:///", re.IGNORECASE)
+_HOST = re.compile(r"[^/]*//[^/]*")
+_REMOTE = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]*://[^/]", re.IGNORECASE)
 _EXTENSION = re.compile(r"[^/]\.[A-Za-z][A-Za-z0-9]{0,9}$")
 _NUMBER = re.compile(r"[0-9]+")
 #: Shorter words of the environment and the arguments are found in any name.
@@ -32,6 +36,11 @@ def is_outside(text: str) -> bool:
     if text.startswith("/"):
         return text.strip("/").count("/") > 0 or os.path.lexists(text)
     return bool(_HOME.match(text) or _URL_OF_A_FILE.match(text)) or ".." in text.split("/")
+
+
+def is_remote(text: str) -> bool:
+    """Whether a string names a place on another machine, such as `s3://bucket/runs`."""
+    return _REMOTE.match(text) is not None
 
 
 def names_place(text: str) -> bool:
@@ -114,6 +123,9 @@ class Places:
 
     def pair(self, saved: str, live: str) -> None:
         """Note that the script has the place `live` where the checkpoint has `saved`: others have moved alike."""
+        (scheme, saved), (other, live) = _split(saved), _split(live)
+        if scheme != other:
+            return
         old, new = PurePosixPath(saved), PurePosixPath(live)
         if _EXTENSION.search(saved) and old.name != new.name:
             old, new = old.parent, new.parent
@@ -124,7 +136,20 @@ class Places:
                 self._moved.setdefault(str(old), str(new))
 
     def used_at(self, saved: str, live: str) -> str:
-        """What is used where the checkpoint has one place and the script another."""
+        """What is used where the checkpoint has one place and the script another. A place on another machine
+        (`s3://bucket/x`) is used below the one that the script has, a page on the same host."""
+        if is_remote(live):
+            # Pages of one host are pages; what is stored in one bucket is stored in directories.
+            allowed = _HOST.match(live)[0] if live.lower().startswith("http") else live  # type: ignore[index]
+            below = saved.startswith(allowed.rstrip("/") + "/") and ".." not in saved.split("/")
+            return saved if below else live
+        scheme, path = _split(saved)
+        own_scheme, own_path = _split(live)
+        if not _can_be_opened(saved) or (scheme != own_scheme and self.names(live, own=True)):
+            return live
+        return scheme + self._used_at(path, own_path)
+
+    def _used_at(self, saved: str, live: str) -> str:
         moved = self._follow(saved, above=True)
         if not self.names(live, own=True):
             return moved if self._may_use(moved, here=False) else live
@@ -142,8 +167,10 @@ class Places:
     def used(self, saved: str) -> str | None:
         """What is used of a place for which the script has no counterpart; None if it may not be used."""
         if saved not in self._used:
-            moved = self._follow(saved)
-            self._used[saved] = moved if self._may_use(moved) else None
+            scheme, path = _split(saved)
+            moved = self._follow(path)
+            # A relative path in the URL of a file is one in the working directory.
+            self._used[saved] = scheme + moved if self._may_use(moved) else None
         return self._used[saved]
 
     def _may_use(self, text: str, here: bool = True) -> bool:
@@ -200,10 +227,16 @@ def _alike(one: str, other: str) -> bool:
     return _NUMBER.sub("#", os.path.basename(one)) == _NUMBER.sub("#", os.path.basename(other))
 
 
+def _split(text: str) -> tuple[str, str]:
+    """What stands before the path in the URL of a file (nothing in a path), and the path."""
+    found = _SCHEME.match(text)
+    return (found[0], text[found.end() :]) if found is not None else ("", text)
+
+
 def _real(text: str) -> str:
-    return os.path.realpath(os.path.expanduser(text.removeprefix("file:")))
+    return os.path.realpath(os.path.expanduser(os.path.expandvars(_split(text)[1])))
 
 
 def _is_file(text: str) -> bool:
-    path = os.path.expanduser(text)
+    path = os.path.expanduser(os.path.expandvars(_split(text)[1]))
     return os.path.isfile(path) or (_EXTENSION.search(text) is not None and not os.path.isdir(path))

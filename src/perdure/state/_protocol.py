@@ -18,20 +18,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.errors import RestoreError
-from perdure.state._registry import Entry, Handler, Refuse, hindrance, known, offered
+from perdure.state._registry import Entry, Handler, Refuse, hindrance, known, not_in_place, offered
 from perdure.state._values import Unsupported
 
 STATE, RESTORE, CREATE = "__perdure_state__", "__perdure_restore__", "__perdure_create__"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class OwnHandler(Handler):
-    """The handler of a class that offers the protocol.
-
-    :param immutable: whether an object is always made anew.
-    """
-
-    immutable: bool = False
+    """The handler of a class that offers the protocol."""
 
 
 def _find(cls: type, base: type) -> Entry | None:
@@ -54,9 +49,10 @@ def _find(cls: type, base: type) -> Entry | None:
         return Refuse(f"its {CREATE} is not a class method. Write @classmethod above it")
     return OwnHandler(
         _calling(cls, STATE),
-        _calling(cls, RESTORE) if has_restore else _not_in_place,
+        _calling(cls, RESTORE) if has_restore else not_in_place,
         _creating(cls) if has_create else None,
         immutable=not has_restore,
+        verified=has_restore,
     )
 
 
@@ -85,10 +81,6 @@ def _creating(cls: type) -> Callable[[Any], Any]:
         return made
 
     return create
-
-
-def _not_in_place(obj: Any, state: Any) -> None:
-    raise TypeError("an immutable value is not restored in place")
 
 
 def why_not_blank(cls: type) -> str | None:

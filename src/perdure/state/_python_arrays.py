@@ -26,5 +26,6 @@ def _create_array(saved: dict[str, Any]) -> array[Any]:
 
 # Not simply registered: an array of another type cannot be filled, so one is made.
 register_handler(
-    array, Handler(_capture_array, _restore_array, _create_array, form=lambda live: live.typecode)
+    array,
+    Handler(_capture_array, _restore_array, _create_array, form=lambda live: live.typecode, own=frozenset()),
 )

@@ -13,13 +13,13 @@ import inspect
 import types
 import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from perdure.state._class_names import base_names, dotted_name, module_of
+from perdure.state._class_names import base_names, dotted_name, in_code, module_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class Handler:
         `capture` returns a dict that has it as "form". Where it differs, an object is created.
     :param first: restore before anything else is written, not after it.
     :param makes: the class whose objects `create` makes; it is not used for other classes. By default it makes any.
+    :param immutable: whether objects cannot be changed; then another one is always created.
+    :param verified: whether an object that was restored is captured again, to see that `restore` put all of it back.
+    :param own: the attributes that objects of the class itself have, which `capture` deals with. If it is given,
+        objects of subclasses are captured with their other attributes; no checkpoint makes one.
     """
 
     capture: Callable[[Any], Any]
@@ -42,6 +46,9 @@ class Handler:
     form: Callable[[Any], str] | None = None
     first: bool = False
     makes: type | None = None
+    immutable: bool = False
+    verified: bool = False
+    own: frozenset[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,12 +119,14 @@ class Compound:
         None if none is made.
     :param check: says why no object can be made of these parts (as nodes), or None.
     :param callable: whether they are called like functions, so that they may take the place of one.
+    :param in_place: whether one is only put where the script has one.
     """
 
     parts: Callable[[Any], Mapping[str, Any]]
     make: Callable[[Any, Mapping[str, Any], Any], Any] | None = None
     check: Callable[[Mapping[str, Any]], str | None] = lambda parts: None
     callable: bool = False
+    in_place: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,11 +162,14 @@ _cache: dict[type, _Class] = {}
 #: Classes of Python's own whose objects may be made, by their recorded names, which need not be where they are defined.
 made_by_name: dict[str, type] = {}
 
+OPAQUE_BEGINS = "its state lies in native code where Python cannot see it"
 OPAQUE = (
-    "its state lies in native code where Python cannot see it. Register how to take it: "
-    "perdure.register({name}, capture=..., restore=...), or leave it out: perdure.skip({name}, 'reason'). An "
-    "environment of this kind can be played again: perdure.environments.EpisodeReplay(env)"
+    f"{OPAQUE_BEGINS}. Register how to take it: "
+    "perdure.register({name}, capture=..., restore=...), or, if its objects never change, perdure.register({name}, "
+    "capture=..., create=...), or leave it out: perdure.skip({name}, 'reason')"
 )
+#: What else can be done about something in an environment.
+REPLAY = "An environment of this kind can be played again: perdure.environments.EpisodeReplay(env)"
 #: Asked for a rule when none is registered for a class.
 finders: list[Callable[[type], Entry | None]] = []
 #: Asked for what a class offers itself, in its own body or in that of one of its bases (the second argument). The
@@ -178,20 +190,38 @@ def register(
     cls: type | str,
     *,
     capture: Callable[[Any], Any],
-    restore: Callable[[Any, Any], None],
+    restore: Callable[[Any, Any], None] | None = None,
     create: Callable[[Any], Any] | None = None,
 ) -> None:
     """Say how objects of a class (and its subclasses) are captured and restored.
 
     Needed for objects whose state lies where Python cannot see it, in a native library for example.
 
+        perdure.register(Simulator, capture=Simulator.save, restore=Simulator.load)
+        perdure.register(Quaternion, capture=tuple, create=lambda numbers: Quaternion(*numbers))
+
     :param cls: the class, or its dotted name ("package.module.Class") so that it need not be imported.
     :param capture: `capture(obj)` returns the state as plain values, containers of them, arrays and tensors.
-    :param restore: `restore(obj, state)` writes such a state into an object.
+    :param restore: `restore(obj, state)` writes such a state into an object. Leave it out for values that never change:
+        then `create` makes another one, also where the script has one.
     :param create: `create(state)` makes an object where the script has not built one; without it such an
         object is an error on restoring.
+    :raises TypeError: if there is neither `restore` nor `create`.
     """
-    register_handler(cls, Handler(capture, restore, create))
+    if restore is None and create is None:
+        name = cls if isinstance(cls, str) else cls.__qualname__
+        raise TypeError(
+            f"perdure.register({name}): expected restore=..., which writes a state into an object, or create=..., "
+            "which makes one; found neither"
+        )
+    immutable = restore is None
+    handler = Handler(capture, restore or not_in_place, create, immutable=immutable, verified=not immutable)
+    register_handler(cls, handler)
+
+
+def not_in_place(obj: Any, state: Any) -> None:
+    """In the place of `restore` for objects that never change."""
+    raise TypeError("an immutable value is not restored in place")
 
 
 def register_handler(cls: type | str, handler: Handler) -> None:
@@ -284,6 +314,7 @@ _RULES = {
     **dict.fromkeys(("pybullet_envs", "pybullet_utils"), (f"{_HANDLERS}.native_handles",)),
     "ale_py": (f"{_HANDLERS}.atari",),
     "nle": (f"{_HANDLERS}.nethack",),
+    "pandas": ("perdure.state._pandas_rules",),
     "pygame": (f"{_HANDLERS}.pygame",),
 }
 
@@ -305,7 +336,8 @@ def known(cls: type) -> _Class:
                 about = _classes.get(key)
                 if about is None:
                     continue
-                found.entry = found.entry or about.entry
+                if found.entry is None and about.entry is not None:
+                    found.entry = about.entry if base is cls else _of_subclass(about.entry)
                 found.left_out = {**about.left_out, **found.left_out}
                 found.fresh = {**about.fresh, **found.fresh}
                 found.structural = found.structural or about.structural
@@ -318,9 +350,53 @@ def known(cls: type) -> _Class:
         if found.entry is None:
             found.entry = next((entry for find in finders if (entry := find(cls)) is not None), None)
         if found.entry is None and is_native(cls):
-            found.entry = Refuse(OPAQUE.format(name=cls.__qualname__))
+            found.entry = Refuse(OPAQUE.format(name=in_code(cls)))
         _cache[cls] = found
     return found
+
+
+def _of_subclass(entry: Entry) -> Entry:
+    """The rule for objects of a subclass of a class that has this rule."""
+    if not isinstance(entry, Handler) or entry.own is None:
+        return entry
+    own = entry.own
+
+    def capture(obj: Any) -> Any:
+        attributes = object.__getattribute__(obj, "__dict__") if type(obj).__dictoffset__ else {}
+        more = {
+            name: each
+            for name, each in attributes.items()
+            if name not in own and type(name) is str and _is_data(type(obj), name)
+        }
+        more |= {name: slot.__get__(obj) for name, slot in slots(type(obj)).items() if hasattr(obj, name)}
+        state = entry.capture(obj)
+        if not more:
+            return state
+        form = {"form": entry.form(obj)} if entry.form else {}
+        return {**form, "state": state, "attributes": more}
+
+    def restore(obj: Any, saved: Any) -> None:
+        more = {}
+        if type(saved) is dict and saved.keys() - {"form"} == {"state", "attributes"}:
+            saved, more = saved["state"], saved["attributes"]
+        entry.restore(obj, saved)
+        for name, each in more.items():
+            if name in slots(type(obj)):
+                slots(type(obj))[name].__set__(obj, each)
+            elif _is_data(type(obj), name):
+                object.__getattribute__(obj, "__dict__")[name] = each
+            else:
+                raise ValueError(f"{name!r:.80} is no attribute that a {type(obj).__qualname__} may get")
+
+    # What a walk knows of the function that captures depends on where that is defined.
+    capture.__module__ = str(getattr(entry.capture, "__module__", None))
+    return replace(entry, capture=capture, restore=restore, create=None)
+
+
+def _is_data(cls: type, name: str) -> bool:
+    """Whether an attribute of an object has no meaning for Python, and hides no code of its class."""
+    found = (vars(base)[name] for base in cls.__mro__ if name in vars(base))
+    return not (name.startswith("__") and name.endswith("__")) and not any(map(callable, found))
 
 
 def is_part_of_program(value: Any) -> bool:

@@ -38,6 +38,7 @@ class Report:
     :param incomplete: what is not made, because a part of it (listed above) cannot be had.
     :param places: where this process has another place than the checkpoint: the path, the saved place, the one used
         ("" for what the script has, which is none).
+    :param alike: for what is missing, where the checkpoint has something of the same kind that the script has not.
     """
 
     restored: list[str] = field(default_factory=list)
@@ -47,6 +48,7 @@ class Report:
     mismatched: list[tuple[str, str]] = field(default_factory=list)
     incomplete: list[str] = field(default_factory=list)
     places: list[tuple[str, str, str]] = field(default_factory=list)
+    alike: dict[str, str] = field(default_factory=dict)
 
     @property
     def exact(self) -> bool:
@@ -56,7 +58,15 @@ class Report:
     @property
     def misfits(self) -> list[tuple[str, str]]:
         """Each path that does not fit, and why."""
-        missing = [(path, "the script has it, the checkpoint does not") for path in self.missing]
+        missing = []
+        for path in self.missing:
+            other = self.alike.get(path)
+            renamed = (
+                ""
+                if other is None
+                else f". The checkpoint has {other} instead: if it was renamed, give it that name again for this run"
+            )
+            missing.append((path, f"the script has it, the checkpoint does not{renamed}"))
         return self.mismatched + self.unexpected + missing
 
     def problems(self, most: int = 20) -> str:

@@ -170,8 +170,12 @@ def _create_bytes(saved: dict[str, Any]) -> io.BytesIO:
     return made
 
 
-register_handler(io.StringIO, Handler(_buffer_state, _restore_buffer, _create_text, makes=io.StringIO))
-register_handler(io.BytesIO, Handler(_buffer_state, _restore_buffer, _create_bytes, makes=io.BytesIO))
+register_handler(
+    io.StringIO, Handler(_buffer_state, _restore_buffer, _create_text, makes=io.StringIO, own=frozenset())
+)
+register_handler(
+    io.BytesIO, Handler(_buffer_state, _restore_buffer, _create_bytes, makes=io.BytesIO, own=frozenset())
+)
 
 
 # -- a thread's and a context's own ------------------------------------------------------------------------------------

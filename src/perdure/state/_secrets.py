@@ -3,24 +3,36 @@ copies of the process's environment. Knows no walks and no files."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from perdure.state._registry import on_change
+import numpy as np
+
+from perdure.state._registry import Skip, finders, on_change
 
 SECRET = "a secret, by its name (perdure.secrets(allow=[...]) keeps it)"
 ENVIRONMENT = "a copy of the process's environment"
 
+#: What stands for the value of an option that is a secret, in a list or a text.
+HIDDEN = "***"
 #: How the names of secrets end, once they are written in lower case with underscores.
+_SERVICES = (
+    "anthropic|aws|azure|clearml|comet|deploy|discord|gcp|gh|github|gitlab|google|hf|hub|huggingface|kaggle|mlflow|neptune|"
+    "npm|openai|pypi|slack|ssh|telegram|vault|wandb"
+)
 _ENDINGS = re.compile(
-    r"(^|_)(((api|access|secret|private|encryption|signing)_?keys?)|((access|auth|api|bearer|refresh|session)_?tokens?)"
-    r"|passwords?|passwd|passphrases?|secrets?|credentials?|authorization)$"
+    rf"(^|_)((api|access|secret|private|encryption|signing|account|{_SERVICES})_?keys?"
+    rf"|(access|auth|api|bearer|refresh|session|secret|security|csrf|oauth2?|{_SERVICES})_?(bot_?)?tokens?"
+    r"|(db|database|user|smtp|ftp|mysql|postgres|redis|proxy|admin|root)_?(pass|pwd)|secret_key_base"
+    r"|passwords?|passwd|passphrases?|secrets?|credentials?|authorization|auth|bearer|jwt|cookies?)$"
 )
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-#: A dict with fewer items is no copy of an environment.
-_FEWEST = 4
+#: A dict with fewer items is no copy of an environment, and no part of one.
+_FEWEST = 3
+_LOOKED_AT = 5
 _LONGEST_NAME = 200
 _MOST_NAMES = 100_000
 
@@ -47,6 +59,9 @@ def secrets(*names: str, allow: Iterable[str] = ()) -> None:
     By default these are the strings under names such as `api_key`, `access_token`, `password` or `secret`, as
     attributes or as keys of dicts. Only strings and bytes are left out: a tensor named `token_embedding` is weights.
 
+    A list, a tuple, a set or a dict of nothing but strings counts as one. So do URLs with a password in them, and
+    objects that hide a value themselves (with a method `get_secret_value`).
+
     :param names: further names of attributes or keys, for the whole process (`perdure.secrets("licence")`).
     :param allow: names under which strings are state all the same (`perdure.secrets(allow=["secret"])` for a game of
         guessing words).
@@ -71,7 +86,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    return _HUMP.sub("_", name).replace("-", "_").replace(" ", "_").lower()
+    return _HUMP.sub("_", name).replace("-", "_").replace(" ", "_").lower().rstrip("_")
 
 
 _LAST_NAME = re.compile(r"""(?:^|\.)([^.\[\]]+)$|\[(?:b?['"])(.*)['"]\]$""", re.DOTALL)
@@ -84,15 +99,67 @@ def is_secret_path(path: str) -> bool:
 
 
 def is_environment_copy(value: dict[Any, Any]) -> bool:
-    """Whether most of a dict is what the process's environment has."""
-    if len(value) < _FEWEST or not (dict.__contains__(value, "PATH") or dict.__contains__(value, "HOME")):
+    """Whether most of a dict is what the process's environment has. The first items of most dicts tell already that it
+    is not."""
+    if len(value) < _FEWEST or not any(
+        type(name) is str and type(text) is str and os.environ.get(name) == text
+        for name, text in itertools.islice(dict.items(value), _LOOKED_AT)
+    ):
         return False
     alike = sum(1 for name, text in os.environ.items() if dict.get(value, name) == text)
     return 2 * alike > len(value)
 
 
-#: What stands for the value of an option that is a secret, in a list or a text.
-HIDDEN = "***"
+_TEXTS = (str, bytes, bytearray, np.str_, np.bytes_)
+_CONTAINERS: dict[type, Callable[[Any], Iterable[Any]]] = {
+    **dict.fromkeys((list, tuple, set, frozenset), iter),
+    dict: dict.values,
+}
+_MOST_TEXTS = 100
+
+
+def holds_text(value: Any) -> bool:
+    """Whether a value is a text, or consists of texts: a user's name and a password, say. So it may be a secret."""
+    if type(value) in _TEXTS:
+        return True
+    parts = _CONTAINERS.get(type(value))
+    if parts is None or not 0 < len(value) <= _MOST_TEXTS:
+        return False
+    return all(type(each) in _TEXTS for each in parts(value))
+
+
+def has_secret_field(value: Any) -> bool:
+    """Whether a named tuple has a field that is a secret."""
+    names = getattr(type(value), "_fields", ())
+    return (
+        isinstance(value, tuple)
+        and len(names) == len(value)
+        and any(is_secret_name(name) and holds_text(each) for name, each in zip(names, value, strict=True))
+    )
+
+
+_LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@]{0,200}):[^\s/@]{1,500}@")
+_LONGEST_URL = 4096
+
+
+def has_login(text: str) -> bool:
+    """Whether a text has a URL with a password in it (`https://me:password@example.com`)."""
+    return "@" in text and len(text) <= _LONGEST_URL and _LOGIN.search(text) is not None
+
+
+def without_logins(text: str) -> str:
+    """A text in which the passwords of URLs are hidden."""
+    return _LOGIN.sub(rf"\1:{HIDDEN}@", text) if "@" in text and len(text) <= _LONGEST_URL else text
+
+
+def _hides_itself(cls: type) -> Skip | None:
+    """Objects of classes that hide a value until it is asked for, such as pydantic's `SecretStr`."""
+    return Skip(SECRET) if any("get_secret_value" in vars(base) for base in cls.__mro__) else None
+
+
+finders.append(_hides_itself)
+
+
 _OPTION = re.compile(r"(--?([A-Za-z][\w.-]{0,99}))(=|\s{1,9})(\S+)", re.ASCII)
 _MOST_VALUES = 100_000
 
@@ -118,8 +185,8 @@ def without_secrets(values: Mapping[str, Any], where: str = "") -> tuple[dict[st
             left -= 1
             if left < 0:
                 return dict(values), []  # far too much for anybody to read, or it contains itself
-            text = isinstance(value, str | bytes)
-            secret = text and (hide or (named and isinstance(key, str) and is_secret_name(key)))
+            secret = isinstance(value, str | bytes) and hide
+            secret |= named and isinstance(key, str) and is_secret_name(key) and holds_text(value)
             if secret:
                 found.append(at)
                 if not named:
@@ -141,7 +208,7 @@ def without_secrets(values: Mapping[str, Any], where: str = "") -> tuple[dict[st
 
 def _copy(value: Any, path: str, stack: list[tuple[Any, Any, str]], found: list[str]) -> Any:
     if isinstance(value, str):
-        kept = _OPTION.sub(_hide, value) if "-" in value else value
+        kept = without_logins(_OPTION.sub(_hide, value) if "-" in value else value)
         if kept != value:
             found.append(path)
         return kept

@@ -21,7 +21,6 @@ Shape = tuple[Any, ...]
 #: (what a checkpoint may be unable to make, also because something of it is left out) it matters where each one is.
 DATA, ANCHOR = 1, 2
 
-_STEPS = 3
 #: A container with more elements is looked at in part.
 MANY = 1_000
 
@@ -48,7 +47,7 @@ class Structure:
     def note_shape(self, shape: Shape, path: Path) -> int:
         """Note a shape that was not met before, and say what its objects are."""
         cls, *names = shape
-        special = any(type(name) is not str or is_secret_name(name) for name in names)
+        special = any(type(name) is not str or is_secret_name(name) or _is_code(cls, name) for name in names)
         self.first[shape] = path
         self.shapes[shape] = kind = ANCHOR if special or _is_anchor(cls) else DATA
         return kind
@@ -57,12 +56,8 @@ class Structure:
         """Note a place that decides, and what is known of it."""
         self.decisive.append(path)
         self.facts += facts
-        # The end of the path stands for all of it: to compare whole paths takes longer than everything else.
-        for _ in range(_STEPS):
-            if path is None:
-                return
-            path, _, step = path
-            self.facts.append(step)
+        # All of it: a pool of objects may have moved elsewhere with what it holds.
+        self.facts.append(path)
 
     def note_text(self, text: str, path: Path) -> None:
         """Note a text that may be a place; one of each directory."""
@@ -89,14 +84,23 @@ class Structure:
         :param last: of a walk before this one.
         :param seen: the shapes of all such walks.
         """
-        return self.facts == last.facts and self.shapes.keys() <= seen
+        try:
+            return self.facts == last.facts and self.shapes.keys() <= seen
+        except RecursionError:
+            return False  # a path of a thousand steps, as in a linked list, is not compared by Python
 
 
 def _is_anchor(cls: type) -> bool:
     about = known(cls)
     if isinstance(about.entry, Handler):
-        return about.entry.create is None
+        return about.entry.create is None or about.entry.makes not in (None, cls)
     return isinstance(about.entry, Adapter) or bool(about.left_out) or cannot_make(cls) is not None
+
+
+def _is_code(cls: type, name: str) -> bool:
+    """Whether an attribute hides a method of its class, as one that a checkpoint sets only where it is already."""
+    found = (vars(base)[name] for base in cls.__mro__ if name in vars(base))
+    return any(callable(each) or isinstance(each, classmethod) for each in found)
 
 
 def shapes_of_tensors(fields: dict[str, Any]) -> list[Any]:

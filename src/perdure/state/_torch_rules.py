@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from perdure.state._attributes import attributes_of
-from perdure.state._registry import Adapter, register, register_adapter, skip
+from perdure.state._registry import Adapter, Handler, register_adapter, register_handler, skip
 
 
 class Unwritten:
@@ -39,11 +39,14 @@ def _restore_bytes(live: bytearray, saved: np.ndarray[Any, Any]) -> None:
     live[:] = saved.tobytes()
 
 
-register(
+register_handler(
     bytearray,
-    capture=lambda live: np.frombuffer(bytes(live), np.uint8),
-    restore=_restore_bytes,
-    create=lambda saved: bytearray(saved.tobytes()),
+    Handler(
+        capture=lambda live: np.frombuffer(bytes(live), np.uint8),
+        restore=_restore_bytes,
+        create=lambda saved: bytearray(saved.tobytes()),
+        own=frozenset(),
+    ),
 )
 
 
@@ -65,10 +68,10 @@ def _restore_event(live: Any, saved: bool) -> None:
     (live.set if saved else live.clear)()
 
 
-register(
+register_handler(
     "multiprocessing.sharedctypes.Synchronized",
-    capture=_capture_shared,
-    restore=_restore_shared,
-    create=_create_shared,
+    Handler(capture=_capture_shared, restore=_restore_shared, create=_create_shared),
 )
-register("multiprocessing.synchronize.Event", capture=lambda live: live.is_set(), restore=_restore_event)
+register_handler(
+    "multiprocessing.synchronize.Event", Handler(capture=lambda live: live.is_set(), restore=_restore_event)
+)

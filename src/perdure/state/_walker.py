@@ -14,16 +14,36 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.errors import CaptureError, DamagedError
+from perdure.errors import CaptureError, DamagedError, is_users_file
 from perdure.state import _aliasing, _array_leaves, _compounds, _object_arrays, _references, _values, _weak
 from perdure.state._attributes import attributes_of
-from perdure.state._class_names import class_name
-from perdure.state._containers import BUILTIN, ITEMS, factory_name
+from perdure.state._class_names import class_name, in_code, module_of
+from perdure.state._containers import BUILTIN, FACTORY, ITEMS, factory_name
 from perdure.state._iterators import IteratorHandler
 from perdure.state._patterns import matches
-from perdure.state._registry import Adapter, Compound, Handler, Reference, Refuse, Skip, known, on_change
+from perdure.state._registry import (
+    OPAQUE_BEGINS,
+    REPLAY,
+    Adapter,
+    Compound,
+    Handler,
+    Reference,
+    Refuse,
+    Skip,
+    is_environment,
+    known,
+    on_change,
+)
 from perdure.state._report import grouped
-from perdure.state._secrets import ENVIRONMENT, SECRET, is_environment_copy, is_secret_name
+from perdure.state._secrets import (
+    ENVIRONMENT,
+    SECRET,
+    has_login,
+    has_secret_field,
+    holds_text,
+    is_environment_copy,
+    is_secret_name,
+)
 from perdure.state._structure import ANCHOR, MANY, Structure, shapes_of_tensors
 from perdure.state.buffers import Rows, writer_of
 from perdure.tree import (
@@ -65,7 +85,10 @@ class Walker:
         self._unfilled: collections.deque[tuple[Fill, Any, Any, Path]] = collections.deque()
         #: What adapters gave for objects (by their ids).
         self.given: dict[int, Mapping[str, Any]] = {}
-        self._refused: list[tuple[str, str]] = []
+        self._refused: list[tuple[Path, str]] = []
+        self._root: Node | None = None
+        #: Where tensors are that belong to a graph.
+        self.graphs: list[Path] = []
         #: Paths (by their ids) below which the adapter's own field replaces whatever cannot be captured.
         self._covered: dict[int, Path] = {}
         self._arrays: list[Array] = []
@@ -80,8 +103,6 @@ class Walker:
         self.weak: list[_weak.Pending | _weak.Variables] = []
         #: Whether functions ran that are not Perdure's own.
         self.foreign = False
-        #: The paths of tensors that were computed from others, and lose that.
-        self.graphs: list[str] = []
         self.structure = Structure()
         self._shapes = self.structure.shapes
         #: The arrays of states that were captured before, which objects hold.
@@ -96,9 +117,9 @@ class Walker:
 
         :param last: called when all objects below these parts were met; it returns further parts.
         """
-        root = Object("perdure:World", {})
+        root = self._root = Object("perdure:World", {})
         for name, part in parts.items():
-            secret = type(part) in _TEXT and is_secret_name(name)
+            secret = (is_secret_name(name) and holds_text(part)) or (type(part) is str and has_login(part))
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
         self._fill()
         for name, part in ({} if last is None else last(self)).items():
@@ -129,15 +150,50 @@ class Walker:
 
     def raise_refusals(self) -> None:
         """Raise an error that lists everything that could not be captured, if there was anything."""
-        if self._refused:
-            raise CaptureError(
-                f"{len(self._refused)} part(s) of the world cannot be captured:\n{grouped(self._refused)}"
-            )
+        if not self._refused:
+            return
+        problems = []
+        for path, reason in self._refused:
+            more = f". {REPLAY}" if OPAQUE_BEGINS in reason and self._is_in_environment(path) else ""
+            problems.append((write_path(path), reason + more))
+        raise CaptureError(f"{len(problems)} part(s) of the world cannot be captured:\n{grouped(problems)}")
+
+    def tensors_with_graphs(self) -> list[str]:
+        """The paths of tensors that belong to a graph, which no checkpoint holds; only of those that the script's own
+        objects hold. What libraries keep of their last step (distributions, normed weights) is computed anew."""
+        return [write_path(path) for path in self.graphs if self._is_of_script(path)]
+
+    def _is_of_script(self, path: Path) -> bool:
+        for node in reversed(self._nodes_on(None if path is None else path[0])):
+            cls = self.classes.get(node.type) if isinstance(node, Object | Custom) else None
+            if cls is not None:
+                module = sys.modules.get(module_of(cls))
+                return is_users_file(str(getattr(module, "__file__", None) or ""))
+        return True
+
+    def _is_in_environment(self, path: Path) -> bool:
+        """Whether a path leads through an environment, or to one."""
+        for node in self._nodes_on(path):
+            cls = self.classes.get(getattr(node, "type", ""))
+            if (cls is not None and is_environment(cls)) or getattr(node, "is_environment", False):
+                return True
+        return False
+
+    def _nodes_on(self, path: Path) -> list[Any]:
+        """The nodes that a path leads through, from the root on."""
+        steps = []
+        while path is not None:
+            path, kind, name = path
+            steps.append((kind, name))
+        found: list[Any] = [self._root]
+        for kind, name in reversed(steps):
+            found.append(_step(found[-1], kind, name))
+        return found
 
     @property
     def refused(self) -> Sequence[tuple[str, str]]:
         """What could not be captured: the paths, and why."""
-        return self._refused
+        return [(write_path(path), reason) for path, reason in self._refused]
 
     def find_views(self) -> None:
         """Find the arrays that are views of others, and those that are rows of a replay buffer."""
@@ -159,7 +215,7 @@ class Walker:
         # The arrays, and a copy of their common memory, hold the elements meanwhile.
         refused = _object_arrays.find_views(self._objects, lambda flat: self._elements(flat, None, 3))
         for met, reason in list(refused):
-            self._refuse(met.array, met.path, reason)
+            self.refuse(met.array, met.path, reason)
         self._fill()
         # The elements of a view are those of its base.
         used = {
@@ -203,14 +259,15 @@ class Walker:
         self._unfilled.append((fill, value, node, path))
         return node
 
-    def _refuse(self, value: Any, path: Path, reason: str) -> Node:
+    def refuse(self, value: Any, path: Path, reason: str) -> Node:
+        """Note that a value cannot be captured."""
         above = path if self._covered else None
         while above is not None:
             if id(above) in self._covered:
                 return self.left_out(Omitted("held by the state that the environment gives of itself"), path)
             above = above[0]
-        self._refused.append((write_path(path), f"{type(value).__qualname__}: {reason}"))
-        return Omitted(reason)
+        self._refused.append((path, f"{type(value).__qualname__}: {reason}"))
+        return _Refused(reason, is_environment(type(value)))
 
     def _class_name(self, cls: type) -> str:
         name = class_name(cls)
@@ -249,7 +306,7 @@ class Walker:
         try:
             given = adapter.fields(value)
         except CaptureError as error:
-            self._refuse(value, path, str(error))
+            self.refuse(value, path, str(error))
             return
         self.given[id(value)] = given  # it may hold containers made for this walk only
         if adapter.covers is not None and given[adapter.covers] is not None:
@@ -268,8 +325,12 @@ class Walker:
         plain = _NONE if self.skip else tree.PLAIN_TYPES
         for name, child in attributes.items():
             kind = type(child)
-            if kind is str and child[:1] == "/":
-                self.structure.note_text(child, (path, ".", name))
+            if kind is str:
+                if child[:1] == "/":
+                    self.structure.note_text(child, (path, ".", name))
+                elif "@" in child and has_login(child):
+                    fields[name] = self.left_out(_SECRET, (path, ".", name))
+                    continue
             # What `node` would return: most attributes are plain.
             fields[name] = child if kind in plain else self.node(child, (path, ".", name))
 
@@ -280,10 +341,10 @@ class Walker:
         for name, child in attributes.items():
             kind = type(child)
             if type(name) is not str:
-                self._refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
+                self.refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Omitted(left_out[name])
-            elif kind in _TEXT and is_secret_name(name):
+            elif (is_secret_name(name) and holds_text(child)) or (kind is str and has_login(child)):
                 fields[name] = _SECRET
             else:
                 if kind is str and child[:1] == "/":
@@ -335,14 +396,14 @@ class Walker:
         try:
             payload = handler.capture(value)
         except _values.Unsupported as error:
-            self._refuse(value, path, str(error))
+            self.refuse(value, path, str(error))
             return
         except Exception as error:
             reason = f"the handler registered for it failed to capture it: {type(error).__name__}: {error}"
-            self._refuse(value, path, reason)
+            self.refuse(value, path, reason)
             return
         if payload is value:
-            self._refuse(
+            self.refuse(
                 value, path, "the handler registered for it returned the object itself, not its state"
             )
             return
@@ -383,7 +444,9 @@ class Walker:
             if type(key) is str:
                 kind = type(child)
                 taken: Any
-                if kind in _TEXT and is_secret_name(key):
+                if (is_secret_name(key) and holds_text(child)) or (
+                    kind is str and "@" in child and has_login(child)
+                ):
                     taken = self.left_out(_SECRET, (path, "[", key))
                 else:
                     if kind is str and child[:1] == "/":
@@ -413,9 +476,16 @@ class Walker:
         if type(value) not in BUILTIN or (kind is collections.OrderedDict and vars(value)):
             # An OrderedDict may have attributes too: torch's state_dict() has.
             self._fill_subclass(value, node, path)
+        if node.extra == "":
+            given = self.node(factory, (path, ".", FACTORY))
+            if not isinstance(given, Omitted):
+                node.fields = {**(node.fields or {}), FACTORY: given}
 
     def _items(self, value: Any, path: Path) -> Node:
         cls = type(value)
+        if cls not in BUILTIN and has_secret_field(value):
+            # One that is made anew with some of its fields would not be this process's own.
+            return self.left_out(_SECRET, path)
         node = SequenceNode(BUILTIN.get(cls) or self._class_name(cls), [])
         if value or cls not in _FIXED:
             return self._later(Walker._fill_items, value, node, path)
@@ -526,16 +596,16 @@ class Walker:
         try:
             return self._array(value, path)
         except (_values.Unsupported, ValueError, DamagedError) as error:
-            return self._refuse(value, path, str(error))
+            return self.refuse(value, path, str(error))
 
     def _tensor(self, value: torch.Tensor, path: Path) -> Node:
         try:
             node = self._leaf(value, _array_leaves.of_tensor(value, path))
         except _values.Unsupported as error:
-            return self._refuse(value, path, str(error))
-        if not value.is_leaf:
-            self.graphs.append(write_path(path))
-        elif value.grad is not None:
+            return self.refuse(value, path, str(error))
+        if value.requires_grad and not value.is_leaf:
+            self.graphs.append(path)
+        elif value.is_leaf and value.grad is not None:
             grad = self.node(value.grad, (path, ".", "grad"))
             node.grad = grad if isinstance(grad, Array) else None
         return node
@@ -544,7 +614,7 @@ class Walker:
         try:
             data = write(value)
         except _values.Unsupported as error:
-            return self._refuse(value, path, str(error))
+            return self.refuse(value, path, str(error))
         if kind == "enum":
             self._class_name(type(value))
             shape = (type(value),)
@@ -553,11 +623,37 @@ class Walker:
         return Value(kind, data)
 
 
+class _Refused(Omitted):
+    """What cannot be captured. It is in no state, because the walk ends in an error."""
+
+    __slots__ = ("is_environment",)
+
+    def __init__(self, reason: str, is_environment: bool) -> None:
+        super().__init__(reason)
+        self.is_environment = is_environment
+
+
+def _step(node: Any, kind: str, name: Any) -> Any:
+    """What lies one step below a node."""
+    match node:
+        case Object() if kind == ".":
+            return node.fields.get(name)
+        case tree.MappingNode() | SequenceNode() if kind == ".":
+            return (node.fields or {}).get(name)
+        case tree.MappingNode():
+            pairs = enumerate(node.pairs)
+            return next((child for at, (key, child) in pairs if name in (key, at) or name is key), None)
+        case SequenceNode() if type(name) is int and name < len(node.items):
+            return node.items[name]
+        case Custom():
+            return _step(node.payload, kind, name)
+    return None
+
+
 # -- which method captures which class ------------------------------------------------------------------------
 
 LEFT_OUT = "left out by the user"
 _NONE: frozenset[type] = frozenset()
-_TEXT = frozenset({str, bytes})
 _SECRET = Omitted(SECRET)
 #: Modules whose capturing functions draw from no random generator.
 _CALM = frozenset(
@@ -567,6 +663,7 @@ _CALM = frozenset(
         "perdure.state._data_loaders",
         "perdure.state._exceptions",
         "perdure.state._iterators",
+        "perdure.state._pandas_rules",
         "perdure.state._torch_objects",
         "perdure.state._torch_rules",
     }
@@ -620,11 +717,11 @@ def _taker(cls: type) -> Taker:
         reason = (
             "a subclass of a number or string that is not an Enum is not supported. Keep the plain value, or "
         )
-        reason += f"leave it out: perdure.skip({cls.__qualname__}, 'reason')"
-        return lambda walker, value, path: walker._refuse(value, path, reason)
+        reason += f"leave it out: perdure.skip({in_code(cls)}, 'reason')"
+        return lambda walker, value, path: walker.refuse(value, path, reason)
     if isinstance(entry, Refuse):
         refusal = entry.reason
-        return lambda walker, value, path: walker._refuse(value, path, refusal)
+        return lambda walker, value, path: walker.refuse(value, path, refusal)
     return Walker._object
 
 

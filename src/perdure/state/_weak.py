@@ -9,11 +9,12 @@ import weakref
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from perdure.state._attributes import attributes_of
 from perdure.state._class_names import class_name
 from perdure.state._compounds import REFERENT, cells, content_of
 from perdure.state._references import kind_of
 from perdure.state._registry import Handler, register_handler
-from perdure.tree import Custom, Object, Omitted, Path, SequenceNode
+from perdure.tree import Custom, Node, Object, Omitted, Path, SequenceNode
 
 if TYPE_CHECKING:
     from perdure.state._walker import Walker
@@ -151,10 +152,26 @@ for _cls, _handler in CONTAINERS.items():
     register_handler(_cls, _handler)
 
 
-def take(walker: Walker, value: Any, path: Path) -> Object | Custom:
+#: The attributes that weak containers have.
+_OWN = frozenset(
+    name
+    for make in CONTAINERS
+    for name in (*vars(make()), "_pending_removals", "_iterating", "_dirty_len", "_remove")
+)
+
+
+def take(walker: Walker, value: Any, path: Path) -> Node:
     """The node of a weak reference or container, which is filled when the rest of the walk is done."""
     cls: Any = type(value)
     name = class_name(cls)
+    if (
+        cls not in CONTAINERS
+        and (more := attributes_of(value).keys() - _OWN)
+        and not issubclass(cls, weakref.ref)
+    ):
+        shown = ", ".join(sorted(map(str, more)))
+        reason = f"attributes of a subclass of a weak container are not captured ({shown}). Keep them in another object"
+        return walker.refuse(value, path, reason)
     walker.classes[name] = cls
     node = Object(name, {}) if issubclass(cls, weakref.ref) else Custom(name, None)
     walker.memo[id(value)] = node

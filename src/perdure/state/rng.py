@@ -16,7 +16,8 @@ import torch
 from perdure.errors import RestoreError
 from perdure.state import _numba_generators
 from perdure.state._class_names import class_name
-from perdure.state._registry import register, skip
+from perdure.state._registry import Handler, register_handler, skip
+from perdure.state._values import Unsupported
 from perdure.tree import Object
 
 #: The name of the process's generators beside the world's parts.
@@ -115,7 +116,10 @@ def _create_python(saved: Any) -> random.Random:
     return generator
 
 
-register(random.Random, capture=random.Random.getstate, restore=_restore_python, create=_create_python)
+register_handler(
+    random.Random,
+    Handler(random.Random.getstate, _restore_python, _create_python, own=frozenset({"gauss_next"})),
+)
 skip(random.SystemRandom, "the operating system's random numbers")
 
 
@@ -171,6 +175,11 @@ def _create_seed(saved: dict[str, Any]) -> np.random.SeedSequence:
 
 
 def _capture_bits(bits: np.random.BitGenerator) -> dict[str, Any]:
+    if type(bits).__name__ not in _BIT_GENERATORS:
+        raise Unsupported(
+            f"only NumPy's own generators are supported ({', '.join(_BIT_GENERATORS)}). Use one of these, or "
+            f"perdure.register({type(bits).__qualname__}, capture=..., restore=...)"
+        )
     # The seed sequence counts the children that it spawned, which is not part of the generator's state.
     return {"state": bits.state, "seed": _seed(bits.seed_seq)}
 
@@ -194,12 +203,17 @@ def _create_bits(saved: dict[str, Any]) -> np.random.BitGenerator:
 
 def _restore_generator(generator: np.random.Generator, saved: dict[str, Any]) -> None:
     bits = saved["bits"]
-    if bits is not generator.bit_generator:
+    if type(bits) is not type(generator.bit_generator):
+        np.random.Generator.__init__(generator, bits)
+    elif bits is not generator.bit_generator:
         _restore_bits(generator.bit_generator, _capture_bits(bits))
 
 
 def _restore_legacy(generator: np.random.RandomState, saved: dict[str, Any]) -> None:
     _check_bits(saved)
+    kind = getattr(np.random, saved["bit_generator"])
+    if type(generator._bit_generator) is not kind:
+        np.random.RandomState.__init__(generator, kind(0))
     generator.set_state(saved)
 
 
@@ -210,21 +224,29 @@ def _create_legacy(saved: dict[str, Any]) -> np.random.RandomState:
     return generator
 
 
-register(
-    # By reference, so that two generators that draw from the same bits go on doing so.
+# By reference, so that two generators that draw from the same bits go on doing so.
+register_handler(
     np.random.Generator,
-    capture=lambda generator: {"bits": generator.bit_generator},
-    restore=_restore_generator,
-    create=lambda saved: np.random.Generator(saved["bits"]),
+    Handler(
+        capture=lambda generator: {"bits": generator.bit_generator},
+        restore=_restore_generator,
+        create=lambda saved: np.random.Generator(saved["bits"]),
+        own=frozenset(),
+    ),
 )
-register(np.random.BitGenerator, capture=_capture_bits, restore=_restore_bits, create=_create_bits)
-register(
+register_handler(
+    np.random.BitGenerator, Handler(capture=_capture_bits, restore=_restore_bits, create=_create_bits)
+)
+register_handler(
     np.random.RandomState,
-    capture=lambda generator: dict(generator.get_state(legacy=False)),
-    restore=_restore_legacy,
-    create=_create_legacy,
+    Handler(
+        capture=lambda generator: dict(generator.get_state(legacy=False)),
+        restore=_restore_legacy,
+        create=_create_legacy,
+        own=frozenset(),
+    ),
 )
-register(np.random.SeedSequence, capture=_seed, restore=_restore_seed, create=_create_seed)
+register_handler(np.random.SeedSequence, Handler(capture=_seed, restore=_restore_seed, create=_create_seed))
 
 
 # -- torch's -------------------------------------------------------------------------------------------------
@@ -236,9 +258,12 @@ def _create_torch(saved: dict[str, Any]) -> torch.Generator:
     return generator
 
 
-register(
+register_handler(
     torch.Generator,
-    capture=lambda generator: {"device": str(generator.device), "state": generator.get_state()},
-    restore=lambda generator, saved: generator.set_state(saved["state"]),
-    create=_create_torch,
+    Handler(
+        capture=lambda generator: {"device": str(generator.device), "state": generator.get_state()},
+        restore=lambda generator, saved: generator.set_state(saved["state"]),
+        create=_create_torch,
+        own=frozenset(),
+    ),
 )

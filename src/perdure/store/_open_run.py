@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from perdure.errors import DamagedError, PerdureWarning, StoreError
+from perdure.errors import DamagedError, PerdureWarning, StoreError, user_level
 from perdure.store._manifest import (
     RUN_FILE,
     RunInfo,
@@ -57,7 +57,7 @@ def open_run(backend: Backend, create: RunInfo | None = None) -> RunInfo:
         f"{problem}. What it said was taken from a manifest{' and written anew' if create else ''}; nothing "
         "is lost.",
         PerdureWarning,
-        stacklevel=4,
+        stacklevel=user_level(),
     )
     return run
 

@@ -10,7 +10,13 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from perdure.errors import DamagedCheckpointWarning, DamagedError, StoreError, UnsupportedFormatError
+from perdure.errors import (
+    DamagedCheckpointWarning,
+    DamagedError,
+    StoreError,
+    UnsupportedFormatError,
+    user_level,
+)
 from perdure.store._manifest import CheckpointInfo, manifest_name
 from perdure.store._packs import pack_name
 from perdure.store._reading import Catalog, pack_sizes
@@ -110,7 +116,7 @@ def retain(backend: Backend, catalog: Catalog, keep: Keep, damaged: dict[int, st
             f"the damaged checkpoint {number} was deleted, because newer ones are good. What was wrong with "
             f"it: {problems[number]}",
             DamagedCheckpointWarning,
-            stacklevel=3,
+            stacklevel=user_level(),
         )
     return delete
 

@@ -29,6 +29,7 @@ from perdure.errors import (
     PerdureWarning,
     StoreError,
     UnsupportedFormatError,
+    user_level,
 )
 from perdure.store import _retention, _verify
 from perdure.store._checksummed_json import from_plain, to_plain
@@ -305,7 +306,7 @@ class Store:
                 f"checkpoint {number} is damaged, and checkpoint {found.info.number} (step "
                 f"{found.info.step}) is used instead. What is wrong with {manifest_name(number)}: {problem}",
                 DamagedCheckpointWarning,
-                stacklevel=2,
+                stacklevel=user_level(),
             )
         return found
 
@@ -431,7 +432,7 @@ class Store:
             f"checkpoint {deleted} was deleted from {self._backend.locate('')}, and not by this process. The next one "
             "is written whole",
             PerdureWarning,
-            stacklevel=4,
+            stacklevel=user_level(),
         )
         self._newest = None
         with suppress(FileExistsError):

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from perdure import tree
-from perdure.errors import CaptureError, NotCapturedWarning
+from perdure.errors import CaptureError, NotCapturedWarning, user_level
 from perdure.state import (
     Adapter,
     attributes_of,
@@ -145,7 +145,7 @@ def _set_state(env: Any, method: str, value: Any) -> None:
             "undone, so the run may not continue exactly. Register a handler: "
             f"perdure.register({type(env).__qualname__}, capture=..., restore=...)",
             NotCapturedWarning,
-            stacklevel=2,
+            stacklevel=user_level(),
         )
 
 

@@ -34,7 +34,7 @@ from perdure.environments.handlers._mujoco_model import (
     sizes,
     spread,
 )
-from perdure.state import Adapter, Handler, leave_out, register, register_adapter, register_handler, skip
+from perdure.state import Adapter, Handler, leave_out, register_adapter, register_handler, skip
 
 # -- the data ------------------------------------------------------------------------------------------------
 
@@ -247,7 +247,9 @@ class _AllNames:
 register_adapter("mujoco._structs.MjModel", Adapter(model_fields, model_assign, _AllNames()))
 register_adapter("mujoco._structs.MjData", Adapter(data_fields, data_assign))
 register_handler(Simulation, Handler(capture_simulation, restore_simulation, form=simulation_form))
-register("mujoco._structs.MjvCamera", capture=_camera.capture_camera, restore=_camera.restore_camera)
+register_handler(
+    "mujoco._structs.MjvCamera", Handler(capture=_camera.capture_camera, restore=_camera.restore_camera)
+)
 for _name in (
     *("_structs.MjvScene", "_structs.MjvOption", "_structs.MjvPerturb", "_render.MjrContext"),
     *("egl.GLContext", "glfw.GLContext", "osmesa.GLContext", "cgl.GLContext", "renderer.Renderer"),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import xxhash
 
-from perdure.state import Handler, register, register_handler, skip
+from perdure.state import Handler, register_handler, skip
 
 _MOST_PIXELS = 1 << 28
 _ON_DISPLAY = "on display"
@@ -193,8 +193,9 @@ for _name in ("pygame.mask.Mask", "pygame.Mask"):
 for _name in ("rect.Rect", "rect.FRect", "math.Vector2", "math.Vector3", "color.Color"):
     _class = _name.partition(".")[2]
     for _module in (_name, _class):
-        register(
-            f"pygame.{_module}", capture=capture_numbers, restore=restore_numbers, create=_creator(_class)
+        register_handler(
+            f"pygame.{_module}",
+            Handler(capture=capture_numbers, restore=restore_numbers, create=_creator(_class)),
         )
 for _reason, _names in {
     "a typeface": ("font.Font", "ftfont.Font", "freetype.Font"),

@@ -18,7 +18,7 @@ import torch
 
 from perdure.environments.replay import _python_state
 from perdure.environments.replay._log import Actions, Outcomes, Unrecordable, digest
-from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning
+from perdure.errors import CaptureError, NotCapturedWarning, RestoreError, SlowReplayWarning, user_level
 from perdure.progress import Bar
 from perdure.state import rng
 from perdure.tree import Object, State, write_path
@@ -160,7 +160,7 @@ class Episode:
             f"the {len(self._recording.actions)} steps since the last reset would be replayed "
             f"({self._target._replay_advice()}; warn_after=... says when to warn)",
             SlowReplayWarning,
-            stacklevel=5,
+            stacklevel=user_level(),
         )
         self._warn_after = float("inf")
 
@@ -174,7 +174,7 @@ class Episode:
                 "They can only be replayed if nothing else draws from these between its steps; let it draw from its "
                 "own generator (self.np_random)",
                 NotCapturedWarning,
-                stacklevel=5,
+                stacklevel=user_level(),
             )
 
     # -- state -----------------------------------------------------------------------------------------------

@@ -37,9 +37,9 @@ class _PythonSide(Walker):
         super().__init__(skip)
         self.left: list[Path] = []
 
-    def _refuse(self, value: Any, path: Path, reason: str) -> Node:
+    def refuse(self, value: Any, path: Path, reason: str) -> Node:
         if isinstance(known(type(value)).entry, Handler):
-            return super()._refuse(value, path, reason)
+            return super().refuse(value, path, reason)
         self.left.append(path)
         return _NATIVE
 

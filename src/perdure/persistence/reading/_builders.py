@@ -44,7 +44,7 @@ def _with_names(context: Context, cls: Any, arguments: Any, named: Any) -> Any:
             dotted(cls) if isinstance(cls, type) else "copyreg.__newobj_ex__",
             "it is made with named arguments for __new__, which loading does not run. If it may get what a file says, "
             f"register it: perdure.register({name}, capture=lambda obj: obj.__getnewargs_ex__(), "
-            f"restore=lambda obj, arguments: None, create=lambda both: {name}.__new__({name}, *both[0], **both[1]))",
+            f"create=lambda both: {name}.__new__({name}, *both[0], **both[1]))",
         )
     return _created(cls, create, context, expect(arguments, tuple), expect(named, dict))
 

@@ -176,10 +176,7 @@ def create_line(cls: type, arguments: str = "__reduce__()[1]") -> str:
     make = (
         f"{name}(*arguments)" if arguments.startswith("__reduce__") else f"{name}.__new__({name}, *arguments)"
     )
-    return (
-        f"perdure.register({name}, capture=lambda obj: obj.{arguments}, restore=lambda obj, arguments: None, "
-        f"create=lambda arguments: {make})"
-    )
+    return f"perdure.register({name}, capture=lambda obj: obj.{arguments}, create=lambda arguments: {make})"
 
 
 def creator(cls: type) -> Callable[[Any], Any] | None:

@@ -20,13 +20,14 @@ from perdure.errors import DamagedError, RestoreError
 from perdure.state import _aliasing, _array_leaves, _object_arrays, _values
 from perdure.state._aliasing import LiveArray
 from perdure.state._compounds import CODE, DEFAULTS, cells, of_class
-from perdure.state._containers import FACTORIES, factory_name
+from perdure.state._containers import FACTORIES, FACTORY
 from perdure.state._iterators import IteratorHandler
 from perdure.state._protocol import OwnHandler
 from perdure.state._registry import Adapter, Compound, Handler, blank, is_part_of_program, known, slots
 from perdure.state.buffers import Rows, writer_of
 from perdure.state.restoring._constructible import NESTED_STATE
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, RestorePlan
+from perdure.state.restoring._put_back import InPlace, captured, contents
 from perdure.state.restoring._read_arrays import Contents
 from perdure.state.restoring._references import References
 from perdure.tree import (
@@ -64,11 +65,13 @@ class Written:
     :param parts: the objects that are the world's parts now.
     :param objects: the objects of saved nodes (by their ids).
     :param filled: the saved arrays that were read, with the live arrays and what they were read from.
+    :param in_place: the objects that registered handlers restored.
     """
 
     parts: Mapping[str, Any]
     objects: Mapping[int, Any]
     filled: Sequence[tuple[Array, LiveArray, Source]]
+    in_place: Sequence[InPlace] = ()
 
 
 def write(plan: RestorePlan, contents: Contents) -> Written:
@@ -89,13 +92,14 @@ class _Writer:
         self._contents = contents
         self._done: dict[int, Any] = {}
         self._filled: list[tuple[Array, Any, Source]] = []
+        self._in_place: list[InPlace] = []
         self._tasks = _no_tasks()
         #: The node that is being written.
         self._at: Node | None = None
 
     def write(self) -> Written:
         try:
-            return Written(self._write(), self._done, self._filled)
+            return Written(self._write(), self._done, self._filled, self._in_place)
         except Exception as error:
             path = write_path(self._matches.path(self._at))
             raise RestoreError(
@@ -193,6 +197,9 @@ class _Writer:
         if CODE in node.fields:
             function = References(self._matches).make(node) if live is ABSENT else live
             return self._stands(node, function, _FILL, lambda: self._fill_function(node, function))
+        if compound.make is None:
+            self._done[id(node)] = live  # it was matched because it is the same
+            return live
         present = {} if live is ABSENT else compound.parts(live)
         parts = dict(present)
         for name, child in node.fields.items():
@@ -203,10 +210,6 @@ class _Writer:
         same = all(_is_same(parts.get(name, ABSENT), present.get(name, ABSENT)) for name in names)
         if live is ABSENT or not same:
             found = self._matches.found(node) if live is ABSENT else live
-            if compound.make is None:
-                raise RestoreError(
-                    f"none is made of other parts than those of the {cls.__qualname__} that is there"
-                )
             live = compound.make(cls, parts, found)
         self._done[id(node)] = live
         return live
@@ -260,7 +263,7 @@ class _Writer:
             assert isinstance(entry, Handler)
             self._done[id(node)] = live
             payload = self._child(node, "payload", node.payload)
-            self._tasks[_HANDLE].append((node, partial(entry.restore, live, payload)))
+            self._tasks[_HANDLE].append((node, partial(self._restore_in_place, node, live, entry, payload)))
             return live
         entry = known(self._class(node)).entry
         assert isinstance(entry, Handler)
@@ -268,7 +271,21 @@ class _Writer:
         payload = self._complete(lambda: self._child(node, "payload", node.payload))
         self._at = node
         self._done[id(node)] = created = entry.create(payload)
+        if not isinstance(created, cls := self._class(node)):
+            raise TypeError(
+                f"what is registered for a {cls.__qualname__} made a {type(created).__qualname__}"
+            )
         return created
+
+    def _restore_in_place(self, node: Custom, live: Any, handler: Handler, payload: Any) -> None:
+        if not handler.verified:
+            handler.restore(live, payload)
+            return
+        before = captured(handler, live) if self._matches.live(node) is not ABSENT else None
+        saved = contents(payload)
+        handler.restore(live, payload)
+        path = write_path(self._matches.path(node))
+        self._in_place.append(InPlace(path, live, handler, before, saved))
 
     def _iterator(self, node: Custom, live: Any, handler: IteratorHandler) -> Any:
         parts = self._child(node, "payload", node.payload)
@@ -293,13 +310,8 @@ class _Writer:
     def _mapping(self, node: tree.MappingNode, live: Any) -> Any:
         if live is ABSENT:
             live = blank(self._class(node))
-            if isinstance(live, collections.defaultdict) and node.extra:
-                live.default_factory = FACTORIES[node.extra]
-        elif isinstance(live, collections.defaultdict) and node.extra != "":
-            own = live.default_factory
-            # A factory that only the script can give stays.
-            if own is None or factory_name(own):
-                live.default_factory = FACTORIES[node.extra] if node.extra else None
+        if isinstance(live, collections.defaultdict) and node.extra != "":
+            live.default_factory = FACTORIES[node.extra] if node.extra else None
         return self._stands(node, live, _FILL, lambda: self._fill_mapping(node, live))
 
     def _fill_mapping(self, node: tree.MappingNode, live: Any) -> None:
@@ -310,8 +322,12 @@ class _Writer:
             writes = self._plan.writes(node, position, child)
             value = self._child(node, position, child) if writes else ABSENT
             pairs.append((self._child(node, ("key", position), key), value))
-        if node.fields:
-            self._fill_fields(node, node.fields, live)
+        fields = dict(node.fields or {})
+        if isinstance(live, collections.defaultdict) and FACTORY in fields:
+            factory = fields.pop(FACTORY)
+            if self._plan.writes(node, FACTORY, factory):
+                live.default_factory = self._child(node, FACTORY, factory)
+        self._fill_fields(node, fields, live)
         self._later(node, _HASH, lambda: self._fill_pairs(node, pairs, live))
 
     def _fill_pairs(self, node: tree.MappingNode, pairs: list[tuple[Any, Any]], live: Any) -> None:

@@ -22,6 +22,7 @@ from perdure.state import _aliasing, _object_arrays, _values, rng
 from perdure.state._capture import LiveWorld
 from perdure.state._class_names import module_of
 from perdure.state._compounds import CODE, of_class
+from perdure.state._containers import FACTORIES, FACTORY
 from perdure.state._iterators import CLASSES, IteratorHandler
 from perdure.state._live_objects import LiveObjects
 from perdure.state._references import KINDS
@@ -230,6 +231,13 @@ class BuiltWorld(LiveObjects):
         if isinstance(key, Node) and not isinstance(key, Value):
             raise TypeError
         return _values.read(key, self.classes.get) if isinstance(key, Value) else key
+
+    def factory(self, live: Any) -> Any:
+        if not isinstance(live, Node):
+            return super().factory(live)
+        assert isinstance(live, MappingNode)
+        own = (live.fields or {}).get(FACTORY)
+        return FACTORIES.get(live.extra) if own is None else own
 
     def made_by_factory(self, live: Any) -> Any:
         if not isinstance(live, Node):

@@ -5,6 +5,7 @@ Only classes that the script uses are ever constructed. Knows nodes and classes,
 
 from __future__ import annotations
 
+import collections
 import enum
 import functools
 import threading
@@ -18,12 +19,13 @@ import torch
 from perdure import tree
 from perdure.state import _compounds, _values
 from perdure.state._class_names import class_name, module_of, remedy_if_renamed
-from perdure.state._containers import ITEMS
+from perdure.state._containers import FACTORY, ITEMS
 from perdure.state._describe import describe, short
 from perdure.state._protocol import OwnHandler, why_not_blank
+from perdure.state._references import MISSING, look_up
 from perdure.state._registry import Adapter, Handler, cannot_make, known, slots
 from perdure.state.restoring._plan import CONTAINERS, Matches
-from perdure.state.restoring._references import References
+from perdure.state.restoring._references import References, is_factory
 from perdure.tree import (
     Array,
     Custom,
@@ -35,6 +37,7 @@ from perdure.tree import (
     SequenceNode,
     State,
     Value,
+    write_path,
 )
 
 #: A state inside a state is data: no objects are constructed for its contents.
@@ -125,6 +128,8 @@ def _why_not_from_fields(matches: Matches, cls: type, fields: Mapping[str, Any])
 
 def _why_not_assignable(cls: type, fields: Mapping[str, Any] | None) -> str | None:
     names = (name for name, child in (fields or {}).items() if not isinstance(child, Omitted))
+    if issubclass(cls, collections.defaultdict):
+        names = (name for name in names if name != FACTORY)
     return next((reason for name in names if (reason := unassignable(cls, name, ()))), None)
 
 
@@ -135,6 +140,12 @@ def _unknown_class(matches: Matches, node: Object | SequenceNode | tree.MappingN
             "the checkpoint has an object() that was created while running, which means nothing but itself. Let the "
             "script build it, or use a member of an Enum in its place"
         )
+    if matches.world.built_before(write_path(matches.path(node))):
+        renamed = "" if look_up(node.type) is not MISSING else f" {_remedy(matches, node)}"
+        return (
+            f"the checkpoint has a {name}, which the script built here when the run began, and builds no more. Build "
+            f"it again: a run goes on with all that it began with.{renamed}"
+        )
     if matches.world.shown.is_ambiguous(node.type):
         return (
             f"the checkpoint has a {name} that was created while running, and the script has two classes that are "
@@ -143,7 +154,8 @@ def _unknown_class(matches: Matches, node: Object | SequenceNode | tree.MappingN
     return (
         f"the checkpoint has a {name} that was created while running, and nothing that the script has built shows "
         f"which class that is. Say so before the run is resumed: perdure.state.rebuildable({name}), or let an object "
-        f"of the world have the class as an attribute. {_remedy(matches, node)}"
+        f"of the world have the class as an attribute"
+        + ("" if look_up(node.type) is not MISSING else f". {_remedy(matches, node)}")
     )
 
 
@@ -152,7 +164,12 @@ def _why_no_compound(matches: Matches, node: Object, cls: type) -> str | None:
     assert compound is not None
     if _compounds.CODE in node.fields:
         return References(matches).why_not_made(node)
-    reason = "none is made of its parts" if compound.make is None else compound.check(node.fields)
+    if compound.make is None:
+        reason: str | None = "none is made of its parts"
+    elif compound.in_place and matches.world.class_of(matches.found(node)) is not cls:
+        reason = "it is only put where the script has one. Let the script put one there"
+    else:
+        reason = compound.check(node.fields)
     return reason and f"the checkpoint has a {short(node.type)} and the script has none like it; {reason}"
 
 
@@ -171,12 +188,24 @@ def _why_not_constructible_container(matches: Matches, node: SequenceNode | tree
             return _unknown_class(matches, node)
         if (reason := cannot_make(cls)) is not None:
             return f"the checkpoint has a {short(node.type)} and the script has none; {reason}"
-        return _why_not_assignable(cls, node.fields)
+        return _why_no_factory(node, cls) or _why_not_assignable(cls, node.fields)
     if isinstance(node, tree.MappingNode) != issubclass(CONTAINERS[node.type], dict):
         return f"the checkpoint has a malformed {node.type}"
-    if node.type == "defaultdict" and node.extra == "":
-        return "the checkpoint has a defaultdict whose factory only the script knows, and it has none"
-    return _why_not_assignable(CONTAINERS[node.type], node.fields)
+    return _why_no_factory(node, CONTAINERS[node.type]) or _why_not_assignable(
+        CONTAINERS[node.type], node.fields
+    )
+
+
+def _why_no_factory(node: SequenceNode | tree.MappingNode, cls: type) -> str | None:
+    """Why a dict cannot get its factory, or None if it can, or has none."""
+    if not issubclass(cls, collections.defaultdict):
+        return None
+    factory = (node.fields or {}).get(FACTORY)
+    if factory is not None and not is_factory(factory):
+        return "the checkpoint has a defaultdict with a factory that is not called"
+    if factory is None and node.extra == "":
+        return f"the checkpoint has a {short(node.type)} whose factory only the script knows, and it has none"
+    return None
 
 
 def why_not_hashable(matches: Matches, node: Node) -> str | None:

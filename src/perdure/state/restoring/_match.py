@@ -7,6 +7,7 @@ never makes Perdure import, call or construct anything by name.
 from __future__ import annotations
 
 import collections
+import difflib
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -15,14 +16,15 @@ import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from perdure import tree
-from perdure.state import _values
+from perdure.state import _values, rng
 from perdure.state._class_names import remedy_if_renamed, same_class
 from perdure.state._compounds import CODE, DEFAULTS
-from perdure.state._containers import ITEMS
+from perdure.state._containers import FACTORY, ITEMS
 from perdure.state._describe import describe
 from perdure.state._iterators import IteratorHandler
 from perdure.state._live_objects import LiveObjects
 from perdure.state._patterns import matches
+from perdure.state._references import MISSING, look_up
 from perdure.state._registry import Adapter, known
 from perdure.state._runtime_rules import is_bar
 from perdure.state._walker import LEFT_OUT
@@ -36,7 +38,7 @@ from perdure.state.restoring._object_views import pair_memory, separate
 from perdure.state.restoring._order import order
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, Edge, Match, Matches, RestorePlan
 from perdure.state.restoring._process_strings import OwnStrings
-from perdure.state.restoring._references import References, is_callable_node, is_reference
+from perdure.state.restoring._references import References, is_callable_node, is_factory, is_reference
 from perdure.state.restoring._verdict import (
     FITS,
     REPLACE,
@@ -140,7 +142,7 @@ class _Matcher:
             if self._world.unchanged(name):
                 self._matches.removed.append(name)
             elif self._world.reference(part) is None:
-                self._matches.report.missing.append(name)
+                self._miss(name, None, name, part, root.fields, live)
         for name, node in root.fields.items():
             edge = Edge(node, live.get(name, ABSENT), (None, ".", name), root, name)
             if name in live or isinstance(node, Omitted) or self._grows:
@@ -316,7 +318,8 @@ class _Matcher:
             case Object() if node.type == NESTED_STATE:
                 return REPLACE
             case Object() if (parts := world.compound_parts(live)) is not None:
-                alike = same_class(node.type, world.class_of(live)) and is_like(node, parts, world.reference)
+                cls = world.class_of(live)
+                alike = same_class(node.type, cls) and is_like(node, cls, parts, world.reference)
                 return FITS if alike else REPLACE
             case Object() | Custom():
                 return object_verdict(node, world.class_of(live), partial(world.form, live))
@@ -341,7 +344,13 @@ class _Matcher:
         if not isinstance(node, kinds) or node.type in CONTAINERS or edge.live is ABSENT:
             return ""
         cls = self._world.class_of(edge.live)
-        return "" if same_class(node.type, cls) else f". {remedy_if_renamed(node.type, cls.__qualname__)}"
+        # A class that is still there was not renamed: the script uses another one.
+        is_there = look_up(node.type) is not MISSING
+        return (
+            ""
+            if is_there or same_class(node.type, cls)
+            else f". {remedy_if_renamed(node.type, cls.__qualname__)}"
+        )
 
     # -- below a node ----------------------------------------------------------------------------------------
 
@@ -358,7 +367,10 @@ class _Matcher:
                 self._below_fields(node, node.fields, live, path)
             case tree.MappingNode():
                 self._below_mapping(node, live, path)
-                self._below_fields(node, node.fields or {}, live, path)
+                fields = dict(node.fields or {})
+                if issubclass(self._world.class_of(live), collections.defaultdict):
+                    self._below_factory(node, fields.pop(FACTORY, None), live, path)
+                self._below_fields(node, fields, live, path)
             case SequenceNode():
                 self._below_items(node, live, path)
                 if node.type == "ndarray":
@@ -423,7 +435,34 @@ class _Matcher:
             if is_optional or at_first or not self._is_changed((path, ".", name)):
                 self._matches.unset.append((live, name))
             else:
-                self._matches.report.missing.append(write_path((path, ".", name)))
+                self._miss(write_path((path, ".", name)), path, name, value, fields, present)
+
+    def _miss(
+        self, at: str, path: Path, name: str, live: Any, fields: Mapping[str, Any], present: Mapping[str, Any]
+    ) -> None:
+        """Report something that the checkpoint does not have, and what it has instead under another name.
+
+        :param at: where it is.
+        :param path: of what holds it.
+        :param fields: what the checkpoint has there.
+        :param present: what the script has there.
+        """
+        self._matches.report.missing.append(at)
+        kind = self._kind(at, live)
+        gone = [
+            each for each, child in fields.items() if each not in present and self._kind(at, child) == kind
+        ]
+        if gone:
+            closest = difflib.get_close_matches(name, gone, 1, 0.0)[0]
+            self._matches.report.alike[at] = write_path((path, ".", closest))
+
+    def _kind(self, at: str, value: Any) -> str:
+        """What kind of thing a saved node or a live value is, in words."""
+        if isinstance(value, Omitted) or (isinstance(value, Object) and rng.is_process(value)):
+            return ""
+        if not isinstance(value, Node) and type(value) in tree.PLAIN_TYPES:
+            return type(value).__name__
+        return describe(value) if isinstance(value, Node) else self._world.describe(at, value)
 
     def _is_part(self, child: Any) -> bool:
         """Whether a saved field of a module is a parameter or a module."""
@@ -503,6 +542,16 @@ class _Matcher:
                 self._matches.report.missing.append(
                     write_path((path, "[", key if type(key) is str else repr(key)))
                 )
+
+    def _below_factory(self, node: tree.MappingNode, child: Any, live: Any, path: Path) -> None:
+        if child is None:
+            return
+        found = self._world.factory(live)
+        edge = Edge(child, ABSENT if found is None else found, (path, ".", FACTORY), node, FACTORY)
+        if is_factory(child):
+            self._todo.append(edge)
+        else:
+            self._matches.reject(edge, "the checkpoint has a defaultdict with a factory that is not called")
 
     def _same_key(self, key: Any, live: dict[Any, Any]) -> Any:
         """The function or class among a dict's keys that a saved key means, or ABSENT."""

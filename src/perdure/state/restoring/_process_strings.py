@@ -13,7 +13,7 @@ from typing import Any
 
 from perdure import tree
 from perdure.state._patterns import matches
-from perdure.state._places import Places, is_outside, is_temporary
+from perdure.state._places import Places, is_outside, is_remote, is_temporary
 from perdure.state._report import Report
 from perdure.state._secrets import ENVIRONMENT, SECRET
 from perdure.state.restoring._constructible import NESTED_STATE
@@ -129,7 +129,7 @@ class _Settling:
                 continue
             elif not live:
                 created.append((edge, saved))
-            elif self._places.names(live, own=True) or self._places.names(saved):
+            elif self._places.names(live, own=True) or self._places.names(saved) or is_remote(live):
                 both.append((edge, saved, live))
         for _, saved, live in both:
             if self._places.names(live, own=True):

@@ -35,7 +35,7 @@ from perdure.state._references import (
 from perdure.state._user_code import is_installed_file
 from perdure.state.restoring._definitions import Definition, find_definition
 from perdure.state.restoring._plan import ABSENT, Matches
-from perdure.tree import Node, Object, Value
+from perdure.tree import Custom, Node, Object, Value
 
 _MAIN = ("__main__", "__mp_main__")
 #: What a module of Python's own may be replaced by within it: these calculate, and touch nothing.
@@ -100,6 +100,11 @@ def is_callable_node(node: Any) -> bool:
     cls = of_name(node.type) if isinstance(node, Object) else None
     compound = None if cls is None else of_class(cls)
     return compound is not None and compound.callable
+
+
+def is_factory(node: Any) -> bool:
+    """Whether a node may be the factory of a defaultdict."""
+    return is_reference(node) or isinstance(node, Object | Custom)
 
 
 class References:

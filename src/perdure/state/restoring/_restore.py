@@ -6,23 +6,26 @@ files.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from perdure.errors import PerdureError, RestoreError
+from perdure.errors import NotCapturedWarning, PerdureError, RestoreError
 from perdure.state import rng
 from perdure.state._capture import LiveWorld, walk_live
 from perdure.state._class_names import class_name
 from perdure.state._live_objects import LiveObjects
-from perdure.state._report import Report
+from perdure.state._protocol import CREATE, RESTORE, OwnHandler
+from perdure.state._report import Report, grouped
 from perdure.state.restoring._apply import FilledArray, Written, filled_arrays, write
 from perdure.state.restoring._match import make_plan
 from perdure.state.restoring._override import Overridden
 from perdure.state.restoring._override import override as apply_override
 from perdure.state.restoring._plan import ABSENT, RestorePlan
 from perdure.state.restoring._process_strings import own_strings
+from perdure.state.restoring._put_back import InPlace
 from perdure.state.restoring._read_arrays import read_arrays
 from perdure.tree import Node, Object, Omitted, State
 
@@ -126,6 +129,7 @@ class Restoration:
             written = write(self._plan, read_arrays(self._plan, progress))
             self._rebind(written.parts)
             last = self._generators or last
+            _verify(written.in_place, self._plan.matches.world.skip, strict=strict)
         finally:
             rng.set_state(last)
         return Restored(self.report, self._plan, written)
@@ -143,6 +147,42 @@ class Restoration:
                 dict.__setitem__(self._world, name, value)
             else:
                 setattr(self._world, name, value)
+
+
+def _verify(restored: Sequence[InPlace], skip: Sequence[str], *, strict: bool) -> None:
+    """See that registered handlers put back what they had saved."""
+    unchanged, otherwise = [], []
+    for each in restored:
+        found = each.difference(skip)
+        if found is None:
+            continue
+        name = type(each.obj).__qualname__
+        how, is_unchanged = found
+        if is_unchanged:
+            own = isinstance(each.handler, OwnHandler)
+            remedy = (
+                f"give {name} a {CREATE} and no {RESTORE}"
+                if own
+                else f"leave restore=... out: perdure.register({name}, capture=..., create=...)"
+            )
+            detail = f"what restores a {name} changed nothing (saved and there now: {how}). If it cannot be changed, "
+            unchanged.append((each.path, f"{detail}{remedy}"))
+        else:
+            detail = (
+                f"what restores a {name} did not put back all that was captured (saved and there now: {how})"
+            )
+            otherwise.append((each.path, detail))
+    if unchanged and strict:
+        raise RestoreError(
+            f"the world is half restored, do not train on with it:\n{grouped(unchanged)}\n"
+            "The checkpoint is good: mend what restores these objects, and start the script again"
+        )
+    if unchanged or otherwise:
+        warnings.warn(
+            f"a resumed run may not be exact:\n{grouped(unchanged + otherwise)}",
+            NotCapturedWarning,
+            stacklevel=3,
+        )
 
 
 def _price(report: Report) -> str:
@@ -249,4 +289,5 @@ def _joined(a: Report, b: Report) -> Report:
         a.mismatched + b.mismatched,
         a.incomplete + b.incomplete,
         a.places + b.places,
+        {**a.alike, **b.alike},
     )

@@ -9,11 +9,10 @@ from typing import Any
 from perdure import tree
 from perdure.state import _references
 from perdure.state._class_names import same_class
-from perdure.state._compounds import CODE
+from perdure.state._compounds import CODE, of_class
 from perdure.state._containers import ITEMS
 from perdure.state._describe import short
 from perdure.state._iterators import IteratorHandler
-from perdure.state._protocol import OwnHandler
 from perdure.state._registry import Adapter, Compound, Handler, Reference, Skip, known
 from perdure.state.restoring._constructible import (
     NOT_BY_ATTRIBUTES,
@@ -54,7 +53,7 @@ def object_verdict(node: Object | Custom, cls: type, form: Callable[[Handler], s
         alike = isinstance(node, Object) and by_attributes and not issubclass(cls, NOT_BY_ATTRIBUTES)
     elif not isinstance(node, Custom):
         alike = False
-    elif isinstance(entry, OwnHandler) and entry.immutable:
+    elif entry.immutable:
         return REPLACE
     elif isinstance(entry, IteratorHandler):
         saved = entry.left_out_function(node.payload)
@@ -69,9 +68,12 @@ def object_verdict(node: Object | Custom, cls: type, form: Callable[[Handler], s
     return FITS if alike else Verdict(False, f"a {short(node.type)} captured in another way than now")
 
 
-def is_like(node: Object, parts: Mapping[str, Any], reference: Callable[[Any], Value | None]) -> bool:
+def is_like(
+    node: Object, cls: type, parts: Mapping[str, Any], reference: Callable[[Any], Value | None]
+) -> bool:
     """Whether a compound is made by the same definition as a live one; what else it is made of may differ.
 
+    :param cls: the class of the live one.
     :param parts: those of the live one.
     """
     for name, child in node.fields.items():
@@ -79,7 +81,17 @@ def is_like(node: Object, parts: Mapping[str, Any], reference: Callable[[Any], V
             return _references.same(child, parts.get(CODE))
         if name in ("__func__", "func") and isinstance(child, Value):
             return _references.same(child, reference(parts.get(name)))
+    compound = of_class(cls)
+    if compound is not None and compound.make is None:
+        return all(_same_items(child, parts.get(name)) for name, child in node.fields.items())
     return True
+
+
+def _same_items(saved: Any, live: Any) -> bool:
+    """Whether a saved tuple of plain values is that of an object of which no other is made."""
+    if not isinstance(saved, SequenceNode):
+        return False
+    return tuple(live.items if isinstance(live, SequenceNode) else live) == tuple(saved.items)
 
 
 def container_fits(node: SequenceNode | tree.MappingNode, cls: type) -> bool:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from filelock import FileLock, Timeout
 
-from perdure.errors import DamagedError, LockedError, PerdureWarning, StoreError
+from perdure.errors import DamagedError, LockedError, PerdureWarning, StoreError, user_level
 from perdure.store._files import (
     TEMPORARY,
     Buffer,
@@ -364,7 +364,7 @@ class LocalBackend:
             "that process was killed, or it is still running and this file system does not share locks between hosts. "
             "Make sure that it does not run any more.",
             PerdureWarning,
-            stacklevel=5,
+            stacklevel=user_level(),
         )
 
 

@@ -10,10 +10,10 @@ PAGE = ROOT / "docs/loop-variables.md"
 
 
 def test_the_blocks_of_the_page(tmp_path):
-    carries, keeps = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    carries, keeps, module = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     (said,) = re.findall(r"^```text\n(.*?)\n```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     script = tmp_path / "train.py"
-    for source, expected in ((carries, said), (keeps, "")):
+    for source, expected in ((carries, said), (keeps, ""), (module, "")):
         script.write_text(source)
         done = subprocess.run(
             [sys.executable, script],
@@ -25,7 +25,7 @@ def test_the_blocks_of_the_page(tmp_path):
         )
         if expected:
             assert expected in done.stderr
-            assert f"{script}:6: " in done.stderr
+            assert f"{script}:8: " in done.stderr
         else:
             assert "Warning" not in done.stderr
 

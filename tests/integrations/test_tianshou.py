@@ -26,6 +26,13 @@ class Crash(Exception):
     pass
 
 
+class Fuse:
+    """When a process crashes. A plain variable of the function would be restored with it."""
+
+    def __init__(self, crash):
+        self.crash = crash
+
+
 def build(crash=10**9, envs=DummyVectorEnv, buffer=VectorReplayBuffer, epochs=3, **kwargs):
     np.random.seed(3)
     torch.manual_seed(3)
@@ -35,10 +42,10 @@ def build(crash=10**9, envs=DummyVectorEnv, buffer=VectorReplayBuffer, epochs=3,
     policy = DiscreteQLearningPolicy(model=net, action_space=env.action_space, eps_training=0.1)
     algorithm = DQN(policy=policy, optim=AdamOptimizerFactory(lr=1e-2), target_update_freq=20)
 
-    fuse = {"crash": crash}  # a plain variable of the function would be restored with it
+    fuse = Fuse(crash)
 
     def before(epoch, step):
-        if step >= fuse["crash"]:
+        if step >= fuse.crash:
             raise Crash
 
     training = envs([lambda: gym.make("CartPole-v1") for _ in range(2)])

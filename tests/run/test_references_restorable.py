@@ -58,11 +58,11 @@ def sets(name: str, make: Callable[[Agent], Any]) -> Callable[[Agent], None]:
     return lambda agent: setattr(agent, name, make(agent))
 
 
-def uses_a_list(agent: Agent) -> Any:
-    seen = [1.0]
+def uses_another(agent: Agent) -> Any:
+    seen = Counter()
 
     def scaled(x: float) -> float:
-        return x * seen[0]
+        return x * seen.n
 
     return scaled
 
@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[Callable[[Agent], None], str, Any]] = {
     "a class of an installed package": (sets("fn", lambda agent: torch.nn.Tanh), "agent.fn", torch.nn.Tanh),
     "a ufunc": (sets("fn", lambda agent: np.tanh), "agent.fn", np.tanh),
     "a module": (sets("backend", lambda agent: np), "agent.backend", np),
-    "with a variable that is not of the world": (sets("fn", uses_a_list), "'seen'", sets("fn", uses_an_object)),
+    "with a variable that is not of the world": (sets("fn", uses_another), "'seen'", sets("fn", uses_an_object)),
 }  # fmt: skip
 
 

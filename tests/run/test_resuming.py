@@ -60,9 +60,9 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counts:
     register_adapter(Fielded, Adapter(fields, setattr, check=check))
     walk, ask = Walker.parts, _trainer_side.ask
 
-    def counted_walk(walker: Walker, parts: Any) -> Any:
+    def counted_walk(walker: Walker, parts: Any, *last: Any) -> Any:
         found["walks"] += 1
-        return walk(walker, parts)
+        return walk(walker, parts, *last)
 
     def counted_ask(workers: Any, commands: Any, *rest: Any) -> Any:
         for command in commands:

@@ -10,18 +10,28 @@ import signal
 
 import gymnasium as gym
 
+from perdure.state import skip
+
 _at = int(os.environ.get("FUSE", "0"))
 _signal = signal.Signals[os.environ.get("FUSE_SIGNAL", "SIGKILL")]
 _sync_at = int(os.environ.get("FUSE_SYNC", "0"))
-_taken = 0
-_synced = 0
+
+
+class _Counts:
+    """What this process has done. A variable of a module would be state of the run, and go on in the next process."""
+
+    def __init__(self):
+        self.taken = self.synced = 0
+
+
+skip(_Counts, "of the process")
+_counts = _Counts()
 
 
 def burn():
     """Count a step that this process takes, and kill it if that was the one."""
-    global _taken
-    _taken += 1
-    if _taken == _at:
+    _counts.taken += 1
+    if _counts.taken == _at:
         os.kill(os.getpid(), _signal)
 
 
@@ -39,9 +49,8 @@ gym.register("FusedCartPole-v1", entry_point=lambda render_mode=None: Fuse(gym.m
 
 
 def _sync(fd, original=os.fsync):
-    global _synced
-    _synced += 1
-    if _synced == _sync_at:
+    _counts.synced += 1
+    if _counts.synced == _sync_at:
         os.kill(os.getpid(), signal.SIGKILL)
     original(fd)
 
@@ -54,4 +63,4 @@ if path := os.environ.get("FUSE_COUNT"):
     @atexit.register
     def _report():
         with open(path, "w") as file:
-            file.write(str(_taken))
+            file.write(str(_counts.taken))

@@ -11,6 +11,8 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 - `_code_prints`: the code and the constants that a world uses, to notice that they were edited.
 - `_override`: values of the user's that win over those of the checkpoint.
 - `loops`: finds the variables in which a loop carries state from one round to the next.
+- `carriers`, `_script_state`: capture what the script keeps outside of objects.
+- `_outputs`: which objects only show a run.
 - `_restorable`: tells when a checkpoint is taken that a fresh process could not restore.
 - `_process_record`: which process wrote a checkpoint, and what is different in this one.
 - `_user_frames`: where in the user's script something happened.

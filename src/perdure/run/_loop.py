@@ -146,6 +146,7 @@ class _Rounds(Generic[Item]):
                 done = resumed.step
                 items = _remaining(self._rounds, done)
                 resumed = self.run.resume(world.parts)
+            self.run._script_state.leave_to_loop(place)
             world.write_back()
             say(world.described())
             yield from self._remaining(self.run, world, items, done)

@@ -25,7 +25,7 @@ def secrets(state: State) -> str | None:
 def left_out(paths: Iterable[str]) -> str:
     """That the strings at these paths are left out."""
     return (
-        f"left out of the checkpoints as secrets: {_some(paths)}. They stay as the script sets them; "
+        f"left out of the checkpoints as secrets: {some(paths)}. They stay as the script sets them; "
         "perdure.secrets(allow=[name]) keeps what is none"
     )
 
@@ -38,8 +38,8 @@ def places(report: Report) -> str | None:
         paths.setdefault(f"{own} instead of {_short(saved)}", []).append(path)
     if not paths:
         return None
-    return "places are those of this process: " + _some(
-        (f"{what} ({_some(where)})" for what, where in paths.items()), "; "
+    return "places are those of this process: " + some(
+        (f"{what} ({some(where)})" for what, where in paths.items()), "; "
     )
 
 
@@ -51,7 +51,7 @@ def dropped(report: Report) -> list[str]:
         f"dropped from the checkpoint (strict=False): {line.strip()}" for line in grouped(lost).splitlines()
     ]
     if report.missing:
-        lines.append(f"not in the checkpoint, and as the script builds it: {_some(report.missing)}")
+        lines.append(f"not in the checkpoint, and as the script builds it: {some(report.missing)}")
     return lines
 
 
@@ -71,7 +71,7 @@ def other_task(info: CheckpointInfo) -> str | None:
     return _same_command.other_task(then) if isinstance(then, dict) else None
 
 
-def _some(found: Iterable[str], between: str = ", ") -> str:
+def some(found: Iterable[str], between: str = ", ") -> str:
     listed = list(found)
     more = f" and {len(listed) - _MOST} more" if len(listed) > _MOST else ""
     return between.join(listed[:_MOST]) + more

@@ -7,9 +7,9 @@ by which restoring compares. Knows states, and no files but by the numbers of ch
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from perdure.errors import NotRestorableError, NotRestorableWarning, user_level
 from perdure.state import BuiltWorld, LiveWorld, Report, grouped
@@ -70,6 +70,25 @@ class RestorableCheck:
         """
         if self.baseline is not None:
             self.baseline.release(script_is_known=script_is_known)
+
+    def expect(self, part: str, expected: Mapping[str, Any]) -> None:
+        """Note what a fresh process has in a part that is a dict, beside what was given to `built`."""
+        if self.baseline is not None:
+            self.baseline.expect(part, expected)
+
+    def problems_below(self, part: str, world: LiveWorld) -> list[tuple[str, str]]:
+        """What a fresh process could not restore of one part, as paths and reasons.
+
+        :param world: the walk that captured a checkpoint.
+        """
+        if self.baseline is None:
+            return []
+        problems = _problems(self.baseline.compare(world))
+        return [
+            (path, detail)
+            for path, detail in problems
+            if path.startswith(part) and path[len(part) :][:1] in ("", ".", "[")
+        ]
 
     def check(self, world: LiveWorld, step: int, last: Callable[[], CheckpointInfo | None]) -> None:
         """Compare a checkpoint that is about to be written.

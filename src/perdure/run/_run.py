@@ -42,8 +42,10 @@ from perdure.run._code_prints import code_prints
 from perdure.run._grace import Grace
 from perdure.run._override import Override, told
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
+from perdure.run._script_state import ScriptState
 from perdure.run._signals import Interrupts, Signals
 from perdure.run._undisturbed import undisturbed
+from perdure.run.carriers import PART as SCRIPT_STATE
 from perdure.run.loops import Watch
 from perdure.state import (
     LiveWorld,
@@ -51,10 +53,8 @@ from perdure.state import (
     Walker,
     parts_of,
     prepare,
-    running_code,
     skip,
     some,
-    walk_live,
     without_secrets,
 )
 from perdure.store import (
@@ -119,6 +119,8 @@ class Run:
         raises, "warn" always warns, "ignore" does not look. After a warning the training goes on, and the last
         checkpoint that can be restored is kept. What a fresh process has is the world as `resume` or `steps` got it.
     :param compression: "auto" compresses what gets much smaller, "zstd" whatever gets smaller, "none" nothing.
+    :param modules: names of modules and packages that count as the script's own although they are installed: what
+        changes in their variables, classes and functions is state too.
     :param lock_timeout: how many seconds to wait for a previous process that is still exiting. A run of the same
         process that has this directory is taken over at once, for example when a notebook's cell runs again.
     :param signals: which signals ask the run to save a checkpoint and exit, as names or numbers. "auto": SIGTERM,
@@ -147,6 +149,7 @@ class Run:
         on_error: OnError = "raise",
         on_unrestorable: OnUnrestorable = "auto",
         compression: Compression = "auto",
+        modules: Sequence[str] = (),
         lock_timeout: float = 10.0,
         signals: Signals = "auto",
         grace: float | None = None,
@@ -212,6 +215,14 @@ class Run:
         self._told_deaf = False
         #: Watches the loop that calls `maybe_checkpoint`.
         self._watch: Watch | None = None
+        #: What the script's own modules hold outside of objects.
+        self._script_state = ScriptState(
+            (modules,) if isinstance(modules, str) else modules,
+            self._restorable,
+            skip=self._skip,
+            strict=strict,
+            say=_say,
+        )
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
         #: What this process's script had built; None until a checkpoint was looked for.
@@ -269,8 +280,10 @@ class Run:
         :raises RestoreError: if the script builds arrays of other shapes than when the run began.
         :raises DamagedError: if there are checkpoints and all of them are damaged.
         """
-        live = self._walk(world, fresh)
-        self._found = self._find(live, world)
+        self.ownership.check()
+        self._found = self._store.latest(deep=False)
+        live = self._walk(world, self._found, fresh)
+        self._compare_script(self._found, live, world)
         if self._found is None:
             self._restorable.built(live)
             self._restorable.release()
@@ -290,12 +303,17 @@ class Run:
         :raises StoreError: if there is no checkpoint of that number.
         """
         self.ownership.check()
+        checkpoint, self._found = self._found, None
+        is_compared = checkpoint is not None and number in (None, checkpoint.info.number)
+        if not is_compared:
+            checkpoint = (
+                self._store.latest(deep=False) if number is None else self._store.read(number, deep=False)
+            )
         # The script comparison and the matching share this walk. One that `find_checkpoint` made would be too old: the
         # world may have been used since.
-        live = self._walk(world, fresh)
-        checkpoint, self._found = self._found, None
-        if checkpoint is None or number not in (None, checkpoint.info.number):
-            checkpoint = self._find(live, world, number)
+        live = self._walk(world, checkpoint, fresh)
+        if not is_compared:
+            self._compare_script(checkpoint, live, world)
         self._restorable.built(live)
         while checkpoint is not None:
             try:
@@ -330,22 +348,23 @@ class Run:
         self._restorable.built(self._walk(world))
         self._restorable.release(script_is_known=self._record.script_fingerprint is not None)
 
-    def _walk(self, world: Any, fresh: Sequence[str] = ()) -> LiveWorld:
+    def _walk(self, world: Any, checkpoint: Checkpoint | None = None, fresh: Sequence[str] = ()) -> LiveWorld:
         self._parts(world)
-        code = running_code(sys._getframe(1))
-        return walk_live(_WithRecord(world, self._record), skip=(*self._skip, *fresh), code=code)
+        saved = None if checkpoint is None else checkpoint.state
+        return self._script_state.built(
+            _WithRecord(world, self._record), world, sys._getframe(1), saved, fresh=fresh
+        )
 
-    def _find(self, live: LiveWorld, world: Any, number: int | None = None) -> Checkpoint | None:
-        """The newest good checkpoint, or that of a number. The first time it is compared with the script."""
+    def _compare_script(self, found: Checkpoint | None, live: LiveWorld, world: Any) -> None:
+        """Compare a checkpoint with the script, once; remember the script if there is none."""
         built = live.state()
         if (left_out := _notices.secrets(built)) is not None:
             _say(left_out)
         again, script = self._script is not None, _script_check.Script(built, code_prints(live))
         if self._script is None:
             self._script = script
-        found = self._store.latest(deep=False) if number is None else self._store.read(number, deep=False)
         if again and found is not None:
-            return found
+            return
         if found is None:
             self._record.script_fingerprint = script.pack()
             if (unstable := _same_command.never_found_again(self.directory)) is not None:
@@ -353,7 +372,7 @@ class Run:
             self._record.overrides = self._override.record(live.root)
             if (nothing := self._override.begins()) is not None:
                 _say(nothing)
-            return None
+            return
         state = found.state
         if self._strict:
             _script_check.check_seeds(
@@ -367,10 +386,10 @@ class Run:
                 covered=self._override.covers,
                 compare=lambda: prepare(state, _WithRecord(world, self._record), live).report,
             )
-        return found
 
     def _restore(self, checkpoint: Checkpoint, live: LiveWorld, world: Any) -> None:
         info = checkpoint.info
+        self._script_state.check(checkpoint.state, live)
         with Bar(f"reading checkpoint {info.number}") as bar:
             assert self._script is not None
             now = self._script.values
@@ -395,6 +414,7 @@ class Run:
             self._record.overrides = applied
             if anew is not None:
                 self._record.script_fingerprint = anew
+            self._script_state.write_back(live)
         self._restorable.release(script_is_known=script.is_known)
         self._unread = False
         self.report = restored.report
@@ -534,7 +554,7 @@ class Run:
             shown.setdefault("best", self._record.best_score)
 
         def capture(careful: bool) -> _T:
-            live = walk_live(parts, skip=self._skip)
+            live = self._script_state.captured(parts)
             state = live.state()
             self._tell_of_graphs(live)
             self._restorable.check(live, step, self._last_written)
@@ -624,6 +644,7 @@ class Run:
         step = self._checked_step(step)
         if self._watch is None:
             self._watch = Watch(sys._getframe(1), (world, self), is_call=True)
+            self._script_state.follow(self._watch)
             self._watch.first_round(parts_of(world))
         if self.due(step, every, seconds):
             self._warn_of_variables(self._watch, world)
@@ -713,6 +734,7 @@ class Run:
         if start >= total:
             self.say_finished(f"all {total} steps are done" + ("" if start == total else f" ({start} are)"))
         watch = Watch(sys._getframe(1), (world, self))
+        self._script_state.follow(watch)
         with self.guard(), self._flushed():
             for step in range(start, total):
                 self._at = step
@@ -898,10 +920,11 @@ class Run:
             )
         self.ownership.check()
         parts = parts_of(world)
-        if PART in parts:
-            raise PerdureError(
-                f"the world has a part named {PART!r}, a name that the run itself uses; give it another name"
-            )
+        for name in (PART, SCRIPT_STATE):
+            if name in parts:
+                raise PerdureError(
+                    f"the world has a part named {name!r}, a name that the run itself uses; give it another name"
+                )
         return {**parts, PART: self._record}
 
 

@@ -45,11 +45,13 @@ from perdure.state._class_names import base_names as base_names
 from perdure.state._class_names import dotted_name as dotted_name
 from perdure.state._class_names import module_of as module_of
 from perdure.state._class_names import renamed
+from perdure.state._class_names import renamed_name as renamed_name
 from perdure.state._diff import CLOCKS, Difference, diff
 from perdure.state._fingerprint import fingerprint as fingerprint
 from perdure.state._patterns import matches as matches
 from perdure.state._places import names_place as names_place
 from perdure.state._references import allow
+from perdure.state._references import look_up as look_up
 from perdure.state._references import print_of_code as print_of_code
 from perdure.state._registry import (
     Adapter,
@@ -67,8 +69,11 @@ from perdure.state._registry import (
 from perdure.state._registry import blank as blank
 from perdure.state._registry import finders as finders
 from perdure.state._registry import hindrance as hindrance
+from perdure.state._registry import is_by_attributes as is_by_attributes
 from perdure.state._registry import is_environment as is_environment
+from perdure.state._registry import is_left_out as is_left_out
 from perdure.state._registry import is_native as is_native
+from perdure.state._registry import is_part_of_program as is_part_of_program
 from perdure.state._registry import known as known
 from perdure.state._registry import register_first as register_first
 from perdure.state._registry import slots as slots
@@ -83,6 +88,7 @@ from perdure.state._secrets import secrets
 from perdure.state._secrets import without_logins as without_logins
 from perdure.state._secrets import without_secrets as without_secrets
 from perdure.state._shown_classes import running_code as running_code
+from perdure.state._user_code import is_installed_file as is_installed_file
 from perdure.state._user_code import is_users_file as is_users_file
 from perdure.state._walker import Walker as Walker
 from perdure.state.buffers import Cursor, Ring, RowWriter, register_rows

@@ -7,7 +7,7 @@ resuming a run walks over its world once. Knows no files.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -35,7 +35,13 @@ def capture(world: Any, *, skip: Sequence[str] = ()) -> State:
     return walk_live(world, skip=skip).state()
 
 
-def walk_live(world: Any, *, skip: Sequence[str] = (), code: Sequence[Any] = ()) -> LiveWorld:
+def walk_live(
+    world: Any,
+    *,
+    skip: Sequence[str] = (),
+    code: Sequence[Any] = (),
+    last: Callable[[Walker], Mapping[str, Any]] | None = None,
+) -> LiveWorld:
     """Walk over a world once, as `capture` does, and return all that the walk found.
 
     What cannot be captured is no error here; it becomes one in :meth:`LiveWorld.state`.
@@ -43,19 +49,26 @@ def walk_live(world: Any, *, skip: Sequence[str] = (), code: Sequence[Any] = ())
     :param world: as for :func:`capture`.
     :param skip: paths to leave out, with `*` and `?` as wildcards.
     :param code: classes and functions of the script that the world may not show, as those in its running functions.
+    :param last: called when all parts are walked; it returns further parts.
     :raises CaptureError: if a part has no proper name.
     """
     generators = rng.get_state()
     walker = Walker(skip)
     try:
         parts = parts_of(world)
-        root = walker.parts({**parts, rng.name_beside(parts): rng.Generators(generators)})
+        more: dict[str, Any] = {}
+
+        def further(walker: Walker) -> Mapping[str, Any]:
+            more.update({} if last is None else last(walker))
+            return more
+
+        root = walker.parts({**parts, rng.name_beside(parts): rng.Generators(generators)}, further)
         walker.find_views()
     finally:
         # Perdure's own functions draw nothing, and setting the generators takes as long as capturing many objects.
         if walker.foreign or not isinstance(world, dict):
             rng.set_state(generators)
-    return LiveWorld(parts, root, walker, code)
+    return LiveWorld({**parts, **more}, root, walker, code)
 
 
 class LiveWorld(LiveObjects):
@@ -84,6 +97,16 @@ class LiveWorld(LiveObjects):
     def met(self) -> Iterator[tuple[Any, Node]]:
         """Every object that the walk met, with its node."""
         return self._walker.met()
+
+    @property
+    def ids(self) -> Collection[int]:
+        """The ids of all objects that the walk met."""
+        return self._walker.memo.keys()
+
+    @property
+    def refused(self) -> Sequence[tuple[str, str]]:
+        """What could not be captured: the paths, and why. `state` raises it."""
+        return self._walker.refused
 
     def tensors_with_graphs(self) -> list[str]:
         """The paths of tensors that belong to a graph, which no checkpoint holds."""

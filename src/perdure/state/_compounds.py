@@ -3,16 +3,21 @@ closures with their plain variables, weak references, read-only views, condition
 
 from __future__ import annotations
 
+import collections
 import functools
 import gc
 import itertools
 import operator
+import random
 import re
 import threading
 import types
 import weakref
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+import torch
 
 from perdure.state._class_names import class_name
 from perdure.state._references import FUNCTIONS, METHODS, kind_of, reference
@@ -71,9 +76,35 @@ def _closure_parts(function: Any) -> dict[str, Any]:
                 parts[name] = found
     for name, cell in cells(function).items():
         content = content_of(cell)
-        if type(content) in PLAIN_TYPES or kind_of(content):
+        if type(content) in PLAIN_TYPES or kind_of(content) or _is_data([content]):
             parts[name] = content
     return parts
+
+
+_MOST_DATA = 1_000
+_CONTAINERS = (list, tuple, dict, set, frozenset, collections.deque, collections.defaultdict)
+_DATA = frozenset({bytes, complex, np.random.Generator, np.random.RandomState, random.Random, torch.Tensor})
+
+
+def _is_data(todo: list[Any]) -> bool:
+    """Whether all of these are containers of plain values, arrays and random generators, and not very many."""
+    seen: set[int] = set()
+    while todo:
+        value = todo.pop()
+        cls = type(value)
+        if cls in _CONTAINERS:
+            if id(value) not in seen:
+                seen.add(id(value))
+                todo.extend(value)
+                todo.extend(value.values() if isinstance(value, dict) else ())
+        elif cls is np.ndarray:
+            if value.dtype.hasobject:
+                return False
+        elif not (cls in PLAIN_TYPES or cls in _DATA or isinstance(value, np.generic)):
+            return False
+        if len(todo) > _MOST_DATA or len(seen) > _MOST_DATA:
+            return False
+    return True
 
 
 def content_of(cell: Any) -> Any:

@@ -50,7 +50,7 @@ class LiveObjects:
         shown: ShownClasses | None = None,
         references: Sequence[Any] = (),
     ) -> None:
-        self.parts = parts
+        self.parts = dict(parts)
         self.shown = ShownClasses(classes) if shown is None else shown
         self.classes = classes
         self.skip = tuple(skip)

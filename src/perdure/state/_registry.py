@@ -456,6 +456,16 @@ def hindrance(cls: type) -> Literal["finalizer", "abstract", "native", ""]:
     return "native" if is_native(cls) else ""
 
 
+def is_left_out(cls: type) -> bool:
+    """Whether objects of a class are left out of every checkpoint."""
+    return isinstance(known(cls).entry, Skip)
+
+
+def is_by_attributes(cls: type) -> bool:
+    """Whether objects of a class are captured by their attributes, and no rule says otherwise."""
+    return known(cls).entry is None
+
+
 def makeable() -> list[type]:
     """The classes that were registered by themselves, not by name, as such that objects of them may be made."""
     rules = ((cls, rule) for cls, rule in _classes.items() if isinstance(cls, type))

@@ -108,12 +108,22 @@ class Walker:
         #: The arrays of states that were captured before, which objects hold.
         self._nested: dict[int, Array] = {}
 
-    def parts(self, parts: Mapping[str, Any]) -> Object:
-        """The tree of a world's parts."""
+    def parts(
+        self,
+        parts: Mapping[str, Any],
+        last: Callable[[Walker], Mapping[str, Any]] | None = None,
+    ) -> Object:
+        """The tree of a world's parts.
+
+        :param last: called when all objects below these parts were met; it returns further parts.
+        """
         root = self._root = Object("perdure:World", {})
         for name, part in parts.items():
             secret = (is_secret_name(name) and holds_text(part)) or (type(part) is str and has_login(part))
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
+        self._fill()
+        for name, part in ({} if last is None else last(self)).items():
+            root.fields[name] = self.node(part, (None, ".", name))
         self._fill()
         while self.weak:
             if _weak.fill(self, self.weak):
@@ -179,6 +189,11 @@ class Walker:
         for kind, name in reversed(steps):
             found.append(_step(found[-1], kind, name))
         return found
+
+    @property
+    def refused(self) -> Sequence[tuple[str, str]]:
+        """What could not be captured: the paths, and why."""
+        return [(write_path(path), reason) for path, reason in self._refused]
 
     def find_views(self) -> None:
         """Find the arrays that are views of others, and those that are rows of a replay buffer."""

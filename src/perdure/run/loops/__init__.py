@@ -11,8 +11,17 @@
 
 from perdure._lazy import publish
 from perdure.run.loops._loop_variables import LoopVariables, find_loop
-from perdure.run.loops._watch import Watch
+from perdure.run.loops._source import stored_names
+from perdure.run.loops._watch import ModuleVariables, Place, Watch, module_variables
 
-__all__ = ["LoopVariables", "Watch", "find_loop"]
+__all__ = [
+    "LoopVariables",
+    "ModuleVariables",
+    "Place",
+    "Watch",
+    "find_loop",
+    "module_variables",
+    "stored_names",
+]
 
 publish(globals())

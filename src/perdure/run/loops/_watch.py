@@ -11,20 +11,37 @@ from __future__ import annotations
 import ast
 import dis
 import linecache
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
+from perdure.run._outputs import is_output
 from perdure.run._user_frames import is_users
 from perdure.run.loops._carried import Carried, carried
 from perdure.run.loops._frame import read_variables
-from perdure.run.loops._source import Loop, Scope, in_order
+from perdure.run.loops._source import Loop, Scope, changed_names, in_order, stored_names
 from perdure.state import Walker, fingerprint
 
-#: Packages whose objects only show a run, such as progress bars and writers of logs.
-_OUTPUTS = frozenset(("logging", "rich", "tensorboard", "tensorboardX", "tqdm", "wandb"))
+
+@dataclass(frozen=True)
+class ModuleVariables:
+    """What a loop does with the variables of a module.
+
+    :param names: all variables of the module.
+    :param line: of the loop.
+    :param carried: those that carry state from one round to the next.
+    :param perhaps: those whose objects the loop may change, and so carry state.
+    :param others: further ones that the loop assigns or changes, always before it reads them.
+    """
+
+    names: dict[str, Any]
+    line: int
+    carried: frozenset[str]
+    perhaps: frozenset[str]
+    others: frozenset[str]
 
 
 class Watch:
@@ -44,12 +61,25 @@ class Watch:
         self._prints: dict[str, int] = {}
         self._told: set[str] = set()
         self._checks = 0
+        self._covers: Callable[[str], bool] = lambda name: False
 
     @property
     def place(self) -> tuple[str, int]:
         """The file and the line of the loop."""
         assert self._place is not None
         return self._place.filename, self._place.loop.lineno
+
+    def module_variables(self) -> ModuleVariables | None:
+        """What the loop does with the variables of its module; None if it is in a function, or cannot be seen."""
+        return None if self._place is None else module_variables(self._place, self._carried)
+
+    def cover(self, covers: Callable[[dict[str, Any], str], bool]) -> None:
+        """Say which variables of a module are captured, so that nobody need be warned of them.
+
+        :param covers: asked about the variables of a module, and a name.
+        """
+        if (found := self.module_variables()) is not None:
+            self._covers = partial(covers, found.names)
 
     def first_round(self, world: Mapping[str, Any]) -> None:
         """Remember how the objects are that the loop may change; the first round has set up what is set up lazily."""
@@ -59,7 +89,8 @@ class Watch:
         for name in self._carried.perhaps:
             value = now.get(name)
             if (
-                _may_change(value)
+                not self._covers(name)
+                and _may_change(value)
                 and id(value) not in held
                 and (seen := fingerprint(value, without=held)) is not None
             ):
@@ -94,6 +125,7 @@ class Watch:
                 ]
         if self._place.is_namespace(world):
             found = [name for name in found if name not in world]
+        found = [name for name in found if not self._covers(name)]
         new = [name for name in self._place.in_order(found) if name not in self._told]
         self._told.update(new)
         return new
@@ -107,7 +139,25 @@ class Watch:
 def _may_change(value: Any) -> bool:
     if value is None or isinstance(value, FunctionType | ModuleType | type):
         return False
-    return type(value).__module__.partition(".")[0] not in _OUTPUTS
+    cls: Any = type(value)
+    return not is_output(cls)
+
+
+def module_variables(place: Place, carried: Carried | None = None) -> ModuleVariables | None:
+    """What a loop does with the variables of its module; None if it is in a function.
+
+    :param carried: what it carries; by default all that it names is nobody else's business.
+    """
+    if place.frame.f_locals is not place.frame.f_globals:
+        return None
+    named = frozenset(in_order(place.loop))
+    itself = frozenset[str]() if carried is None else frozenset(carried.rebound_to_itself)
+    sure = frozenset[str]() if carried is None else frozenset((*carried.bound, *carried.changed)) - itself
+    perhaps = frozenset[str]() if carried is None else frozenset(carried.perhaps) | itself
+    if carried is not None:
+        lookup = place.variables().__getitem__
+        named = frozenset(stored_names([place.loop]) | changed_names(place.loop.body, lookup))
+    return ModuleVariables(place.frame.f_globals, place.loop.lineno, sure, perhaps, named - sure - perhaps)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ rules by which restoring matches it with live objects. Knows no files.
 from __future__ import annotations
 
 import collections
+import contextlib
 import sys
+import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -29,7 +31,7 @@ from perdure.state._report import Report
 from perdure.state._secrets import ENVIRONMENT, SECRET
 from perdure.state._shown_classes import Ambiguous, ShownClasses
 from perdure.state._structure import Shape, Structure
-from perdure.state._walker import LEFT_OUT
+from perdure.state._walker import LEFT_OUT, Walker
 from perdure.state.restoring._constructible import NESTED_STATE
 from perdure.state.restoring._match import make_plan
 from perdure.state.restoring._plan import CONTAINERS
@@ -71,6 +73,8 @@ class BuiltWorld(LiveObjects):
         self._tensors: dict[int, frozenset[str]] = {}
         #: The factories that only the script has, by the ids of the nodes of their dicts.
         self._factories: dict[int, Any] = {}
+        #: The nodes of what is part of the program, by the ids of the live objects.
+        self._program: dict[int, tuple[weakref.ref[Any], Node]] = {}
         #: Arrays into which nothing can be written, by the ids of their nodes.
         self._unfit: set[int] = set()
         self._structure = world.structure
@@ -78,6 +82,9 @@ class BuiltWorld(LiveObjects):
         for value, node in world.met():
             self._nodes.append(node)
             self._note(value, node)
+            if super().is_part_of_program(value):
+                with contextlib.suppress(TypeError):  # not all have weak references
+                    self._program[id(value)] = weakref.ref(value), node
         #: What the last checkpoint that was compared had, and all shapes that were.
         self._last: Structure | None = None
         self._seen: set[Shape] = set()
@@ -111,6 +118,27 @@ class BuiltWorld(LiveObjects):
         nodes, self._nodes = self._nodes, []
         for node in nodes:
             _let_go(node)
+
+    def expect(self, part: str, values: Mapping[str, Any]) -> None:
+        """Note that a fresh process has objects of this structure in a part that is a dict.
+
+        What the world holds too counts as it was when this was made.
+
+        :param part: the name of the part.
+        :param values: what the dict has, or what became of it.
+        """
+        walker = Walker(self.skip)
+        for identity, (reference, node) in self._program.items():
+            if reference() is not None:
+                walker.memo[identity] = node
+        known_nodes = frozenset(map(id, walker.memo.values()))
+        node = walker.parts({part: values}).fields[part]
+        self.classes = {**walker.classes, **self.classes}
+        for value, its in walker.met():
+            if id(its) not in known_nodes:
+                self._note(value, its)
+                _let_go(its)
+        self.parts[part] = self.root.fields[part] = node
 
     def class_of(self, live: Any) -> type:
         match live:

@@ -1,0 +1,170 @@
+# ruff: noqa: E501
+"""State that no object holds: after a kill it is as if nothing had happened, or it is warned of."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import types
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+from carrier_cases import EXACT, QUIET, WARNED
+
+from perdure.errors import NotCapturedWarning, RestoreError
+from perdure.run.carriers import PART, Carriers
+from perdure.tree import MappingNode, Object, State
+
+TOTAL = 9
+
+
+class Killed(BaseException):
+    """Ends a round in the middle, as a SIGKILL would."""
+
+
+@pytest.fixture(autouse=True)
+def _own_modules():
+    yield
+    for name in ("helper", "script"):
+        sys.modules.pop(name, None)
+
+
+def process(where: Path, helper: str, source: str, **names: Any) -> tuple[types.ModuleType, list[Any]]:
+    """What a process of a script does: its modules are made anew.
+
+    :returns: the module of the script, and the warnings of what no checkpoint holds.
+    """
+    for name, text in (("helper", helper), ("script", source)):
+        file = where / f"{name}.py"
+        file.write_text(text)
+        linecache.checkcache(str(file))
+        module = types.ModuleType(name)
+        module.__file__ = str(file)
+        sys.modules[name] = module
+        vars(module).update(names if name == "script" else {})
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", NotCapturedWarning)
+            try:
+                exec(compile(text, str(file), "exec"), vars(module))
+            except Killed:
+                pass
+            finally:
+                if "run" in vars(module):
+                    vars(module)["run"].close()
+    return module, [each for each in caught if each.category is NotCapturedWarning]
+
+
+def loop(before: str, body: str, form: str = "module") -> str:
+    lines = [
+        "import helper, perdure",
+        "world = perdure.World(total=0.0)",
+        "run = perdure.Run(directory)",
+        "def add(x): world.total += float(x)",
+        before,
+        "for step in run.steps(world, total, every=2):",
+        *(f"    {line}" for line in body.splitlines()),
+        "    if step == kill: raise Killed",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def both(where: Path, helper: str, before: str, body: str) -> tuple[float, float, list[Any]]:
+    """What is added up without a kill, and with one, and the warnings of the first process."""
+    source = loop(before, body)
+    names = {"Killed": Killed, "total": TOTAL}
+    whole, warned = process(where, helper, source, directory=where / "whole", kill=-1, **names)
+    process(where, helper, source, directory=where / "killed", kill=5, **names)
+    resumed, _ = process(where, helper, source, directory=where / "killed", kill=-1, **names)
+    return whole.world.total, resumed.world.total, warned
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_it_goes_on_as_if_nothing_had_happened(tmp_path, name):
+    whole, resumed, warned = both(tmp_path, *EXACT[name])
+    assert [str(each.message) for each in warned] == []
+    assert resumed == whole
+
+
+@pytest.mark.parametrize("name", WARNED)
+def test_what_cannot_be_captured_is_told_at_the_first_checkpoint(tmp_path, name):
+    *script, words = WARNED[name]
+    source = loop(*script[1:])
+    _, warned = process(
+        tmp_path, script[0], source, directory=tmp_path / "run", kill=2, Killed=Killed, total=TOTAL
+    )
+    said = [str(each.message) for each in warned]
+    assert len(said) == 1
+    assert words in said[0]
+    assert "Keep it in the world" in said[0]
+    assert warned[0].filename == str(tmp_path / "script.py")
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_nothing_is_said_of_what_no_run_depends_on(tmp_path, name):
+    whole, resumed, warned = both(tmp_path, *QUIET[name])
+    assert [str(each.message) for each in warned] == []
+    assert resumed == whole
+
+
+def test_a_carrier_can_be_left_out(tmp_path):
+    source = loop("", "helper.count += 1\nadd(helper.count)").replace(
+        "Run(directory)", "Run(directory, skip=['script state*helper:count*'])"
+    )
+    names = {"Killed": Killed, "total": TOTAL, "directory": tmp_path / "run"}
+    process(tmp_path, "count = 0", source, kill=5, **names)
+    resumed, warned = process(tmp_path, "count = 0", source, kill=-1, **names)
+    assert warned == []
+    assert resumed.world.total == 1 + 2 + 3 + 4 + 1 + 2 + 3 + 4 + 5
+
+
+def test_modules_can_be_added(tmp_path, monkeypatch):
+    installed = types.ModuleType("installed")
+    monkeypatch.setitem(sys.modules, "installed", installed)
+    for added, expected in (((), 25), (("installed",), 45)):
+        source = loop("import installed", "installed.count += 1\nadd(installed.count)").replace(
+            "Run(directory)", f"Run(directory, modules={added})"
+        )
+        names = {"Killed": Killed, "total": TOTAL, "directory": tmp_path / f"run{len(added)}"}
+        for kill in (5, -1):
+            vars(installed).update(count=0, __file__=linecache.__file__)
+            script, _ = process(tmp_path, "", source, kill=kill, **names)
+        assert script.world.total == expected
+
+
+def test_a_checkpoint_with_state_that_the_script_has_no_place_for(tmp_path):
+    keeps = "def make():\n    n = 0\n    def f():\n        nonlocal n\n        n += 1\n        return n\n    return f\nf = make()"
+    names = {"Killed": Killed, "total": TOTAL, "directory": tmp_path / "run"}
+    process(tmp_path, keeps, loop("", "add(helper.f())"), kill=5, **names)
+    with pytest.raises(
+        RestoreError, match=r"no place any more(.|\n)*helper:f.<closure>.n(.|\n)*strict=False"
+    ):
+        process(tmp_path, "def f(): return 1", loop("", "add(helper.f())"), kill=-1, **names)
+    lenient = loop("", "add(helper.f())").replace("Run(directory)", "Run(directory, strict=False)")
+    script, _ = process(tmp_path, "def f(): return 1", lenient, kill=-1, **names)
+    assert script.world.total == 1 + 2 + 3 + 4 + 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "os:path", "builtins:print", "helper:print", "helper:__builtins__", "helper:f.__code__", "helper:f.__globals__.x",
+        "helper:A.__init__", "helper:A.f", "helper:f", "helper:A", "sys:path", "nowhere:x", "helper:f.<closure>.y", "helper:",
+    ],
+)  # fmt: skip
+def test_a_forged_name_leads_nowhere(tmp_path, name):
+    """A checkpoint sets only what a program could have kept there: no definition, nothing of Python's, no other module."""
+    helper = "class A:\n    def f(self): return 1\ndef f(): return 1"
+    script, _ = process(
+        tmp_path, helper, loop("", ""), directory=tmp_path / "run", kill=-1, Killed=Killed, total=2
+    )
+    carriers = Carriers()
+    frame = types.SimpleNamespace(f_code=types.SimpleNamespace(co_filename=script.__file__), f_back=None)
+    frame.f_globals, frame.f_locals, frame.f_lineno = vars(script), {}, 1
+    frame.f_code.co_qualname = "main"
+    carriers.begin(frame, script.world, (), [])
+    forged = State(Object("perdure:World", {PART: MappingNode("dict", [(name, 5)])}), [])
+    assert carriers.find(forged) == ({}, [name])
+    carriers.write_back({name: 5} if name.startswith(("os", "sys", "builtins", "nowhere")) else {})
+    assert sys.modules["helper"].f() == sys.modules["helper"].A().f() == 1

@@ -95,7 +95,8 @@ KINDS: dict[str, tuple[Callable[[], Any], str, Callable[[Any], Any] | None]] = {
     "a frame": (inspect.currentframe, "it is a function that is running", None),
     "a step of a graph": (grad_function, "it is a step of a tensor's graph", None),
     "a compiled module": (
-        lambda: torch.jit.script(torch.nn.Linear(1, 1)), "it is a compiled module", lambda v: torch.nn.Linear(1, 1),
+        lambda: torch.jit.script(torch.nn.Linear(1, 1)), "a script module lies in native code",
+        lambda v: torch.nn.Linear(1, 1),
     ),
     "masked": (lambda: np.ma.array([1], mask=[True]), "masked arrays", lambda v: (v.data, v.mask)),
     "a matrix": (lambda: np.matrix([[1]]), "it is a subclass of np.ndarray", np.asarray),

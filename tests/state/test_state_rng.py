@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 import types
 
@@ -400,6 +401,32 @@ def test_forged_states_of_compiled_code_are_refused(compiled, name, value):
 
 def test_the_states_of_compiled_code_need_numba(monkeypatch):
     state = rng.get_state() | {"numba": {}}
+    monkeypatch.setitem(sys.modules, "numba", None)
     monkeypatch.delitem(sys.modules, "numba._helperlib", raising=False)
-    with pytest.raises(RestoreError, match=r"numba is not imported\. Import it"):
+    with pytest.raises(RestoreError, match="numba is not installed"):
         rng.set_state(state)
+
+
+def test_numba_is_imported_where_the_script_does_it_only_in_training(tmp_path):
+    pytest.importorskip("numba")
+    script = """
+import sys
+import numpy as np
+from perdure.state import rng
+saving = sys.argv[1] == "save"
+if saving:
+    import numba
+state = rng.get_state()
+if saving:
+    kept = {f"{k}_{n}": each[n] for k, each in state["numba"].items() for n in ("position", "key")}
+    np.savez("state.npz", **kept)
+else:
+    assert "numba" not in sys.modules and "numba" not in state
+    kept = np.load("state.npz")
+    names = ("numpy", "python")
+    state["numba"] = {k: {"position": int(kept[f"{k}_position"]), "key": kept[f"{k}_key"], "next": None} for k in names}
+    rng.set_state(state)
+    assert all((rng.get_state()["numba"][k]["key"] == kept[f"{k}_key"]).all() for k in names)
+"""
+    for word in ("save", "restore"):
+        subprocess.run([sys.executable, "-c", script, word], cwd=tmp_path, check=True)

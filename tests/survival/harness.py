@@ -19,8 +19,10 @@ from perdure.store import Store
 HERE = Path(__file__).parent
 #: Another seed kills at other steps.
 SEED = os.environ.get("SURVIVAL_SEED", "0")
-#: Spaces that no script seeds or draws from differ between any two processes.
-UNSEEDED = (*CLOCKS, "*observation_space._np_random*", "*action_space._np_random*", "*processes[*].rng.*")
+#: Nobody seeds numba's generators, so they differ between any two processes.
+USUAL = (*CLOCKS, "rng.numba*")
+#: Spaces that no script seeds or draws from do so too.
+UNSEEDED = (*USUAL, "*observation_space._np_random*", "*action_space._np_random*", "*processes[*].rng.*")
 
 
 #: What is imported once, and not by each process of a training; torch._dynamo is what each optimizer imports.
@@ -106,7 +108,7 @@ def final(directory):
     return checkpoint
 
 
-def differences(a, b, *, ignore=CLOCKS, only=""):
+def differences(a, b, *, ignore=USUAL, only=""):
     """The paths at which two runs' final states differ, as text."""
     ours, theirs = final(a), final(b)
     found = [

@@ -1,15 +1,17 @@
 """The two generators of numba: code that it has compiled draws from them, wherever it calls `np.random` or `random`.
 
-They belong to the thread that calls; those of numba's own parallel threads cannot be reached. numba is never imported
-here. Knows no walks and no files.
+They belong to the thread that calls; those of numba's own parallel threads cannot be reached. numba is imported only to
+restore what a process saved that had imported it. Knows no walks and no files.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import importlib
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -29,11 +31,16 @@ def get_state() -> dict[str, Any] | None:
 def set_state(state: Mapping[str, Any]) -> None:
     """Put both generators into a state that `get_state` returned.
 
-    :raises ValueError: if it is no such state, or numba is not imported.
+    :raises ValueError: if it is no such state, or numba is not installed.
     """
+    # The script may import it only when the training needs it, and would find generators that begin anew.
+    with suppress(ImportError):
+        importlib.import_module("numba")
     places = dict(_places())
     if not places:
-        raise ValueError("numba is not imported. Import it before the run is resumed")
+        raise ValueError(
+            "numba is not installed, or keeps its state in another way. Use the version with which the run began"
+        )
     checked = {name: _checked(state[name]) for name in places}
     for name, (position, key, following) in checked.items():
         sys.modules["numba._helperlib"].rnd_set_state(places[name], (position, key.tolist()))

@@ -24,6 +24,7 @@ from perdure.errors import (
     NotPicklableError,
     PerdureWarning,
     StoreError,
+    user_level,
 )
 from perdure.integrations.sb3 import _ars, _calls, _frames
 from perdure.integrations.sb3._best import Normalization
@@ -183,7 +184,9 @@ class PersistenceCallback(BaseCallback):
             self.run.report_score(found.best_mean_reward, self.world)
         except NotPicklableError as error:
             self._evaluation = None
-            warnings.warn(f"the best policy is not published: {error}", PerdureWarning, stacklevel=2)
+            warnings.warn(
+                f"the best policy is not published: {error}", PerdureWarning, stacklevel=user_level()
+            )
         finally:
             self._normalization.source = None
 
@@ -344,7 +347,7 @@ class PersistenceCallback(BaseCallback):
         warnings.warn(
             f"checkpoint {damaged} is damaged, and checkpoint {instead} is used instead. What is wrong: {error}",
             DamagedCheckpointWarning,
-            stacklevel=2,
+            stacklevel=user_level(),
         )
 
     def _restore(self, number: int) -> CheckpointInfo:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from perdure.errors import NotCapturedWarning, PerdureError, RestoreError
+from perdure.errors import NotCapturedWarning, PerdureError, RestoreError, user_level
 from perdure.state import rng
 from perdure.state._capture import LiveWorld, walk_live
 from perdure.state._class_names import class_name
@@ -181,7 +181,7 @@ def _verify(restored: Sequence[InPlace], skip: Sequence[str], *, strict: bool) -
         warnings.warn(
             f"a resumed run may not be exact:\n{grouped(unchanged + otherwise)}",
             NotCapturedWarning,
-            stacklevel=3,
+            stacklevel=user_level(),
         )
 
 

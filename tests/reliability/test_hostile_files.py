@@ -264,7 +264,7 @@ def test_pickles_sealed_and_inside_the_state(root: Path, tmp_path: Path) -> None
 
 
 def world_with_run(world: Any) -> dict[str, Any]:
-    from perdure.run._run import RunRecord
+    from perdure.run._record import RunRecord
 
     record = RunRecord()
     record.script_fingerprint = np.zeros(0, np.uint8)

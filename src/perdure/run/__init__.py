@@ -4,6 +4,8 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 
 - `_run`: `Run`, what users work with.
 - `_loop`: `loop`, which makes a loop resumable by one line.
+- `_resuming`: brings a world to where a checkpoint was, and compares the script with the one that began the run.
+- `_record`: what a run keeps of itself in its checkpoints. `_console`: how it speaks to its user.
 - `_cadence`: when the next checkpoint is due.
 - `_checkpointer`: commits one checkpoint at a time, in a background thread.
 - `_best_policy`: publishes the best policy and remembers its score.

@@ -10,8 +10,9 @@ from typing import Any, Generic, TypeVar, overload
 
 from perdure import arguments
 from perdure.errors import PerdureError
-from perdure.run._run import PART, Run
-from perdure.run._run import _say as say
+from perdure.run._console import say
+from perdure.run._record import PART
+from perdure.run._run import Run
 from perdure.run.loops import LoopVariables, find_loop
 from perdure.state import skip
 

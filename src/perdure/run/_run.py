@@ -15,33 +15,30 @@ from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NoReturn, TypeVar
 
-import numpy as np
 import torch
 
 from perdure import arguments
 from perdure.errors import (
-    ChangedScriptWarning,
-    DamagedCheckpointWarning,
     DamagedError,
     LockedError,
     NotCapturedWarning,
     PerdureError,
-    PerdureWarning,
     Preempted,
     RestoreError,
     StoreError,
     user_level,
 )
 from perdure.persistence import PolicyPersistence, versions
-from perdure.progress import Bar
-from perdure.run import _notices, _owner, _same_command, _script_check, _way_back
+from perdure.run import _notices, _owner, _same_command
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, Commit, OnError, WhenBusy
-from perdure.run._code_prints import code_prints
+from perdure.run._console import say, shown
 from perdure.run._grace import Grace
-from perdure.run._override import Override, told
+from perdure.run._override import Override
+from perdure.run._record import PART, RunRecord
 from perdure.run._restorable import OnUnrestorable, RestorableCheck
+from perdure.run._resuming import Resuming, next_older
 from perdure.run._script_state import ScriptState
 from perdure.run._signals import Interrupts, Signals
 from perdure.run._undisturbed import undisturbed
@@ -50,9 +47,9 @@ from perdure.run.loops import Watch
 from perdure.state import (
     LiveWorld,
     Report,
+    Restored,
     Walker,
     parts_of,
-    prepare,
     skip,
     some,
     without_secrets,
@@ -70,26 +67,6 @@ from perdure.store import (
 from perdure.world import World
 
 _T = TypeVar("_T")
-#: The name of the run's own record beside the world's parts.
-PART = "run"
-
-
-class RunRecord:
-    """What a run itself keeps from one process to the next; a part of every checkpoint.
-
-    Its attributes are recorded by name, so their names are part of the file format.
-    """
-
-    #: Which overrides the run contains (see `_override`). Checkpoints of the first kind do not say it.
-    overrides: str = ""
-
-    def __init__(self) -> None:
-        #: The best score that led to this checkpoint, and the step at which it was reached.
-        self.best_score: float | None = None
-        self.best_step: int | None = None
-        #: The fingerprint of what the script had built before anything ran (see `_script_check`).
-        self.script_fingerprint: np.ndarray[Any, Any] | None = None
-        self.overrides = ""
 
 
 class Run:
@@ -166,15 +143,15 @@ class Run:
                 f"persistence: expected a perdure.persistence.PolicyPersistence, found a {type(persistence).__name__}. "
                 "A handler goes into one: PolicyPersistence(handler)"
             )
-        self._override = Override(override)
+        overrides = Override(override)
         self._record = RunRecord()
         self._interrupts = Interrupts(signals)
         self._grace = Grace(None if grace is None else arguments.seconds(grace, "grace"))
-        self.ownership = _owner.Ownership(self._shown)
+        self.ownership = _owner.Ownership(shown(self.directory))
         #: Held while the world is captured. Other threads that change it hold it meanwhile: `with run.lock: ...`.
         self.lock = threading.RLock()
         retention = keep if isinstance(keep, Retention) else Retention(keep)
-        self._restorable = RestorableCheck(on_unrestorable, strict=strict, say=_say)
+        self._restorable = RestorableCheck(on_unrestorable, strict=strict, say=say)
 
         def retained(found: Sequence[CheckpointInfo]) -> set[int]:
             kept = self._restorable.kept
@@ -191,7 +168,7 @@ class Run:
             "spared": spared,
             "when_busy": when_busy,
             "on_error": on_error,
-            "say": _say,
+            "say": say,
         }
         self._compression = compression
         self._closed = False
@@ -221,14 +198,13 @@ class Run:
             self._restorable,
             skip=self._skip,
             strict=strict,
-            say=_say,
+            say=say,
+        )
+        self._resuming = Resuming(
+            self.directory, self._record, self._restorable, self._script_state, overrides, strict=strict
         )
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
-        #: What this process's script had built; None until a checkpoint was looked for.
-        self._script: _script_check.Script | None = None
-        #: The checkpoint that was last said to be restored.
-        self._said: int | None = None
         #: How many steps are done.
         self._at = 0
 
@@ -283,7 +259,7 @@ class Run:
         self.ownership.check()
         self._found = self._store.latest(deep=False)
         live = self._walk(world, self._found, fresh)
-        self._compare_script(self._found, live, world)
+        self._resuming.compare_script(self._found, live, world)
         if self._found is None:
             self._restorable.built(live)
             self._restorable.release()
@@ -313,28 +289,40 @@ class Run:
         # world may have been used since.
         live = self._walk(world, checkpoint, fresh)
         if not is_compared:
-            self._compare_script(checkpoint, live, world)
+            self._resuming.compare_script(checkpoint, live, world)
         self._restorable.built(live)
         while checkpoint is not None:
             try:
                 self._half_restored = True
-                self._restore(checkpoint, live, world)
+                self._went_back(checkpoint.info, self._resuming.restore(checkpoint, live, world))
                 self._half_restored = False
             except DamagedError as error:
                 if number is not None:
                     self._store.give_up(number, str(error))
                     raise
                 # Every byte is verified as it is read. Only arrays were written, and will be overwritten.
-                checkpoint = self._older(checkpoint.info.number, error)
+                checkpoint = next_older(self._store, checkpoint.info.number, error)
             except RestoreError as error:
                 self._half_restored = False  # or its message says otherwise
                 if error.report is None:
                     raise
-                raise self._with_way_back(error, checkpoint.info.number, live, world) from None
+                number = checkpoint.info.number
+                raise self._resuming.with_way_back(error, self._store, number, live, world) from None
             else:
                 return checkpoint.info
         self._restorable.release()
         return None
+
+    def _went_back(self, info: CheckpointInfo, restored: Restored) -> None:
+        """Go on from a checkpoint that was restored."""
+        self._unread = False
+        self.report = restored.report
+        self._checkpointer.last = info
+        # The next checkpoint writes only what differs from this one.
+        self._checkpointer.stager.prime(restored.filled_arrays())
+        self._at = info.step
+        self._best_tagged = self._record.best_score
+        self._cadence.restart(info.step)
 
     def remember_built(self, world: Any) -> None:
         """Say that the world is now as a fresh process has it when it resumes.
@@ -350,123 +338,7 @@ class Run:
 
     def _walk(self, world: Any, checkpoint: Checkpoint | None = None, fresh: Sequence[str] = ()) -> LiveWorld:
         self._parts(world)
-        saved = None if checkpoint is None else checkpoint.state
-        return self._script_state.built(
-            _WithRecord(world, self._record), world, sys._getframe(1), saved, fresh=fresh
-        )
-
-    def _compare_script(self, found: Checkpoint | None, live: LiveWorld, world: Any) -> None:
-        """Compare a checkpoint with the script, once; remember the script if there is none."""
-        built = live.state()
-        if (left_out := _notices.secrets(built)) is not None:
-            _say(left_out)
-        again, script = self._script is not None, _script_check.Script(built, code_prints(live))
-        if self._script is None:
-            self._script = script
-        if again and found is not None:
-            return
-        if found is None:
-            self._record.script_fingerprint = script.pack()
-            if (unstable := _same_command.never_found_again(self.directory)) is not None:
-                warnings.warn(unstable, PerdureWarning, stacklevel=user_level())
-            self._record.overrides = self._override.record(live.root)
-            if (nothing := self._override.begins()) is not None:
-                _say(nothing)
-            return
-        state = found.state
-        if self._strict:
-            _script_check.check_seeds(
-                state, PART, script, directory=self.directory, covered=self._override.covers
-            )
-            _script_check.check_shapes(
-                state,
-                PART,
-                script,
-                directory=self.directory,
-                covered=self._override.covers,
-                compare=lambda: prepare(state, _WithRecord(world, self._record), live).report,
-            )
-
-    def _restore(self, checkpoint: Checkpoint, live: LiveWorld, world: Any) -> None:
-        info = checkpoint.info
-        self._script_state.check(checkpoint.state, live)
-        with Bar(f"reading checkpoint {info.number}") as bar:
-            assert self._script is not None
-            now = self._script.values
-            anew = self._script.packed_anew(_script_check.recorded(checkpoint.state, PART))
-            script = _script_check.Unchanged(checkpoint.state, PART, lambda: now)
-            live.unchanged, live.edited, live.built_before = script, script.edited, script.built_before
-            applied = self._override.record(live.root)
-            overridden = self._override.apply(checkpoint.state, live, PART)
-            restoration = prepare(checkpoint.state, _WithRecord(world, self._record), live)
-            edited = _script_check.changes(
-                checkpoint.state,
-                PART,
-                self._script,
-                directory=self.directory,
-                covered=self._override.covers,
-                in_force=script.in_force,
-            )
-            if edited is not None and self._said is None:
-                warnings.warn(edited, ChangedScriptWarning, stacklevel=user_level())
-            restored = restoration.apply(strict=self._strict, progress=bar.update)
-            restored.write_arrays(overridden)
-            self._record.overrides = applied
-            if anew is not None:
-                self._record.script_fingerprint = anew
-            self._script_state.write_back(live)
-        self._restorable.release(script_is_known=script.is_known)
-        self._unread = False
-        self.report = restored.report
-        self._checkpointer.last = info
-        # The next checkpoint writes only what differs from this one.
-        self._checkpointer.stager.prime(restored.filled_arrays())
-        self._at = info.step
-        self._best_tagged = self._record.best_score
-        self._cadence.restart(info.step)
-        first, again = self._said is None, self._said == info.number
-        self._said = info.number
-        if not again:
-            _say(f"{self._shown}: going on at step {info.step} (checkpoint {info.number})")
-        for notice in (
-            _notices.places(restored.report),
-            _notices.elsewhere(info),
-            _notices.other_task(info),
-        ):
-            if notice is not None and first:
-                _say(notice)
-        for line in (*told(overridden), *_notices.dropped(restored.report)):
-            _say(line)
-
-    def _with_way_back(self, error: RestoreError, newest: int, live: LiveWorld, world: Any) -> RestoreError:
-        """The error that a checkpoint does not fit, with the newest older one that does, and how to go on from that."""
-
-        assert self._script is not None
-        built = self._script
-
-        def fits(checkpoint: Checkpoint) -> bool:
-            script = _script_check.Unchanged(checkpoint.state, PART, lambda: built.values)
-            live.unchanged, live.edited, live.built_before = script, script.edited, script.built_before
-            return prepare(checkpoint.state, _WithRecord(world, self._record), live).report.exact
-
-        way_back = _way_back.way_back(self._store, newest, fits, self._shown)
-        return error if way_back is None else RestoreError(f"{error}\n{way_back}", error.report)
-
-    def _older(self, damaged: int, error: DamagedError) -> Checkpoint:
-        self._store.give_up(damaged, str(error))
-        found = self._store.latest(deep=False, before=damaged)
-        if found is None:
-            raise DamagedError(
-                f"checkpoint {damaged} is damaged, and there is no older one. The world may be half restored: do not "
-                f"train on with it. What is wrong: {error}"
-            ) from error
-        warnings.warn(
-            f"checkpoint {damaged} is damaged, and checkpoint {found.info.number} (step {found.info.step}) is used "
-            f"instead. What is wrong with it: {error}",
-            DamagedCheckpointWarning,
-            stacklevel=user_level(),
-        )
-        return found
+        return self._resuming.walk(world, sys._getframe(1), checkpoint, fresh)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -511,9 +383,9 @@ class Run:
         metrics = arguments.mapping(metrics or {}, "metrics")
         if self._unread:
             raise PerdureError(
-                f"there are checkpoints of an earlier training in {self._shown}, and this one has not been resumed "
-                "from them: its checkpoints would be mixed with those. Call run.resume(world) before the training "
-                "begins, or use another directory for a new run"
+                f"there are checkpoints of an earlier training in {shown(self.directory)}, and this one has not been "
+                "resumed from them: its checkpoints would be mixed with those. Call run.resume(world) before the "
+                "training begins, or use another directory for a new run"
             )
         if not wait and not self._checkpointer.acquire_slot():
             return None
@@ -549,7 +421,7 @@ class Run:
         counted, more = without_secrets(counters or {}, "counters")
         if (secrets or more) and not self._told_secrets:
             self._told_secrets = True
-            _say(_notices.left_out([*secrets, *more]))
+            say(_notices.left_out([*secrets, *more]))
         if self._record.best_score is not None:
             shown.setdefault("best", self._record.best_score)
 
@@ -575,7 +447,7 @@ class Run:
 
     def _make_copy_durable(self) -> None:
         if (info := self._checkpointer.commit_kept()) is not None:
-            _say(f"step {info.step} is saved in {self._shown}")
+            say(f"step {info.step} is saved in {shown(self.directory)}")
 
     @property
     def _best_untagged(self) -> bool:
@@ -681,7 +553,9 @@ class Run:
 
     def _leave(self, received: signal.Signals) -> NoReturn:
         saved = "nothing" if self.last is None else f"step {self.last.step}"
-        _say(f"{received.name}: {saved} is saved in {self._shown}; start the same command again to go on")
+        say(
+            f"{received.name}: {saved} is saved in {shown(self.directory)}; start the same command again to go on"
+        )
         raise Preempted(128 + received)
 
     @contextmanager
@@ -699,7 +573,7 @@ class Run:
         with self._interrupts:
             if self._interrupts.deaf and not self._told_deaf:
                 self._told_deaf = True
-                _say(
+                say(
                     "the training runs outside the main thread, where Python handles no signals: SIGTERM ends the "
                     "process without a checkpoint. To save one, wait for the thread inside `with run.guard():` in the "
                     "main thread"
@@ -761,7 +635,7 @@ class Run:
             try:
                 self.flush()
             except StoreError as error:
-                _say(f"the last checkpoint could not be written: {error}")
+                say(f"the last checkpoint could not be written: {error}")
             self._checkpointer.tell_unsaved()
             raise
         self.flush()
@@ -837,7 +711,7 @@ class Run:
             return
         self._closed = True
         if self.ownership.ended is None:
-            self.ownership.ended = f"this run is closed; open it anew: perdure.Run({self._shown!r})"
+            self.ownership.ended = f"this run is closed; open it anew: perdure.Run({shown(self.directory)!r})"
         self._restorable.end()
         try:
             self._checkpointer.close()
@@ -858,7 +732,7 @@ class Run:
         """
         if not self._closed:
             return
-        last, path = self.last, self._shown
+        last, path = self.last, shown(self.directory)
         self._open(lock_timeout)
         newest = max(self._store.numbers(), default=0)
         if newest != self._left_at:
@@ -884,7 +758,7 @@ class Run:
         try:
             self.close()
         except StoreError as error:
-            _say(f"the last checkpoint could not be written: {error}")
+            say(f"the last checkpoint could not be written: {error}")
 
     def __enter__(self) -> Run:
         return self
@@ -895,15 +769,10 @@ class Run:
         except StoreError as problem:
             if kind is None:
                 raise
-            _say(f"the last checkpoint could not be written: {problem}")
+            say(f"the last checkpoint could not be written: {problem}")
 
     def __repr__(self) -> str:
         return f"Run({self.directory!r}, step={0 if self.last is None else self.last.step})"
-
-    @property
-    def _shown(self) -> str:
-        """The directory, absolute or relative, whichever is shorter."""
-        return min(self.directory, os.path.relpath(self.directory), key=len)
 
     def say_finished(self, done: str, what: str = "this run") -> None:
         """Tell the user that nothing is left to train, and how to begin anew.
@@ -911,7 +780,7 @@ class Run:
         :param done: what was done: "all 100 steps are done".
         :param what: of what nothing is left.
         """
-        _say(_same_command.finished(self.directory, done, what))
+        say(_same_command.finished(self.directory, done, what))
 
     def _parts(self, world: Any) -> dict[str, Any]:
         if not isinstance(world, World | dict):
@@ -930,27 +799,3 @@ class Run:
 
 # An object of the world may hold the run, or one of its methods.
 skip(Run, "the run itself")
-
-
-def _say(what: str) -> None:
-    """Print one line to standard error, apart from what the script prints."""
-    print(f"perdure: {what}", file=sys.stderr, flush=True)
-
-
-class _WithRecord:
-    """A world with the run's record beside its parts."""
-
-    _world: Any
-    _record: RunRecord
-
-    def __init__(self, world: Any, record: RunRecord) -> None:
-        vars(self).update(_world=world, _record=record)
-
-    def parts(self) -> dict[str, Any]:
-        return {**parts_of(self._world), PART: self._record}
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(self._world, dict):
-            self._world[name] = value
-        else:
-            setattr(self._world, name, value)

@@ -97,6 +97,7 @@ from perdure.state.restoring import BuiltWorld as BuiltWorld
 from perdure.state.restoring import FilledArray as FilledArray
 from perdure.state.restoring import Overridden as Overridden
 from perdure.state.restoring import Restoration as Restoration
+from perdure.state.restoring import Restored as Restored
 from perdure.state.restoring import override as override
 from perdure.state.restoring import override_signature as override_signature
 from perdure.state.restoring import prepare as prepare

@@ -17,7 +17,7 @@ from perdure._lazy import definition_of
 OWN_CLASSES = {
     "perdure:World": "perdure.world:World",  # the root of every checkpoint
     "perdure:State": "perdure.tree._nodes:State",
-    "perdure:RunRecord": "perdure.run._run:RunRecord",
+    "perdure:RunRecord": "perdure.run._record:RunRecord",
     "perdure:Generators": "perdure.state.rng:Generators",
     "perdure:WorkerState": "perdure.tree.message:EncodedState",
     "perdure:Resumable": "perdure.environments.subprocess._worker_side:Resumable",

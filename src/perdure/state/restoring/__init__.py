@@ -19,7 +19,7 @@ from perdure.state.restoring._built import BuiltWorld
 from perdure.state.restoring._constructible import unassignable
 from perdure.state.restoring._override import FROM_SCRIPT, Overridden, override
 from perdure.state.restoring._override import signature as override_signature
-from perdure.state.restoring._restore import Restoration, check, prepare, restore
+from perdure.state.restoring._restore import Restoration, Restored, check, prepare, restore
 
 __all__ = [
     "FROM_SCRIPT",
@@ -27,6 +27,7 @@ __all__ = [
     "FilledArray",
     "Overridden",
     "Restoration",
+    "Restored",
     "check",
     "override",
     "override_signature",

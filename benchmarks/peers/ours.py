@@ -12,6 +12,9 @@ import perdure
 from benchmarks.peers.base import Load, Peer, flat
 from benchmarks.worlds import Workload
 
+#: What the benchmark itself keeps is no part of the training that is measured.
+BESIDE = ["script state*"]
+
 
 class Perdure(Peer):
     """`run.checkpoint(world, step, wait=False)`, then `run.flush()`.
@@ -29,7 +32,9 @@ class Perdure(Peer):
     def __init__(self, workload: Workload, directory: Path) -> None:
         super().__init__(workload, directory)
         self.world = perdure.World(**workload.parts)
-        self.run: perdure.Run | None = perdure.Run(directory / "run", compression=self._compression)
+        self.run: perdure.Run | None = perdure.Run(
+            directory / "run", compression=self._compression, skip=BESIDE
+        )
         # As the script does it, before anything is trained.
         self.run.find_checkpoint(perdure.World(**workload.fresh()))
         self._resumed: perdure.Run | None = None
@@ -70,7 +75,7 @@ class Perdure(Peer):
         def load() -> Any:
             # It tells the person at the terminal that it goes on.
             with redirect_stderr(StringIO()):
-                self._resumed = run = perdure.Run(self.directory / "run")
+                self._resumed = run = perdure.Run(self.directory / "run", skip=BESIDE)
                 run.resume(perdure.World(**parts))
             if "buffer" in parts:
                 return flat(parts["buffer"].obs)

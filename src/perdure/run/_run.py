@@ -381,7 +381,7 @@ class Run:
         arguments.flag(wait, "wait")
         counters = arguments.mapping(counters or {}, "counters")
         metrics = arguments.mapping(metrics or {}, "metrics")
-        if self._unread:
+        if self._unread and not self._half_restored:
             raise PerdureError(
                 f"there are checkpoints of an earlier training in {shown(self.directory)}, and this one has not been "
                 "resumed from them: its checkpoints would be mixed with those. Call run.resume(world) before the "
@@ -512,6 +512,7 @@ class Run:
         :raises Preempted: after the checkpoint, if a signal was received inside `guard`.
         :raises StoreError: if a checkpoint could not be written, this one or the one before.
         """
+        self.ownership.check()
         every, seconds = arguments.cadence(every, seconds)
         step = self._checked_step(step)
         if self._watch is None:

@@ -1,6 +1,7 @@
 """Real processes: what could not be restored stops at the first checkpoint.
 
-With the remedy that the error names, the run is killed and ends as the whole one.
+With the remedy that the error names, or with what is registered for the class, the run is killed and ends as the whole
+one.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ KINDS = {
     "matrix": "perdure.state.rebuildable(csr_matrix)",
     "parametrization": "Let the script register it before the run is resumed",
     "script module": "perdure.skip(torch.jit.ScriptModule, 'it shares the parameters of a module of the world')",
-    "value": "if its objects never change, perdure.register(Struct, capture=..., create=...)",
-    "structure": "perdure.register(Structure, capture=..., restore=...)",
+    "value": "it is compiled. Keep its format",
+    "structure": "it is memory of C. Keep its fields",
     "environment": "Let the script build it",
     "sentinel": "Let the script build it, or use a member of an Enum",
-    "factory": "only the script knows",
     "imported late": "perdure.state.rebuildable(Late)",
     "skipped": "agent.rows[0], agent.rows[1]",
 }

@@ -6,7 +6,6 @@ KILL is the step in which the process is killed, or -1.
 
 from __future__ import annotations
 
-import collections
 import ctypes
 import importlib
 import os
@@ -77,7 +76,7 @@ def build(agent: Agent) -> None:
             capture=bytes,
             restore=lambda one, saved: ctypes.memmove(ctypes.addressof(one), saved, len(saved)),
         )
-    elif kind in ("environment", "sentinel", "factory"):
+    elif kind in ("environment", "sentinel"):
         agent.made = make(agent, 0)
     elif kind == "imported late":
         sys.path.insert(0, str(directory))
@@ -114,8 +113,6 @@ def make(agent: Agent, step: int) -> Any:
             return env
         case "sentinel":
             return object()
-        case "factory":
-            return collections.defaultdict(lambda: 0)
         case "matrix":
             return importlib.import_module("scipy.sparse").csr_matrix(np.random.rand(2, 2))
         case "parametrization":
@@ -154,8 +151,6 @@ with perdure.Run(directory / "run", **options) as run:
             agent.made.step(step % 2)
         if kind == "structure":
             agent.made.time += float(np.random.rand())
-        if kind == "factory":
-            agent.made[step % 3] += step
         with torch.no_grad():
             for parameter in agent.net.parameters():
                 parameter.add_(float(np.random.rand()))
@@ -172,8 +167,6 @@ if kind in ("parametrization", "script module"):
     shown = [each.tolist() for each in agent.net.state_dict().values()]
 if kind == "structure":
     shown = agent.made.time
-if kind == "factory":
-    shown = dict(agent.made)
 if kind == "environment":
     shown = agent.made.unwrapped.state.tolist()
 print(agent.net.weight.tolist(), shown, np.random.rand())

@@ -195,7 +195,7 @@ def test_a_used_directory_that_was_not_resumed(tmp_path: Path) -> None:
 
 
 def test_a_run_json_of_another_program(tmp_path: Path) -> None:
-    for content in (b'{"name": "my experiment"}', b"[]", b"hello"):
+    for content in (b'{"name": "my experiment"}', b"[]", b'{\n  "lr": 0.1\n}'):
         (tmp_path / "run.json").write_bytes(content)
         for attempt in (lambda: perdure.Run(tmp_path), lambda: perdure.store.Store.open(tmp_path)):
             with pytest.raises(StoreError, match="was written by another program") as caught:

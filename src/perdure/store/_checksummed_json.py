@@ -124,9 +124,14 @@ def load_checksummed(kind: str, data: bytes, where: str) -> dict[str, Any]:
     return body
 
 
-def is_checksummed(data: bytes) -> bool:
-    """Whether this is such a file, or was one before it was damaged; other programs have files of the same name."""
-    return data.startswith(b'{"checksum"') or b"xxh3_128" in data[:32]
+def is_of_another_program(data: bytes) -> bool:
+    """Whether this is JSON that another program wrote into a file of the same name, and not a damaged one of ours."""
+    if b"checksum" in data[:64] or b"xxh3_128" in data[:64]:
+        return False
+    try:
+        return isinstance(json.loads(data), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def verified(kind: str, data: bytes, where: str) -> bytes:

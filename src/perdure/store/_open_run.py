@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from perdure.errors import DamagedError, PerdureWarning, StoreError, user_level
-from perdure.store._checksummed_json import is_checksummed
+from perdure.store._checksummed_json import is_of_another_program
 from perdure.store._manifest import (
     RUN_FILE,
     RunInfo,
@@ -32,7 +32,7 @@ def open_run(backend: Backend, create: RunInfo | None = None) -> RunInfo:
     where = backend.locate(RUN_FILE)
     try:
         content = backend.get(RUN_FILE)
-        if content and not is_checksummed(content) and not checkpoint_numbers(backend):
+        if is_of_another_program(content) and not checkpoint_numbers(backend):
             raise StoreError(
                 f"{where} was written by another program: there is no run of Perdure in {backend.locate('')}. Use "
                 "another directory"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -405,6 +406,26 @@ def test_the_states_of_compiled_code_need_numba(monkeypatch):
     monkeypatch.delitem(sys.modules, "numba._helperlib", raising=False)
     with pytest.raises(RestoreError, match="numba is not installed"):
         rng.set_state(state)
+
+
+def test_generators_of_compiled_code_that_nobody_uses_are_no_state(tmp_path):
+    pytest.importorskip("numba")
+    script = """
+import numba, numpy as np, perdure, random
+from perdure.state import rng
+rng.training_begins()
+assert "numba" not in rng.get_state()
+@numba.njit
+def seed(number): np.random.seed(number)
+@numba.njit
+def draw(): return random.random()
+seed(1)
+assert "numba" in rng.get_state()
+"""
+    drawing = script.replace("seed(1)\n", "draw()\n")
+    for each in (script, drawing):
+        environment = {**os.environ, "NUMBA_DISABLE_JIT": "0"}
+        subprocess.run([sys.executable, "-c", each], cwd=tmp_path, env=environment, check=True)
 
 
 def test_numba_is_imported_where_the_script_does_it_only_in_training(tmp_path):

@@ -23,7 +23,7 @@ from perdure.run._override import Override, told
 from perdure.run._record import PART, RunRecord, WithRecord
 from perdure.run._restorable import RestorableCheck
 from perdure.run._script_state import ScriptState
-from perdure.state import LiveWorld, Restored, prepare
+from perdure.state import LiveWorld, Restored, prepare, rng
 from perdure.store import Checkpoint, Store
 
 
@@ -68,6 +68,7 @@ class Resuming:
         :param checkpoint: what will be restored, if there is something.
         :param fresh: paths to leave out.
         """
+        rng.training_begins()
         saved = None if checkpoint is None else checkpoint.state
         return self._script_state.built(WithRecord(world, self._record), world, frame, saved, fresh=fresh)
 

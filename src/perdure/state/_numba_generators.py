@@ -6,7 +6,6 @@ restore what a process saved that had imported it. Knows no walks and no files.
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import importlib
 import sys
@@ -23,9 +22,32 @@ _LAYOUT = np.dtype(
 _LENGTH = 624
 
 
+#: What the generators were like when a training began in this process, if nothing had been drawn by then.
+_untouched: dict[str, bytes] = {}
+
+
+def training_begins() -> None:
+    """Remember what the generators are like where a training begins; only the first call in a process counts."""
+    if not _untouched:
+        found = {name: _read(place) for name, place in _places()}
+        _untouched.update({name: each["key"].tobytes() for name, each in found.items() if _is_undrawn(each)})
+
+
 def get_state() -> dict[str, Any] | None:
-    """The states of both generators; None if numba is not in use."""
-    return {name: _read(place) for name, place in _places()} or None
+    """The states of both generators; None if numba is not in use.
+
+    It is not in use either as long as nothing was drawn, and nothing has seeded them since the training began: the
+    system seeds them anew in each process, so that they would differ between runs that are alike.
+    """
+    found = {name: _read(place) for name, place in _places()}
+    is_used = any(
+        not _is_undrawn(each) or each["key"].tobytes() != _untouched.get(name) for name, each in found.items()
+    )
+    return found if is_used else None
+
+
+def _is_undrawn(state: Mapping[str, Any]) -> bool:
+    return state["position"] == _LENGTH and state["next"] is None
 
 
 def set_state(state: Mapping[str, Any]) -> None:
@@ -68,9 +90,16 @@ def _is_laid_out_so() -> bool:
     return bool(there["position"] == position and there["key"].tolist() == key and there["seeded"] == 1)
 
 
+class _Memory:
+    """Bytes at a place, as NumPy takes them."""
+
+    def __init__(self, place: int) -> None:
+        size = _LAYOUT.itemsize
+        self.__array_interface__ = {"version": 3, "data": (place, False), "shape": (size,), "typestr": "|u1"}
+
+
 def _view(place: int) -> Any:
-    memory: Any = (ctypes.c_char * _LAYOUT.itemsize).from_address(place)
-    return np.frombuffer(memory, _LAYOUT)[0]
+    return np.asarray(_Memory(place)).view(_LAYOUT)[0]
 
 
 def _read(place: int) -> dict[str, Any]:

@@ -47,6 +47,11 @@ def is_process(node: Any) -> bool:
     return isinstance(node, Object) and node.type == class_name(Generators)
 
 
+def training_begins() -> None:
+    """Say that a training begins in this process: generators that nobody uses from now on are no state."""
+    _numba_generators.training_begins()
+
+
 def get_state() -> dict[str, Any]:
     """The states of the generators of Python, NumPy and torch, and of those of CUDA and numba if these are in use."""
     in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]

@@ -36,8 +36,9 @@ def assigned_between(frame: FrameType, first: int, last: int) -> set[str]:
 
 
 def _source(frame: FrameType) -> ast.Module | None:
+    lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)
     try:
-        return ast.parse("".join(linecache.getlines(frame.f_code.co_filename, frame.f_globals)))
+        return ast.parse("".join(lines)) if lines else None
     except (SyntaxError, ValueError, RecursionError):
         return None
 

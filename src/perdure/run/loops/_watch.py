@@ -214,8 +214,11 @@ def _around_call(frame: FrameType | None) -> Place | None:
 
 def _loop_at(frame: FrameType) -> Place | None:
     code, at = frame.f_code, frame.f_lasti
+    lines = linecache.getlines(code.co_filename, frame.f_globals)
+    if not lines:
+        return None
     try:
-        module = ast.parse("".join(linecache.getlines(code.co_filename, frame.f_globals)))
+        module = ast.parse("".join(lines))
     except (SyntaxError, ValueError, RecursionError):
         return None
     position = next(islice(code.co_positions(), at // 2, None), None)

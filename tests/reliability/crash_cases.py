@@ -675,7 +675,8 @@ def train(root: Path, until: int = TOTAL, announce: Callable[[int], None] = lamb
     np.random.seed(1)
     model = torch.nn.Linear(2, 1)
     world = perdure.World(model=model, optimizer=torch.optim.Adam(model.parameters()), trace=[])
-    with perdure.Run(root, keep=2) as run:
+    # What records the disk is no part of the training.
+    with perdure.Run(root, keep=2, skip=["script state*"]) as run:
         for step in run.steps(world, TOTAL, every=1):
             announce(0 if run.last is None else run.last.step)
             if step == until:

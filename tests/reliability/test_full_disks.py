@@ -142,6 +142,8 @@ def test_the_warning_is_repeated_and_the_end_says_what_is_not_saved(tmp_path: Pa
                 stack.enter_context(Faults(root, 1, number, lasting=True))
 
         failures, said = trained(root, 100, fill, on_error="warn", background=False)
+    # With a disk that is full from the middle of a checkpoint on, older ones cannot be deleted after it either.
+    failures = [each for each in failures if "older ones could not be deleted" not in each]
     assert 4 <= len(failures) <= 8
     assert len(set(failures)) == len(failures)
     assert "the training goes on" in failures[0]

@@ -22,15 +22,22 @@ _LAYOUT = np.dtype(
 _LENGTH = 624
 
 
-#: What the generators were like when a training began in this process, if nothing had been drawn by then.
-_untouched: dict[str, bytes] = {}
+#: What the generators were like when a training began in this process, if nothing had been drawn by then; None before.
+_untouched: dict[str, bytes] | None = None
 
 
 def training_begins() -> None:
     """Remember what the generators are like where a training begins; only the first call in a process counts."""
-    if not _untouched:
-        found = {name: _read(place) for name, place in _places()}
-        _untouched.update({name: each["key"].tobytes() for name, each in found.items() if _is_undrawn(each)})
+    global _untouched
+    if _untouched is None:
+        _untouched = {}
+        _remember(_untouched, {name: _read(place) for name, place in _places()})
+
+
+def _remember(untouched: dict[str, bytes], found: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, each in found.items():
+        if name not in untouched and _is_undrawn(each):
+            untouched[name] = each["key"].tobytes()
 
 
 def get_state() -> dict[str, Any] | None:
@@ -40,8 +47,13 @@ def get_state() -> dict[str, Any] | None:
     system seeds them anew in each process, so that they would differ between runs that are alike.
     """
     found = {name: _read(place) for name, place in _places()}
+    untouched = _untouched
+    if untouched is None:
+        return found or None
+    # numba may be imported after the training has begun.
+    _remember(untouched, found)
     is_used = any(
-        not _is_undrawn(each) or each["key"].tobytes() != _untouched.get(name) for name, each in found.items()
+        not _is_undrawn(each) or each["key"].tobytes() != untouched.get(name) for name, each in found.items()
     )
     return found if is_used else None
 

@@ -19,6 +19,7 @@ import argparse
 import codecs
 import contextlib
 import copy
+import importlib
 import io
 import json
 import os
@@ -171,6 +172,8 @@ class Fuzz:
         from perdure.state import capture
         from perdure.store import load_checksummed
 
+        # What is known of a library is imported when one of its classes is first met: before anything is watched.
+        importlib.import_module("perdure.integrations.torchrl")
         self._make_world = make_world
         self._paged, self._page_chunk = _paged_run()
         self._policies = Policies()

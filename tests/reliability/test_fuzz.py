@@ -28,7 +28,7 @@ def fuzz() -> Fuzz:
 @pytest.mark.parametrize("target", TARGETS)
 def test_seeds_are_read(fuzz: Fuzz, target: str) -> None:
     for seed in fuzz.seeds(target):
-        # One of the kinds of values is a parameter without a shape: such a policy has no state dictionary to restore from.
+        # One of the kinds of values is a parameter without a shape, which has no state dictionary.
         harmless = ("refused",) if target == "policy" and seed[:1] == b"k" else ()
         assert fuzz.try_out(target, seed) in ("read", "read and refused", *harmless)
 

@@ -23,6 +23,7 @@ import importlib
 import io
 import json
 import os
+import pkgutil
 import random
 import sys
 import warnings
@@ -173,7 +174,12 @@ class Fuzz:
         from perdure.store import load_checksummed
 
         # What is known of a library is imported when one of its classes is first met: before anything is watched.
-        importlib.import_module("perdure.integrations.torchrl")
+        import perdure.environments.handlers as handlers
+
+        rules = [f"{handlers.__name__}.{each.name}" for each in pkgutil.iter_modules(handlers.__path__)]
+        for rule in ("perdure.integrations.torchrl", *rules):
+            with contextlib.suppress(ImportError):  # of a library that is not installed
+                importlib.import_module(rule)
         self._make_world = make_world
         self._paged, self._page_chunk = _paged_run()
         self._policies = Policies()

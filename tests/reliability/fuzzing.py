@@ -23,7 +23,6 @@ import importlib
 import io
 import json
 import os
-import pkgutil
 import random
 import sys
 import warnings
@@ -174,12 +173,7 @@ class Fuzz:
         from perdure.store import load_checksummed
 
         # What is known of a library is imported when one of its classes is first met: before anything is watched.
-        import perdure.environments.handlers as handlers
-
-        rules = [f"{handlers.__name__}.{each.name}" for each in pkgutil.iter_modules(handlers.__path__)]
-        for rule in ("perdure.integrations.torchrl", *rules):
-            with contextlib.suppress(ImportError):  # of a library that is not installed
-                importlib.import_module(rule)
+        importlib.import_module("perdure.integrations.torchrl")
         self._make_world = make_world
         self._paged, self._page_chunk = _paged_run()
         self._policies = Policies()

@@ -30,7 +30,7 @@ CLASSES = [
 TRUST = [torch.nn, torch.optim, *CLASSES, victims.ran]
 PER_BYTE = 10e-6, 100
 #: What is there whatever the file: the program's own objects, and the allocator's pages.
-FLOOR = 0.5, 8 << 20
+FLOOR = 1.0, 8 << 20
 
 
 def load(path: Path) -> object:

@@ -159,6 +159,8 @@ def _put_in_place(numbers: Iterable[signal.Signals]) -> None:
     caught = _caught_by_others()
     for number in numbers:
         found = signal.getsignal(number)
+        if number in _before and found != _note:
+            del _before[number]  # somebody has taken our handler away since
         # A signal that the process ignores, for example under nohup, stays ignored. So does one that a C library
         # handles, for example `faulthandler.register(signal.SIGUSR1)`.
         if number in _before or found in (signal.SIG_IGN, None) or (number in caught and not callable(found)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,27 @@ def forked_workers() -> None:
     """
     if multiprocessing.get_start_method(allow_none=True) not in (None, "fork"):
         multiprocessing.set_start_method("fork", force=True)
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@pytest.fixture(autouse=True)
+def signals_are_left_alone() -> Iterator[None]:
+    """A handler that one test leaves behind would take the signals of another one.
+
+    A training that an exception ends listens on until somebody asks for its run, so Perdure's own are put back.
+    """
+    before = [signal.getsignal(each) for each in _SIGNALS]
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    after = [signal.getsignal(each) for each in _SIGNALS]
+    for number, handler in zip(_SIGNALS, before, strict=True):
+        signal.signal(number, handler)
+    still = signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    ours = [getattr(each, "__module__", "").startswith("perdure.") for each in after]
+    others = [b if own else a for a, b, own in zip(after, before, ours, strict=True)]
+    assert (others, still) == (before, blocked), "the test leaves a signal handler, or a blocked signal"
 
 
 @pytest.fixture

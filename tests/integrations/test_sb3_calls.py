@@ -160,6 +160,14 @@ def test_a_signal_in_the_last_rollout_is_obeyed(tmp_path):
     assert [info.tags for info in checkpoints(tmp_path)] == [("learn 1", "pinned")]
 
 
+def test_after_a_call_that_failed_signals_do_what_they_did(tmp_path):
+    with pytest.raises(KeyboardInterrupt) as kept:
+        a2c().learn(60, callback=[PersistenceCallback(tmp_path), Crash(50)])
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    assert kept.tb is not None
+
+
 # -- whose run it is ---------------------------------------------------------------------------------------------------
 
 

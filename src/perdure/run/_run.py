@@ -560,17 +560,20 @@ class Run:
         raise Preempted(128 + received)
 
     @contextmanager
-    def guard(self) -> Iterator[None]:
+    def guard(self, *, is_abandoned: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Inside, signals such as SIGTERM and Ctrl-C wait for the next `maybe_checkpoint`; then the process exits with
         128 + the signal's number. The same signal again ends it at once.
 
         Python handles signals in the main thread only. If a training runs in another thread, enter this in the main
         thread, around `thread.join()`.
 
+        :param is_abandoned: asked when a signal comes: whether the training has ended, by an exception that nobody told
+            this of. Then signals do what they did before.
         :raises Preempted: at the end, if a signal came and nothing has raised it yet: it came after the last
             checkpoint, or another thread saved it.
         """
         self.ownership.check()
+        self._interrupts.is_abandoned = is_abandoned
         with self._interrupts:
             if self._interrupts.deaf and not self._told_deaf:
                 self._told_deaf = True

@@ -87,6 +87,8 @@ class Interrupts:
         self.when_asked: Callable[[signal.Signals], None] | None = None
         #: Whether a signal means that there is no time left: then it raises `Preempted` where the training is.
         self.is_over: Callable[[], bool] = lambda: False
+        #: Whether the training has ended and nobody has said so: an exception has left it, and a notebook keeps that.
+        self.is_abandoned: Callable[[], bool] = lambda: False
         self._since = 0.0
         self._depth = 0
 
@@ -124,8 +126,9 @@ class Interrupts:
         """Listen no more, whoever is inside."""
         with _lock:
             self._depth = 0
-            with suppress(ValueError):
-                _listening.remove(self)
+            for each in [each for each in _listening if each is self or each.is_abandoned()]:
+                each._depth = 0
+                _listening.remove(each)
             if not _listening:
                 _put_back()
 
@@ -161,14 +164,15 @@ def _put_in_place(numbers: Iterable[signal.Signals]) -> None:
         found = signal.getsignal(number)
         if number in _before and found != _note:
             del _before[number]  # somebody has taken our handler away since
-        # A signal that the process ignores, for example under nohup, stays ignored. So does one that a C library
-        # handles, for example `faulthandler.register(signal.SIGUSR1)`.
-        if number in _before or found in (signal.SIG_IGN, None) or (number in caught and not callable(found)):
+        # A signal that the process ignores, for example under nohup, stays ignored.
+        if number in _before or found == signal.SIG_IGN:
             continue
-        # A handler of the script's for what only announces the end does something useful; it stays.
-        if number in _ANNOUNCEMENTS and callable(found):
+        # What the script does at a mere announcement is of use to it, in Python or in C, as by
+        # `faulthandler.register(signal.SIGUSR1)`. An order to end is another matter: SDL, which pygame draws with,
+        # takes SIGTERM and SIGINT for itself and ends nothing.
+        if number not in _ORDERS and (callable(found) or number in caught):
             continue
-        _before[number] = found
+        _before[number] = signal.SIG_DFL if found is None else found
         signal.signal(number, _note)
 
 
@@ -208,6 +212,8 @@ def _note(number: int, frame: FrameType | None) -> None:
     received = signal.Signals(number)
     if received == signal.SIGHUP and os.getpid() == _owner:
         _leave_terminal()
+    if abandoned := next((each for each in _listening if each.is_abandoned()), None):
+        abandoned.end()
     concerned = [each for each in _listening if received in each.numbers]
     if os.getpid() != _owner or not concerned:
         _obey(received, frame)
@@ -231,6 +237,8 @@ def _note(number: int, frame: FrameType | None) -> None:
 def _obey(number: signal.Signals, frame: FrameType | None) -> None:
     """Do what the signal would do without us."""
     handler = _before.get(number, signal.SIG_DFL)
+    if not _listening and (there := signal.getsignal(number)) != _note:
+        handler = there
     # A notebook's stop button must not end the kernel, with all that is in its memory.
     if callable(handler) and (not _listening or (number == signal.SIGINT and is_interactive())):
         handler(number, frame)

@@ -229,7 +229,8 @@ class PersistenceCallback(BaseCallback):
         last = self.run.last
         self._steps_before = 0 if last is None else max(0, last.step - self.model.num_timesteps)
         self._has_own_place = _ars.call_before_updates(self.model, self._safe_point)
-        opening.enter_context(self.run.guard())
+        code = self._learn.f_code
+        opening.enter_context(self.run.guard(is_abandoned=lambda: not _calls.is_running(model(), code)))
 
     def _open_run(self) -> Run:
         return Run(

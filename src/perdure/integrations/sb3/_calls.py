@@ -91,7 +91,7 @@ def calls_of(model: Any, directory: str, open_run: Callable[[], Run], world: Any
     """
     if directory in _OPEN:
         close, of, code = _OPEN[directory]
-        if not _is_running(of(), code):
+        if not is_running(of(), code):
             close()  # an exception ended that call, so nobody told it that it is over
     known = _CALLS.setdefault(model, {})
     if directory not in known:
@@ -140,7 +140,7 @@ def check_model(model: Any, seed: int | None, directory: str, shown: str) -> Non
     )
 
 
-def _is_running(model: Any, code: CodeType) -> bool:
+def is_running(model: Any, code: CodeType) -> bool:
     """Whether a method of a model runs in some thread."""
     for running in sys._current_frames().values():
         frame: FrameType | None = running

@@ -137,8 +137,8 @@ def run_script(
         record = _record(script, where)
         if record.finished:
             say(
-                f"this command is finished: it came to its end on {record.finished}, and its run is in {shown(where)}. To "
-                "run it anew: perdure run --fresh ..."
+                f"this command is finished: it came to its end on {record.finished}, and its run is in "
+                f"{shown(where)}. To run it anew: perdure run --fresh ..."
             )
             return
         _begin(script, where, every, seconds)

@@ -7,7 +7,7 @@ import os
 import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from perdure.errors import ScriptError
@@ -48,6 +48,7 @@ class Session:
         self._loops = loops
         self._process = os.getpid()
         self._phase: _Phase | None = None
+        self._is_training = False
         self._models: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._clock = Clock(record.answers, self._keep)
         #: Asks the clock; see `Clock.asked`.
@@ -92,7 +93,25 @@ class Session:
     @property
     def is_inside(self) -> bool:
         """Whether a training loop is going on, or this is another process than that of the script."""
-        return os.getpid() != self._process or (self._phase is not None and not self._phase.is_left)
+        is_looping = self._phase is not None and not self._phase.is_left
+        return is_looping or self._is_training or os.getpid() != self._process
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Inside, a training of a library is going on."""
+        self._is_training = True
+        try:
+            yield
+        finally:
+            self._is_training = False
+
+    def next_directory(self, what: str) -> str:
+        """The directory for a training that this process has not begun before.
+
+        :param what: the training, in words.
+        """
+        self._clear()
+        return self._enter(what)
 
     def directory_of(self, model: Any, what: str) -> str:
         """The directory for the training calls of a model: the same one for all of them.
@@ -100,8 +119,7 @@ class Session:
         :param what: the model, in words.
         """
         if model not in self._models:
-            self._clear()
-            self._models[model] = self._enter(what)
+            self._models[model] = self.next_directory(what)
         return self._models[model]
 
     # -- the end ---------------------------------------------------------------------------------------------------

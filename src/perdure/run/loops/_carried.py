@@ -78,12 +78,12 @@ class Needed:
 
     :param names: those that may be read from its head on before they are assigned, in the order of the source.
     :param assigned: those that it may assign.
-    :param in_rounds: those of `names` that a further round may read; the others matter only if there is none.
+    :param graphs: those of `names` that hold a tensor, if so, that further rounds may compute gradients through.
     """
 
     names: tuple[str, ...]
     assigned: frozenset[str]
-    in_rounds: frozenset[str]
+    graphs: frozenset[str]
 
 
 def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> Needed:
@@ -100,12 +100,16 @@ def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> Need
     return Needed(
         tuple(name for name in names if name in live and not name.startswith("__")),
         frozenset(stored_names(loop.body) | others.stores),
-        _names(live_in_rounds(scope, loop, lookup, others)),
+        frozenset(
+            name.removesuffix("^")
+            for name in live_in_rounds(scope, loop, lookup, others)
+            if name.endswith("^")
+        ),
     )
 
 
 def _names(live: Live) -> frozenset[str]:
-    return frozenset(name.removesuffix("*") for name in live)
+    return frozenset(name.rstrip("*^") for name in live)
 
 
 def _assigned_before(scope: Scope, loop: Loop) -> set[str]:

@@ -20,7 +20,7 @@ from prepared_process import Starter
 
 ROOT = Path(__file__).parents[2]
 #: The command `perdure`, which dies in the round that PERDURE_TEST_FUSE says.
-COMMAND = ROOT / "tests" / "script" / "run_command.py"
+COMMAND = ROOT / "tests" / "scripts" / "run_command.py"
 ENVIRONMENT = {
     **os.environ,
     "PYTHONWARNINGS": "default",

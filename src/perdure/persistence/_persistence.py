@@ -12,8 +12,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -22,6 +22,13 @@ from perdure import arguments
 from perdure.errors import RestoreError
 from perdure.persistence import checksums, versions
 from perdure.persistence._compiled import module_in, with_names_of
+from perdure.persistence._events import (
+    PersistEvent,
+    RestoreEvent,
+    SharedEnum,
+    accepts_either,
+    event_for,
+)
 from perdure.persistence._publish_version import published, published_epoch
 from perdure.persistence.policy_file import (
     TDevice,
@@ -36,20 +43,6 @@ from perdure.world import World
 log = logging.getLogger(__name__)
 
 
-class PersistEvent(Enum):
-    """The events that handlers can react to when something is saved."""
-
-    PERSIST_POLICY = "persist_policy"
-    """The policy network is persisted, because a new best was found."""
-
-
-class RestoreEvent(Enum):
-    """The events that handlers can react to when something is restored."""
-
-    RESTORE_POLICY = "restore_policy"
-    """The policy network's parameters are restored."""
-
-
 class Persistence(ABC):
     """A handler: persists and restores what belongs to an experiment beside the policy.
 
@@ -57,7 +50,16 @@ class Persistence(ABC):
     you do not know: later versions may have more. Ask the world for a path each time: while persisting, it leads to a
     new, empty directory whose files are published together. So create the subdirectories you need, and do not expect
     the files of the last time there.
+
+    Handlers of Tianshou's `highlevel.persistence` may be used wherever one of these is expected, and the other way
+    round. Each gets the events of the library whose `Persistence` it inherits from; those of the other are equal.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("persist", "restore"):
+            if isinstance(method := cls.__dict__.get(name), FunctionType):
+                setattr(cls, name, accepts_either(method))
 
     @abstractmethod
     def persist(self, event: PersistEvent, world: World) -> None:
@@ -90,12 +92,12 @@ class PersistenceGroup(Persistence):
             return
         with published(world, carry_over=True):
             for item in self.items:
-                item.persist(event, world)
+                item.persist(event_for(item, event), world)
 
     def restore(self, event: RestoreEvent, world: World) -> None:
         """Let every handler restore, in order."""
         for item in self.items:
-            item.restore(event, world)
+            item.restore(event_for(item, event), world)
 
 
 class PolicyPersistence:
@@ -108,7 +110,7 @@ class PolicyPersistence:
         restored into: classes and functions, their dotted names, or packages (as in :func:`perdure.load_policy`).
     """
 
-    class Mode(Enum):
+    class Mode(SharedEnum):
         """What is saved of the policy."""
 
         POLICY_STATE_DICT = "policy_state_dict"
@@ -131,7 +133,9 @@ class PolicyPersistence:
     ) -> None:
         if additional_persistence is not None:
             _check_handler(additional_persistence, "additional_persistence")
-        if not isinstance(mode, self.Mode):
+        if mode in list(self.Mode):
+            mode = self.Mode(mode)  # Tianshou's member becomes this library's
+        else:
             named = next((each for each in self.Mode if mode in (each.value, each.name)), self.Mode.POLICY)
             raise TypeError(
                 f"mode: expected PolicyPersistence.Mode.{named.name}, or another one, found {mode!r:.80}"
@@ -175,7 +179,8 @@ class PolicyPersistence:
         _load_into(policy, with_names_of(policy, state), path)
         if self.additional_persistence is not None:
             with _restoring_from(os.path.dirname(real), path, world):
-                self.additional_persistence.restore(RestoreEvent.RESTORE_POLICY, world)
+                handler = self.additional_persistence
+                handler.restore(event_for(handler, RestoreEvent.RESTORE_POLICY), world)
 
     def get_save_best_fn(self, world: World) -> Callable[[torch.nn.Module], None]:
         """The callback that a trainer calls with the policy when it is a new best."""
@@ -212,7 +217,8 @@ class PolicyPersistence:
         else:
             torch.save(module_in(policy).state_dict(), path)
         if self.additional_persistence is not None:
-            self.additional_persistence.persist(PersistEvent.PERSIST_POLICY, world)
+            handler = self.additional_persistence
+            handler.persist(event_for(handler, PersistEvent.PERSIST_POLICY), world)
 
     def _missing(self, path: str, world: World) -> str:
         for mode in self.Mode:

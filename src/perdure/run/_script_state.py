@@ -71,6 +71,16 @@ class ScriptState:
             self._carriers.follow(found)
             watch.cover(self._carriers.covers)
 
+    def meet(self, frame: FrameType, parts: Mapping[str, Any]) -> None:
+        """Remember what the script has made between resuming and its loop, which asks for checkpoints itself.
+
+        :param frame: of the code that is running.
+        :param parts: what a checkpoint holds.
+        """
+        walker = Walker(self._skip)
+        walker.parts(dict(parts))
+        self._carriers.meet(frame, walker.memo)
+
     def leave_to_loop(self, place: Place) -> None:
         """Leave the variables of a module that a loop names to that loop, which captures them itself."""
         if (found := module_variables(place)) is not None:

@@ -12,7 +12,7 @@
 
 from perdure._lazy import publish
 from perdure.run.loops._around_calls import LoopsAroundCalls
-from perdure.run.loops._loop_variables import LoopVariables, find_loop
+from perdure.run.loops._loop_variables import LoopVariables, find_loop, needed_names
 from perdure.run.loops._source import CHANGING, changed_names, stored_names
 from perdure.run.loops._watch import ModuleVariables, Place, Watch, at_head, module_variables
 
@@ -27,6 +27,7 @@ __all__ = [
     "changed_names",
     "find_loop",
     "module_variables",
+    "needed_names",
     "stored_names",
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from perdure.run.loops._liveness import live_names
+from perdure.run.loops._liveness import Live, live_in_rounds, live_names
 from perdure.run.loops._source import (
     Lookup,
     Loop,
@@ -80,8 +80,22 @@ def carried(
     )
 
 
-def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> tuple[tuple[str, ...], set[str]]:
-    """The variables that may be read from the head of a loop on before they are assigned, and those that it may assign.
+@dataclass(frozen=True)
+class Needed:
+    """What a loop needs of its variables to go on.
+
+    :param names: those that may be read from its head on before they are assigned, in the order of the source.
+    :param assigned: those that it may assign.
+    :param graphs: those of `names` that hold a tensor, if so, that further rounds may compute gradients through.
+    """
+
+    names: tuple[str, ...]
+    assigned: frozenset[str]
+    graphs: frozenset[str]
+
+
+def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> Needed:
+    """What a loop needs of its variables to go on.
 
     :param module: the whole source file.
     :param scope: the function, or the module, around the loop.
@@ -89,11 +103,21 @@ def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> tupl
     :param lookup: gives the values that variables have before the loop.
     """
     others = OtherFunctions.around(module, scope)
-    live = {name.removesuffix("*") for name in live_names(scope, loop, None, lookup, others)}
+    live = _names(live_names(scope, loop, None, lookup, others))
     names = dict.fromkeys([*in_order(scope), *sorted(live)])
-    return tuple(name for name in names if name in live and not name.startswith("__")), stored_names(
-        loop.body
-    ) | others.stores
+    return Needed(
+        tuple(name for name in names if name in live and not name.startswith("__")),
+        frozenset(stored_names(loop.body) | others.stores),
+        frozenset(
+            name.removesuffix("^")
+            for name in live_in_rounds(scope, loop, lookup, others)
+            if name.endswith("^")
+        ),
+    )
+
+
+def _names(live: Live) -> frozenset[str]:
+    return frozenset(name.rstrip("*^") for name in live)
 
 
 def _given(call: ast.Call, lookup: Lookup, *, is_inner: bool) -> set[str]:

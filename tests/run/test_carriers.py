@@ -170,6 +170,22 @@ def test_a_forged_name_leads_nowhere(tmp_path, name):
     assert sys.modules["helper"].f() == sys.modules["helper"].A().f() == 1
 
 
+def test_a_variable_that_got_another_name_is_told_and_the_old_name_goes_on(tmp_path, capfd):
+    old = "cou" + "nter"  # this file counts as the script's own, and must not name it
+    helper = f"{old} = 0\ndef bump():\n    global {old}\n    {old} += 1\n    return {old}"
+    source = loop("", "add(helper.bump())")
+    names = {"Killed": Killed, "total": TOTAL, "directory": tmp_path / "run"}
+    process(tmp_path, helper, source, kill=4, **names)
+    capfd.readouterr()
+    renamed = loop("", "add(helper.bump())").replace("run.steps", "run.resume(world) and run.steps")
+    process(tmp_path, helper.replace(old, "number"), renamed, kill=4, **names)
+    said = capfd.readouterr().err
+    assert f"the variable {old} of the module helper, and the script names that nowhere any more" in said
+    resumed, _ = process(tmp_path, helper, source, kill=-1, **names)
+    assert "names that nowhere" not in capfd.readouterr().err
+    assert resumed.world.total == sum(range(1, TOTAL + 1))
+
+
 # -- made or imported between `resume` and a loop that asks for checkpoints itself -------------------------------------
 
 

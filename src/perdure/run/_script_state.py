@@ -135,6 +135,11 @@ class ScriptState:
             )
         if absent:
             self._say(f"dropped from the checkpoint (strict=False): {_notices.some(absent)}")
+        if unnamed := self._carriers.unmentioned(saved):
+            self._say(
+                f"the checkpoint has {_notices.some(unnamed)}, and the script names that nowhere any more. If it has "
+                "another name now, it begins anew under it: give it the old name to go on with what it was"
+            )
 
     def _is_skipped(self, name: str) -> bool:
         return matches(write_path(((None, ".", PART), "[", name)), self._skip)

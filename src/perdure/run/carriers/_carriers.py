@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import functools
+import linecache
 import operator
+import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from time import perf_counter
@@ -355,6 +357,26 @@ class Carriers:
             elif (value := place[0].get(place[1])) is not MISSING and value is not UNREADABLE:
                 present[name] = value
         return present, absent
+
+    def unmentioned(self, state: State) -> list[str]:
+        """What a checkpoint holds of variables and attributes that the script has not and names nowhere any more, as
+        after they were given another name; for people. Call it after `begin`."""
+        found = []
+        for name, _ in _pairs(state):
+            place = self._place(name)
+            if place is None or place[0].get(place[1]) is not MISSING:
+                continue
+            word = re.compile(rf"\b{re.escape(place[1].removeprefix(CLOSURE))}\b")
+            if (sources := self._sources()) and not any(map(word.search, sources)):
+                found.append(place[0].describe(place[1]))
+        return found
+
+    def _sources(self) -> list[str]:
+        """The texts of the script's own modules, as far as they can be read."""
+        names = [seen.holder.names for seen in self._seen.values() if isinstance(seen.holder, Variables)]
+        files = [(each.get("__file__"), each) for each in names]
+        lines = [linecache.getlines(file, each) for file, each in files if type(file) is str]
+        return ["".join(each) for each in lines if each]
 
     def write_back(self, values: dict[str, Any]) -> None:
         """Let carriers hold what was restored.

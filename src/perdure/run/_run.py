@@ -243,6 +243,11 @@ class Run:
         """The newest checkpoint that this process committed or resumed from; None before one."""
         return self._checkpointer.last
 
+    @property
+    def id(self) -> str:
+        """Tells this run from every other one: 32 hexadecimal digits, the same in all its processes."""
+        return self._store.run.id
+
     def checkpoints(self) -> list[CheckpointInfo]:
         """All checkpoints of the run, from the oldest to the newest; see `resume` for going back to one of them."""
         return self._store.checkpoints()

@@ -10,7 +10,7 @@
 """
 
 from perdure._lazy import publish
-from perdure.run.loops._loop_variables import LoopVariables, find_loop
+from perdure.run.loops._loop_variables import LoopVariables, find_loop, needed_names
 from perdure.run.loops._source import stored_names
 from perdure.run.loops._watch import ModuleVariables, Place, Watch, module_variables
 
@@ -21,6 +21,7 @@ __all__ = [
     "Watch",
     "find_loop",
     "module_variables",
+    "needed_names",
     "stored_names",
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from perdure.run.loops._liveness import live_names
+from perdure.run.loops._liveness import Live, live_in_rounds, live_names
 from perdure.run.loops._source import (
     Lookup,
     Loop,
@@ -72,8 +72,22 @@ def carried(module: ast.Module, scope: Scope, loop: Loop, call: ast.Call | None,
     )
 
 
-def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> tuple[tuple[str, ...], set[str]]:
-    """The variables that may be read from the head of a loop on before they are assigned, and those that it may assign.
+@dataclass(frozen=True)
+class Needed:
+    """What a loop needs of its variables to go on.
+
+    :param names: those that may be read from its head on before they are assigned, in the order of the source.
+    :param assigned: those that it may assign.
+    :param in_rounds: those of `names` that a further round may read; the others matter only if there is none.
+    """
+
+    names: tuple[str, ...]
+    assigned: frozenset[str]
+    in_rounds: frozenset[str]
+
+
+def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> Needed:
+    """What a loop needs of its variables to go on.
 
     :param module: the whole source file.
     :param scope: the function, or the module, around the loop.
@@ -81,11 +95,17 @@ def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> tupl
     :param lookup: gives the values that variables have before the loop.
     """
     others = OtherFunctions.around(module, scope)
-    live = {name.removesuffix("*") for name in live_names(scope, loop, None, lookup, others)}
+    live = _names(live_names(scope, loop, None, lookup, others))
     names = dict.fromkeys([*in_order(scope), *sorted(live)])
-    return tuple(name for name in names if name in live and not name.startswith("__")), stored_names(
-        loop.body
-    ) | others.stores
+    return Needed(
+        tuple(name for name in names if name in live and not name.startswith("__")),
+        frozenset(stored_names(loop.body) | others.stores),
+        _names(live_in_rounds(scope, loop, lookup, others)),
+    )
+
+
+def _names(live: Live) -> frozenset[str]:
+    return frozenset(name.removesuffix("*") for name in live)
 
 
 def _assigned_before(scope: Scope, loop: Loop) -> set[str]:

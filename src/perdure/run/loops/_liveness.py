@@ -63,10 +63,21 @@ def live_names(
     lookup: Lookup,
     others: OtherFunctions,
 ) -> Live:
+    return _gone_through(scope, loop, call, lookup, others).found
+
+
+def live_in_rounds(scope: Scope, loop: Loop, lookup: Lookup, others: OtherFunctions) -> Live:
+    """What is live at the head of a loop if there is one more round; the rest matters only if there is none."""
+    return _gone_through(scope, loop, None, lookup, others).in_rounds
+
+
+def _gone_through(
+    scope: Scope, loop: Loop, call: ast.Call | None, lookup: Lookup, others: OtherFunctions
+) -> _Flow:
     flow = _Flow(loop, call, lookup, others)
     end = flow.both(others.shared)
     flow.block(scope.body, end, _Jumps(to_return=end))
-    return flow.found
+    return flow
 
 
 @dataclass(frozen=True)
@@ -85,7 +96,7 @@ class _Jumps:
 
 
 class _Flow:
-    """One pass, backwards. `found` is what is live at the place asked for."""
+    """One pass, backwards. `found` is what is live at the place asked for, `in_rounds` if a round follows there."""
 
     def __init__(
         self,
@@ -106,6 +117,7 @@ class _Flow:
             if isinstance(each.func, ast.Attribute) and each.func.attr in CHANGING
         }
         self.found: Live = _NOTHING
+        self.in_rounds: Live = _NOTHING
 
     @staticmethod
     def both(names: Iterable[str]) -> Live:
@@ -279,6 +291,7 @@ class _Flow:
             head = new
         if node is self._loop and self._call is None:
             self.found |= head
+            self.in_rounds |= first
         before = head
         if node is not self._loop and self._range(node):
             # It runs at least once.
@@ -407,12 +420,14 @@ class _Flow:
         head: Live = _NOTHING
         while True:
             inner = replace(jumps, to_break=after, to_continue=head)
-            new = head | self.read(node.test, self.block(node.body, head, inner) | done)
+            body = self.block(node.body, head, inner)
+            new = head | self.read(node.test, body | done)
             if new == head:
                 break
             head = new
         if node is self._loop and self._call is None:
             self.found |= head
+            self.in_rounds |= self.read(node.test, body)
         return head
 
     def _with(self, node: ast.With | ast.AsyncWith, after: Live, jumps: _Jumps) -> Live:

@@ -230,7 +230,7 @@ def _loop_at(frame: FrameType) -> Place | None:
     scope = next(
         each for each in above if isinstance(each, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef)
     )
-    if isinstance(node, ast.For):
+    if isinstance(node, ast.For | ast.While):
         return Place(frame, module, scope, node, None)
     inside = above[: above.index(scope)]
     loops = [each for each in inside if isinstance(each, ast.For | ast.AsyncFor | ast.While)]
@@ -240,7 +240,10 @@ def _loop_at(frame: FrameType) -> Place | None:
 def _is_at(node: ast.AST, position: Any, is_head: bool) -> bool:
     if not is_head:
         return isinstance(node, ast.Call) and _span(node) == position
-    # The instruction has the position of the whole statement in Python 3.11, of what is iterated over since 3.12.
+    # The instruction has the position of the whole statement in Python 3.11, of what is iterated over since 3.12. At
+    # the head of a `while` loop there is one if `perdure run` iterates over its rounds.
+    if isinstance(node, ast.While):
+        return position in (_span(node), _span(node.test))
     return isinstance(node, ast.For) and position in (_span(node), _span(node.iter))
 
 

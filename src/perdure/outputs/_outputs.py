@@ -113,6 +113,7 @@ class Outputs:
         known = {entry.path for entry in entries}
         # What the run wrote to for the first time after the checkpoint is as it was before that.
         entries += [entry for entry in read_notes(self._kept.noted()) if entry.path not in known]
+        self._kept.reserve(each.kept for each in entries)
         writers = self._find()
         with self._lock:
             self._step = step
@@ -146,6 +147,7 @@ class Outputs:
         self._places[id(writer)] = writer, entry.place
         digest, tail = _bringing_back.digest_now(writer, entry.length)
         followed = Followed(entry.kept, entry.start, entry.length, digest, tail, durable=entry.length)
+        self._retired.pop(entry.kept or 0, None)
         if entry.kept is not None and self._kept.size(entry.kept) < entry.length - entry.start:
             followed = Followed(self._kept.new(), 0)  # somebody has removed the copy
         elif self._fork:

@@ -12,6 +12,7 @@ Set-up code runs again in every process and gets the same answers from the clock
 """
 
 from perdure._lazy import publish
+from perdure.script._record import RUNS
 from perdure.script._restarts import with_restarts
 from perdure.script._run_script import (
     Script,
@@ -24,6 +25,7 @@ from perdure.script._run_script import (
 )
 
 __all__ = [
+    "RUNS",
     "Script",
     "cadence",
     "described",

@@ -119,7 +119,9 @@ class _Finder:
             more = [
                 each
                 for each in self._outermost
-                if id(each.scope) not in called and self._is_phase_before(each, training)
+                if id(each.scope) not in called
+                and self._is_phase_before(each, training)
+                and not self._functions_called([each]) & {id(chosen.scope) for chosen in training}
             ]
             return [*training, *more]
         for kind in ("learns", "steps"):

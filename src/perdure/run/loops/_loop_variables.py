@@ -50,8 +50,8 @@ class LoopVariables:
     def read(self) -> dict[str, Any]:
         """Those that have a value now, in the order of the source.
 
-        A tensor that each round computes anew before it reads it comes without its graph: no gradient flows back
-        through it later.
+        A tensor comes without its graph if no further round computes gradients through it: if each computes it anew
+        before, or only asks for its numbers, as `loss.item()` does.
         """
         now = read_variables(self._frame)
         return {
@@ -62,9 +62,7 @@ class LoopVariables:
 
     def _has_old_graph(self, name: str, value: Any) -> bool:
         return (
-            isinstance(value, torch.Tensor)
-            and value.grad_fn is not None
-            and name not in self._needed.in_rounds
+            isinstance(value, torch.Tensor) and value.grad_fn is not None and name not in self._needed.graphs
         )
 
     def write(self, values: Mapping[str, Any]) -> None:

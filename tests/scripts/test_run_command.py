@@ -163,18 +163,27 @@ def test_other_arguments_are_another_run_and_another_script_in_its_place_is_refu
 
 
 def test_the_same_command_while_it_runs_is_refused(run: Runner) -> None:
-    process = run.start("train.py", "--slow", "0.5")
-    process.says("STEP 1")
-    command = [sys.executable, "-m", "perdure.cli", "run", "train.py", "--slow", "0.5"]
+    whole = run.plain("train.py")
+    waits = "    while step == 3 and os.path.exists('wait'):\n        time.sleep(0.01)\n"
+    run.write(
+        SCRIPT.replace("    if step == args", waits + "    if step == args").replace(
+            "import sys", "import os, sys"
+        )
+    )
+    (run.directory / "wait").touch()
+    process = run.start("train.py")
+    process.says("STEP 3")
+    command = [sys.executable, "-m", "perdure.cli", "run", "train.py"]
     found = subprocess.run(command, cwd=run.directory, capture_output=True, text=True, check=False)
     os.kill(process.pid, signal.SIGTERM)
+    (run.directory / "wait").unlink()
     assert found.returncode == 2
     assert "the same command is running" in found.stderr
     assert process.wait() == 128 + signal.SIGTERM
-    assert "is saved in" in process.errors
-    finished = run("train.py", "--slow", "0.5", PYTHONUNBUFFERED="1")
-    assert steps(finished.output)[0] > 1
-    assert end(finished.output) == end(run.plain("train.py"))
+    assert "step 3 is saved in" in process.errors
+    finished = run("train.py")
+    assert steps(finished.output) == list(range(4, 13))
+    assert end(finished.output) == end(whole)
 
 
 def test_an_error_of_the_script_looks_as_it_does_without(run: Runner) -> None:

@@ -231,7 +231,11 @@ class Outputs:
         writers = [*found.writers, *_registered.writers()]
         open_now = {each.file for each in writers}
         writers += [each for each in list(self._appended.values()) if each.path not in open_now]
-        writers = [each for each in writers if not _is_below(self._kept.directory, each.file)]
+        writers = [
+            each
+            for each in writers
+            if _opened.may_be_output(each.file) and not _is_below(self._kept.directory, each.file)
+        ]
         for each in writers:
             each.flush()
         return writers

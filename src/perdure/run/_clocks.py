@@ -35,6 +35,8 @@ _CLOCKS: Mapping[str, Callable[[], float]] = {
     "perf_counter_ns": time.perf_counter_ns,
 }
 _BEGAN = {name: clock() for name, clock in _CLOCKS.items()}
+#: The name of a counter by which a script has a clock of its own: moments on that are as they were.
+SCRIPT_CLOCK = "clock"
 #: How long before Perdure was imported a script may have looked at the clock, in seconds.
 _BEFORE = 60.0
 
@@ -72,8 +74,11 @@ class Clocks:
             )
         return self._by_class[cls]
 
-    def elapsed(self, world: Any) -> dict[str, Any]:
-        """How long ago each moment was, for a checkpoint."""
+    def elapsed(self, world: Any, counters: Mapping[str, Any]) -> dict[str, Any]:
+        """How long ago each moment was, for a checkpoint.
+
+        :param counters: of the checkpoint.
+        """
         found: dict[str, Any] = {}
         for name, (reference, attribute, clock) in self._moments.items():
             owner = reference()
@@ -82,7 +87,7 @@ class Clocks:
                 found[name] = [clock() - float(each) if each > 0 else None for each in value]
             elif isinstance(value, int | float) and value > 0:
                 found[name] = clock() - value
-        for name, kind, moment in _named_moments(world):
+        for name, kind, moment in () if SCRIPT_CLOCK in counters else _named_moments(world):
             found[f"{name} {kind}"] = _CLOCKS[kind]() - moment
         return found
 

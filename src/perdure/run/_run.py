@@ -457,7 +457,7 @@ class Run:
             shown.setdefault("best", self._record.best_score)
 
         def capture(careful: bool) -> _T:
-            beside, prepare = self._capture_beside(parts)
+            beside, prepare = self._capture_beside(parts, counters or {})
             live = self._script_state.captured(parts)
             state = live.state()
             self._tell_of_graphs(live)
@@ -471,9 +471,11 @@ class Run:
 
         return capture
 
-    def _capture_beside(self, parts: Mapping[str, Any]) -> tuple[dict[str, Any], Callable[[], None]]:
+    def _capture_beside(
+        self, parts: Mapping[str, Any], counters: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Callable[[], None]]:
         """What a checkpoint says of the clock and of the files that the script writes, and what makes that durable."""
-        clocks = self._clocks.elapsed(dict(parts))
+        clocks = self._clocks.elapsed(dict(parts), counters)
         beside: dict[str, Any] = {"clocks": clocks} if clocks else {}
         if self._outputs is None:
             return beside, lambda: None

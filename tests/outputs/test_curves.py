@@ -8,18 +8,8 @@ import random
 import pytest
 from curves import points
 from output_support import train
-from prepared_process import Starter
 
 CHANCE = random.Random(int(os.environ.get("SURVIVAL_SEED", "1")))
-
-
-@pytest.fixture(scope="module")
-def starter():
-    made = Starter(
-        "gymnasium", "torch.utils.tensorboard", "tianshou.trainer", "perdure.integrations.tianshou"
-    )
-    yield made
-    made.close()
 
 
 def same_curves(starter, tmp_path, script, argument, kills):

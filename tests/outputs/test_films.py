@@ -5,18 +5,7 @@ from __future__ import annotations
 import os
 import random
 
-import pytest
 from output_support import contents, differences, train
-from prepared_process import Starter
-
-pytest.importorskip("stable_baselines3")
-
-
-@pytest.fixture(scope="module")
-def starter():
-    made = Starter("gymnasium", "stable_baselines3")
-    yield made
-    made.close()
 
 
 def test_films_have_all_frames(starter, tmp_path):

@@ -12,16 +12,6 @@ import re
 import pytest
 from curves import points
 from output_support import contents, differences, train
-from prepared_process import Starter
-
-pytest.importorskip("stable_baselines3")
-
-
-@pytest.fixture(scope="module")
-def starter():
-    made = Starter("stable_baselines3", "torch.utils.tensorboard", "pandas", "perdure.integrations.sb3")
-    yield made
-    made.close()
 
 
 def comparable(name: str, content: bytes) -> object:

@@ -55,4 +55,4 @@ evaluating = EvalCallback(
 )
 saving = CheckpointCallback(100, str(files / "models"))
 persistence = perdure.integrations.sb3.PersistenceCallback(where / "run", every=128)
-model.learn(640, callback=[evaluating, saving, Killing(), persistence])
+model.learn(512, callback=[evaluating, saving, Killing(), persistence])

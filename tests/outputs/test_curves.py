@@ -25,12 +25,12 @@ def same_curves(starter, tmp_path, script, argument, kills):
 def test_curves_histograms_and_images_of_a_script(starter, tmp_path, module):
     if module == "tensorboardX":
         pytest.importorskip(module)
-    kills = [2, *sorted(CHANCE.sample(range(5, 31), 2))]
+    kills = [2, CHANCE.randrange(5, 31)]
     curve = same_curves(starter, tmp_path, "curve_training.py", module, kills)
     assert len([step for name, step, _ in curve if name == "losses/loss"]) == 30
 
 
 def test_tianshou_with_its_logger(starter, tmp_path):
-    kills = sorted(CHANCE.sample(range(4, 20), 2))
+    kills = [CHANCE.randrange(4, 20)]
     curve = same_curves(starter, tmp_path, "tianshou_training.py", "-", kills)
     assert {name.partition("/")[0] for name, _, _ in curve} >= {"training", "test", "update"}

@@ -28,6 +28,7 @@ from perdure.errors import (
     StoreError,
     user_level,
 )
+from perdure.outputs import KEEP, Outputs
 from perdure.persistence import PolicyPersistence, versions
 from perdure.run import _notices, _owner, _same_command
 from perdure.run._best_policy import BestPolicy
@@ -107,6 +108,9 @@ class Run:
         or evaluation. For that a copy of the world is kept in memory at safe points, as often as that takes at most a
         twentieth of the time; it is made durable when the signal comes, and what the process did since is done again by
         the next one. By default the process exits at the next safe point, however long that takes.
+    :param keep_outputs: of how many bytes of the files that the script writes (logs, curves) a copy is kept in the run,
+        so that they go on where the checkpoint was although the script empties them when it starts. None leaves these
+        files alone.
     :raises LockedError: if another process, or another thread of this one, holds the run.
     :raises ValueError: if an option has a value that it cannot have.
     :raises StoreError: if the directory cannot be written, or does not belong to a run.
@@ -130,6 +134,7 @@ class Run:
         lock_timeout: float = 10.0,
         signals: Signals = "auto",
         grace: float | None = None,
+        keep_outputs: int | None = KEEP,
     ) -> None:
         self.directory = os.path.abspath(arguments.local_path(directory, "directory"))
         #: What became of every path at the last resume; None before one.
@@ -205,6 +210,11 @@ class Run:
         )
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
+        #: The files that the script writes; None if they are left alone.
+        self._outputs: Outputs | None = None
+        if keep_outputs is not None:
+            keep_outputs = arguments.count(keep_outputs, "keep_outputs", 0, KEEP)
+            self._outputs = Outputs(self.directory, keep_outputs, say)
         #: How many steps are done.
         self._at = 0
 
@@ -268,6 +278,7 @@ class Run:
         if self._found is None:
             self._restorable.built(live)
             self._restorable.release()
+            self._begin_outputs()
         return None if self._found is None else self._found.info
 
     def resume(
@@ -316,7 +327,12 @@ class Run:
             else:
                 return checkpoint.info
         self._restorable.release()
+        self._begin_outputs()
         return None
+
+    def _begin_outputs(self) -> None:
+        if self._outputs is not None:
+            self._outputs.begin()
 
     def _went_back(self, info: CheckpointInfo, restored: Restored) -> None:
         """Go on from a checkpoint that was restored."""
@@ -328,6 +344,8 @@ class Run:
         self._at = info.step
         self._best_tagged = self._record.best_score
         self._cadence.restart(info.step)
+        if self._outputs is not None:
+            self._outputs.resume(self._record.outputs, info.step, self._store.numbers(), info.number)
 
     def remember_built(self, world: Any) -> None:
         """Say that the world is now as a fresh process has it when it resumes.
@@ -431,17 +449,26 @@ class Run:
             shown.setdefault("best", self._record.best_score)
 
         def capture(careful: bool) -> _T:
+            prepare = self._capture_outputs()
             live = self._script_state.captured(parts)
             state = live.state()
             self._tell_of_graphs(live)
             self._restorable.check(live, step, self._last_written)
             marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
             marks += [PINNED] if pin else []
-            done = then(state, Commit(step, counted, shown, [*tags, *marks]), careful=careful)
+            how = Commit(step, counted, shown, [*tags, *marks], prepare)
+            done = then(state, how, careful=careful)
             self._best_tagged = self._record.best_score
             return done
 
         return capture
+
+    def _capture_outputs(self) -> Callable[[], None]:
+        """Note how far the files are written; returns what makes that durable."""
+        if self._outputs is None:
+            return lambda: None
+        self._record.outputs, prepare = self._outputs.capture(self._store.numbers())
+        return prepare
 
     def _keep_copy(self, world: Any, step: int, counters: Mapping[str, Any] | None) -> None:
         """Keep a copy of the world in memory, which is made durable if the process has to leave before it can save."""
@@ -722,6 +749,8 @@ class Run:
         if self.ownership.ended is None:
             self.ownership.ended = f"this run is closed; open it anew: perdure.Run({shown(self.directory)!r})"
         self._restorable.end()
+        if self._outputs is not None:
+            self._outputs.close()
         try:
             self._checkpointer.close()
         finally:
@@ -753,6 +782,8 @@ class Run:
                 "start the script again to go on from there, or give it another directory"
             )
         self._checkpointer.last, self._closed, self.ownership.ended = last, False, None
+        if self._outputs is not None:
+            self._outputs.open()
         if self._restorable.kept is None:
             self._restorable.built(self._walk(world))
             self._restorable.release(script_is_known=self._record.script_fingerprint is not None)

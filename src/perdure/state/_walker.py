@@ -16,7 +16,7 @@ import torch
 from perdure import tree
 from perdure.errors import CaptureError, DamagedError, is_users_file
 from perdure.state import _aliasing, _array_leaves, _compounds, _object_arrays, _references, _values, _weak
-from perdure.state._attributes import attributes_of
+from perdure.state._attributes import TENSORS, attributes_of, attributes_of_tensor
 from perdure.state._class_names import class_name, in_code, module_of
 from perdure.state._containers import BUILTIN, FACTORY, ITEMS, factory_name
 from perdure.state._iterators import IteratorHandler
@@ -35,10 +35,10 @@ from perdure.state._registry import (
     on_change,
 )
 from perdure.state._report import grouped
+from perdure.state._secret_texts import bytes_tell_secret, is_secret_command, tells_secret
 from perdure.state._secrets import (
     ENVIRONMENT,
     SECRET,
-    has_login,
     has_secret_field,
     holds_text,
     is_environment_copy,
@@ -119,7 +119,7 @@ class Walker:
         """
         root = self._root = Object("perdure:World", {})
         for name, part in parts.items():
-            secret = (is_secret_name(name) and holds_text(part)) or (type(part) is str and has_login(part))
+            secret = (is_secret_name(name) and holds_text(part)) or (type(part) is str and tells_secret(part))
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
         self._fill()
         for name, part in ({} if last is None else last(self)).items():
@@ -326,11 +326,11 @@ class Walker:
         for name, child in attributes.items():
             kind = type(child)
             if kind is str:
-                if child[:1] == "/":
-                    self.structure.note_text(child, (path, ".", name))
-                elif "@" in child and has_login(child):
+                if tells_secret(child):
                     fields[name] = self.left_out(_SECRET, (path, ".", name))
                     continue
+                if child[:1] == "/":
+                    self.structure.note_text(child, (path, ".", name))
             # What `node` would return: most attributes are plain.
             fields[name] = child if kind in plain else self.node(child, (path, ".", name))
 
@@ -344,7 +344,7 @@ class Walker:
                 self.refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Omitted(left_out[name])
-            elif (is_secret_name(name) and holds_text(child)) or (kind is str and has_login(child)):
+            elif (is_secret_name(name) and holds_text(child)) or (kind is str and tells_secret(child)):
                 fields[name] = _SECRET
             else:
                 if kind is str and child[:1] == "/":
@@ -444,9 +444,7 @@ class Walker:
             if type(key) is str:
                 kind = type(child)
                 taken: Any
-                if (is_secret_name(key) and holds_text(child)) or (
-                    kind is str and "@" in child and has_login(child)
-                ):
+                if (is_secret_name(key) and holds_text(child)) or (kind is str and tells_secret(child)):
                     taken = self.left_out(_SECRET, (path, "[", key))
                 else:
                     if kind is str and child[:1] == "/":
@@ -483,8 +481,8 @@ class Walker:
 
     def _items(self, value: Any, path: Path) -> Node:
         cls = type(value)
-        if cls not in BUILTIN and has_secret_field(value):
-            # One that is made anew with some of its fields would not be this process's own.
+        if (has_secret_field if cls not in BUILTIN else _is_secret)(value):
+            # One that is made anew with some of its elements would not be this process's own.
             return self.left_out(_SECRET, path)
         node = SequenceNode(BUILTIN.get(cls) or self._class_name(cls), [])
         if value or cls not in _FIXED:
@@ -524,9 +522,9 @@ class Walker:
         """The nodes of a container's elements. `holders`: how many containers hold each of them during the
         walk."""
         if len(value) < _PACK_FROM:
-            plain = _NONE if self.skip else tree.PLAIN_TYPES
+            plain = _NONE if self.skip else _PLAIN_BUT_TEXT
             return [
-                child if type(child) in plain else self.node(child, (path, "[", index))
+                child if type(child) in plain else self._element(child, (path, "[", index))
                 for index, child in enumerate(value)
             ]
         kinds = set(map(type, value))
@@ -534,8 +532,15 @@ class Walker:
         if packed is not None:
             return [packed]
         if kinds.isdisjoint(_EMPTY):
-            return [self.node(child, (path, "[", index)) for index, child in enumerate(value)]
+            take = self._element if str in kinds else self.node
+            return [take(child, (path, "[", index)) for index, child in enumerate(value)]
         return list(self._runs(value, path, holders))
+
+    def _element(self, child: Any, path: Path) -> Any:
+        """The node of an element of a container, which may be a text with a secret in it."""
+        if type(child) is str and tells_secret(child):
+            return self.left_out(_SECRET, path)
+        return self.node(child, path)
 
     def _packed(self, value: Iterable[Any], kinds: set[type], path: Path) -> NumberRun | None:
         """One leaf for many numbers of one type; every test is a call into C."""
@@ -573,7 +578,7 @@ class Walker:
             members = list(run)
             if cls is None or len(members) < _PACK_FROM:
                 for index, child in members:
-                    yield self.node(child, (path, "[", index))
+                    yield self._element(child, (path, "[", index))
             else:
                 made = {dict: tree.MappingNode("dict", []), list: SequenceNode("list", []), type(None): None}
                 yield RepeatRun(made[cls], len(members))
@@ -608,7 +613,17 @@ class Walker:
         elif value.is_leaf and value.grad is not None:
             grad = self.node(value.grad, (path, ".", "grad"))
             node.grad = grad if isinstance(grad, Array) else None
+        if type(value) in TENSORS:
+            node.fields = {}
+            if attributes := attributes_of_tensor(value):
+                # Which names there are decides.
+                self.structure.note_place(path, *attributes)
+                self._unfilled.append((Walker._fill_tensor, value, node, path))
         return node
+
+    def _fill_tensor(self, value: torch.Tensor, node: Array, path: Path) -> None:
+        assert node.fields is not None
+        self._own_fields(type(value), attributes_of_tensor(value), node.fields, path)
 
     def _value(self, value: Any, path: Path, kind: str, write: Callable[[Any], Any]) -> Node:
         try:
@@ -633,12 +648,32 @@ class _Refused(Omitted):
         self.is_environment = is_environment
 
 
+def _is_secret(value: Any) -> bool:
+    """Whether a built-in container is a secret as a whole: a command line with a secret, or a set, in which no place
+    tells which element is whose."""
+    if type(value) in (set, frozenset):
+        return len(value) <= _MOST_ARGUMENTS and any(
+            type(each) is str and tells_secret(each) for each in value
+        )
+    return (
+        1 < len(value) <= _MOST_ARGUMENTS
+        and type(value[0]) in (str, np.str_)
+        and is_secret_command(value if type(value) is not collections.deque else [*value])
+    )
+
+
+def _shows_secret(text: bytes | bytearray | np.str_) -> bool:
+    return tells_secret(str(text)) if isinstance(text, str) else bytes_tell_secret(text)
+
+
 def _step(node: Any, kind: str, name: Any) -> Any:
     """What lies one step below a node."""
     match node:
         case Object() if kind == ".":
             return node.fields.get(name)
-        case tree.MappingNode() | SequenceNode() if kind == ".":
+        case Array() if kind == "." and node.grad is not None and name == "grad":
+            return node.grad
+        case Array() | tree.MappingNode() | SequenceNode() if kind == ".":
             return (node.fields or {}).get(name)
         case tree.MappingNode():
             pairs = enumerate(node.pairs)
@@ -654,6 +689,11 @@ def _step(node: Any, kind: str, name: Any) -> Any:
 
 LEFT_OUT = "left out by the user"
 _NONE: frozenset[type] = frozenset()
+_PLAIN_BUT_TEXT = tree.PLAIN_TYPES - {str}
+#: Texts that are no plain strings.
+_TEXTS = (bytes, bytearray, np.str_)
+#: A longer list is no command line.
+_MOST_ARGUMENTS = 1_000
 _SECRET = Omitted(SECRET)
 #: Modules whose capturing functions draw from no random generator.
 _CALM = frozenset(
@@ -703,6 +743,12 @@ def _taker(cls: type) -> Taker:
         return Walker._nested_state
     if (written := _values.writer(cls)) is not None:
         kind, write = written
+        if issubclass(cls, _TEXTS):
+            return lambda walker, value, path: (
+                walker.left_out(_SECRET, path)
+                if _shows_secret(value)
+                else walker._value(value, path, kind, write)
+            )
         return lambda walker, value, path: walker._value(value, path, kind, write)
     if issubclass(cls, torch.Tensor):
         return Walker._tensor

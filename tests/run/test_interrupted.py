@@ -24,6 +24,9 @@ from perdure.snapshot import _stager
 from perdure.state import restore
 from perdure.store import CheckpointInfo, Store
 
+# Their loops take checkpoints, and no test goes on with what a loop carries.
+pytestmark = pytest.mark.filterwarnings("ignore:the loop carries state")
+
 SOURCES = os.path.dirname(perdure.__file__)
 ROWS = 300
 

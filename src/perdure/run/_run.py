@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -44,7 +45,7 @@ from perdure.run._script_state import ScriptState
 from perdure.run._signals import Interrupts, Signals
 from perdure.run._undisturbed import undisturbed
 from perdure.run.carriers import PART as SCRIPT_STATE
-from perdure.run.loops import Watch
+from perdure.run.loops import LoopsAroundCalls, Watch, at_head
 from perdure.state import (
     LiveWorld,
     Report,
@@ -195,8 +196,8 @@ class Run:
         #: Whether a `resume` has begun and not ended.
         self._half_restored = False
         self._told_deaf = False
-        #: Watches the loop that calls `maybe_checkpoint`.
-        self._watch: Watch | None = None
+        #: Watches the loops around the calls of `checkpoint` and `maybe_checkpoint`.
+        self._loops = LoopsAroundCalls(sys._getframe(1))
         #: What the script's own modules hold outside of objects.
         self._script_state = ScriptState(
             (modules,) if isinstance(modules, str) else modules,
@@ -410,6 +411,7 @@ class Run:
                 "resumed from them: its checkpoints would be mixed with those. Call run.resume(world) before the "
                 "training begins, or use another directory for a new run"
             )
+        self._warn_of_variables(self._watches(sys._getframe(1), world), world)
         if not wait and not self._checkpointer.acquire_slot():
             return None
         # Even if it fails, the next one is due at the usual time.
@@ -547,12 +549,9 @@ class Run:
         self.ownership.check()
         every, seconds = arguments.cadence(every, seconds)
         step = self._checked_step(step)
-        if self._watch is None:
-            self._watch = Watch(sys._getframe(1), (world, self), is_call=True)
-            self._script_state.follow(self._watch)
-            self._watch.first_round(parts_of(world))
+        watches = self._watches(sys._getframe(1), world)
         if self.due(step, every, seconds):
-            self._warn_of_variables(self._watch, world)
+            self._warn_of_variables(watches, world)
         self.safe_point(world, step, every, seconds, counters)
 
     def safe_point(
@@ -643,7 +642,7 @@ class Run:
         start = 0 if resumed is None else resumed.step
         if start >= total:
             self.say_finished(f"all {total} steps are done" + ("" if start == total else f" ({start} are)"))
-        watch = Watch(sys._getframe(1), (world, self))
+        watch = Watch(at_head(sys._getframe(1)), (world, self))
         self._script_state.follow(watch)
         with self.guard(), self._flushed():
             for step in range(start, total):
@@ -653,7 +652,7 @@ class Run:
                 if step == start:
                     watch.first_round(parts_of(world))
                 if done == total or self.due(done, every, seconds):
-                    self._warn_of_variables(watch, world, last=done == total)
+                    self._warn_of_variables([watch], world, last=done == total)
                 if done < total:
                     self.safe_point(world, done, every, seconds, None)
             if start < total:
@@ -677,14 +676,19 @@ class Run:
         self.flush()
         self._checkpointer.tell_unsaved()
 
-    def _warn_of_variables(self, watch: Watch, world: Any, *, last: bool = False) -> None:
-        if names := watch.uncaptured(parts_of(world), last=last):
-            warnings.warn_explicit(
-                f"the loop carries state between iterations in {', '.join(names)}, which no checkpoint holds: if that "
-                f"matters, a resumed run is not exact. Keep it in the world, as in `world.{names[0]} = ...`",
-                NotCapturedWarning,
-                *watch.place,
-            )
+    def _watches(self, frame: FrameType, world: Any) -> list[Watch]:
+        """Those of the loops around a call of the user's."""
+        return self._loops.watches(frame, (world, self), lambda: parts_of(world), self._script_state.follow)
+
+    def _warn_of_variables(self, watches: Sequence[Watch], world: Any, *, last: bool = False) -> None:
+        for watch in watches:
+            if names := watch.uncaptured(parts_of(world), last=last):
+                warnings.warn_explicit(
+                    f"the loop carries state between iterations in {', '.join(names)}, which no checkpoint holds: if "
+                    f"that matters, a resumed run is not exact. Keep it in the world, as in `world.{names[0]} = ...`",
+                    NotCapturedWarning,
+                    *watch.place,
+                )
 
     # -- the best policy ----------------------------------------------------------------------------------
 

@@ -146,3 +146,50 @@ def test_a_handler_is_called_by_keywords_and_may_take_more(tmp_path):
     each.persist(event=theirs.PersistEvent.PERSIST_POLICY, world=None, more="something")
     assert each.seen[0] is ours.PersistEvent.PERSIST_POLICY
     assert each.seen[1] == "something"
+
+
+class Writes(ours.Persistence):
+    """A handler that writes to the path which it is given each time, or to one that it kept."""
+
+    def __init__(self, path=None, keeps=False):
+        self.path, self.keeps, self.rows = path, keeps, []
+
+    def persist(self, event, world):
+        path = self.path or world.persist_path("rows.txt")
+        if self.keeps:
+            self.path = path
+        self.rows.append("row\n")
+        with open(path, "w") as file:
+            file.writelines(self.rows)
+
+    def restore(self, event, world):
+        pass
+
+
+def test_what_differs_from_tianshou_is_as_the_readme_says(tmp_path):
+    world = perdure.World(persist_directory=tmp_path)
+    policy = torch.nn.Linear(2, 1)
+
+    # A kept history is whole each time.
+    persistence = ours.PolicyPersistence(Writes())
+    for _ in range(3):
+        persistence.persist(policy, world)
+    assert (tmp_path / "rows.txt").read_text() == "row\n" * 3
+
+    # A kept path is an error that says so, and what was published stays.
+    keeps = ours.PolicyPersistence(Writes(keeps=True))
+    keeps.persist(policy, world)
+    with pytest.raises(FileNotFoundError, match=r"must ask world\.persist_path\(name\) each time"):
+        keeps.persist(policy, world)
+    assert (tmp_path / "rows.txt").read_text() == "row\n"
+
+    # A file that is missing for another reason is no kept path.
+    with pytest.raises(FileNotFoundError, match="No such file"):
+        ours.PolicyPersistence(Writes(tmp_path / "nowhere" / "rows.txt")).persist(policy, world)
+
+    # A path from before is in the run's own directory.
+    first = ours.PolicyPersistence(Writes(world.persist_path("first.txt")))
+    first.persist(policy, world)
+    first.persist(policy, world)
+    assert (tmp_path / "first.txt").read_text() == "row\n" * 2
+    assert not (tmp_path / "best" / "first.txt").exists()

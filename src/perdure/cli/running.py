@@ -48,7 +48,7 @@ def run_command(
     if restarts:
         if fresh:
             set_aside(where)
-        again = [f"--loop={each}" for each in lines]
+        again = [sys.executable, "-m", "perdure.cli", "run", *(f"--loop={each}" for each in lines)]
         again += [
             f"--{name}={value}"
             for name, value in (

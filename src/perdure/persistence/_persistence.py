@@ -76,11 +76,18 @@ class PersistenceGroup(Persistence):
     If it is called directly, the files of its handlers are published together with the other files of the present best
     version. Inside a :class:`PolicyPersistence` they are published with the policy.
 
-    :param p: the handlers.
-    :param enabled: whether anything is persisted; restoring is always enabled.
+    Example::
+
+        persistence = PolicyPersistence(PersistenceGroup(NormaliserStatistics(), Curriculum()))
     """
 
     def __init__(self, *p: Persistence, enabled: bool = True) -> None:
+        """Put handlers together.
+
+        :param p: the handlers, of this library or of Tianshou's.
+        :param enabled: whether anything is persisted; restoring is always enabled.
+        :raises TypeError: if one of them is no handler.
+        """
         for each in p:
             _check_handler(each, "PersistenceGroup")
         self.items = p
@@ -103,11 +110,11 @@ class PersistenceGroup(Persistence):
 class PolicyPersistence:
     """Saves and restores the policy, and what other handlers save with it.
 
-    :param additional_persistence: a handler that persists and restores whenever this object does.
-    :param enabled: whether anything is persisted; restoring is always enabled.
-    :param mode: what is saved of the policy.
-    :param trust: classes that may be made from a file when it is restored, beyond those of the policy that it is
-        restored into: classes and functions, their dotted names, or packages (as in :func:`perdure.load_policy`).
+    Example::
+
+        persistence = PolicyPersistence(NormaliserStatistics(), mode=PolicyPersistence.Mode.POLICY_STATE_DICT)
+        persistence.persist(policy, world)
+        persistence.restore(policy, world, device="cpu")
     """
 
     class Mode(SharedEnum):
@@ -131,6 +138,16 @@ class PolicyPersistence:
         *,
         trust: Iterable[Trusted] = (),
     ) -> None:
+        """Say how the policy is persisted, and what with it.
+
+        :param additional_persistence: a handler that persists and restores whenever this object does; several go into
+            a :class:`PersistenceGroup`.
+        :param enabled: whether anything is persisted; restoring is always enabled.
+        :param mode: what is saved of the policy; Tianshou's mode of the same name will do.
+        :param trust: classes that may be made from a file when it is restored, beyond those of the policy that it is
+            restored into: classes and functions, their dotted names, or packages (as in :func:`perdure.load_policy`).
+        :raises TypeError: if one of them is of another kind.
+        """
         if additional_persistence is not None:
             _check_handler(additional_persistence, "additional_persistence")
         if mode in list(self.Mode):
@@ -150,6 +167,8 @@ class PolicyPersistence:
 
         Their files become visible together. If anything fails, the files of the last time stay.
 
+        :param policy: the policy, or an algorithm that contains it.
+        :param world: says where, and is passed on to the handlers: a :class:`perdure.World`, or Tianshou's.
         :raises NotPicklableError: in mode POLICY, naming the attribute that cannot be pickled.
         """
         if self.enabled:
@@ -159,6 +178,8 @@ class PolicyPersistence:
     def restore(self, policy: torch.nn.Module, world: World, device: TDevice) -> None:
         """Load ``world.restore_path(mode.get_filename())`` into `policy`, then let the other handler restore.
 
+        :param policy: what the file's parameters are loaded into.
+        :param world: says where from, and is passed on to the handlers.
         :param device: where the file's tensors are loaded; the policy stays on its device.
         :raises UntrustedError: if the file uses what is not trusted; nothing of it was run.
         :raises RestoreError: if it does not fit the policy, which stays as it was.

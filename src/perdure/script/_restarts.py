@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -21,6 +20,7 @@ def with_restarts(command: Sequence[str], directory: str, most: int) -> int:
     It is not started again if somebody asked it to leave, and not if it died without a new checkpoint since its last
     start: then it would die there each time.
 
+    :param command: the program and its arguments.
     :param directory: of the run, in which checkpoints are progress.
     :param most: how often it is started again at most.
     :returns: its exit code; 128 + the number of a signal that ended it.
@@ -56,7 +56,7 @@ def _once(command: Sequence[str]) -> tuple[int, bool]:
 
     before = {number: signal.signal(number, forward) for number in _FORWARDED}
     try:
-        process = subprocess.Popen([sys.executable, "-m", "perdure.cli", "run", *command])
+        process = subprocess.Popen(command)
         code = process.wait()
     finally:
         for number, handler in before.items():

@@ -171,13 +171,15 @@ def _files(where: Path) -> dict[str, object]:
 
 
 def _points(path: Path) -> list[tuple[str, int, float]]:
+    """The points of a file, apart from what differs in each run, and from what the set-up of a script writes: a process
+    that dies there leaves it beside what others have written."""
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
     return [
         (value.tag, event.step, value.simple_value)
         for event in LegacyEventFileLoader(str(path)).Load()
         for value in event.summary.value
-        if value.tag != "charts/SPS"  # steps per second
+        if value.tag not in ("charts/SPS", "hyperparameters/text_summary")
     ]
 
 

@@ -58,9 +58,9 @@ class Gradient(EpsilonGreedy):
 random.seed(2)
 np.random.seed(2)
 table = {}
-for strategy in (EpsilonGreedy, UCB, Gradient):
+for strategy in (EpsilonGreedy, UCB, Gradient):  # the training loop
     bandit, agent, total = Bandit(10), strategy(10), 0.0
-    for t in range(1500):  # the training loop
+    for t in range(1500):
         arm = agent.select(t)
         reward = bandit.step(arm)
         agent.update(arm, reward)

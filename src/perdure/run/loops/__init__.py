@@ -11,7 +11,7 @@
 
 from perdure._lazy import publish
 from perdure.run.loops._loop_variables import LoopVariables, find_loop, needed_names
-from perdure.run.loops._source import stored_names
+from perdure.run.loops._source import calls_in, own_nodes, stored_names
 from perdure.run.loops._watch import ModuleVariables, Place, Watch, module_variables
 
 __all__ = [
@@ -19,9 +19,11 @@ __all__ = [
     "ModuleVariables",
     "Place",
     "Watch",
+    "calls_in",
     "find_loop",
     "module_variables",
     "needed_names",
+    "own_nodes",
     "stored_names",
 ]
 

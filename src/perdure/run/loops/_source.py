@@ -335,3 +335,46 @@ def suppresses(node: ast.With | ast.AsyncWith) -> bool:
 
 def whole(value: Any) -> int | None:
     return int(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else None
+
+
+#: What a tensor gives that does not lead back to how it was computed.
+_NUMBERS = frozenset(
+    ("data", "detach", "device", "dim", "dtype", "item", "ndim", "numel", "numpy", "shape", "size", "tolist")
+)
+_OF_NUMBERS = frozenset(("bool", "float", "format", "int", "len", "print", "repr", "str"))
+
+
+def reads_of_numbers(nodes: Sequence[ast.AST], is_log: Callable[[str], bool]) -> set[int]:
+    """The names (by their ids) of which some expressions read the numbers alone, if they are tensors: `loss.item()`.
+
+    :param is_log: whether a variable is something that numbers are written to.
+    """
+    found: set[int] = set()
+    for node in own_nodes(nodes):
+        match node:
+            case ast.Attribute(attr=attr, value=value) if attr in _NUMBERS:
+                read = _base_of(value)
+            case ast.Call(func=ast.Name(id=name)) if name in _OF_NUMBERS:
+                read = [*node.args]
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name))) if is_log(name):
+                read = [*node.args, *(each.value for each in node.keywords)]
+            case ast.Compare():
+                read = [node.left, *node.comparators]
+            case ast.FormattedValue():
+                read = [node.value]
+            case _:
+                continue
+        found |= {id(each) for each in read if isinstance(each, ast.Name)}
+    return found
+
+
+def _base_of(node: ast.expr) -> list[ast.expr]:
+    """What a chain of methods, attributes and subscripts begins with: `x` of `x.mean().cpu()`."""
+    while True:
+        match node:
+            case ast.Call(func=ast.Attribute(attr=attr, value=value)) if attr != "backward":
+                node = value
+            case ast.Attribute(value=value) | ast.Subscript(value=value):
+                node = value
+            case _:
+                return [node]

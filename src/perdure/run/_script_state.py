@@ -16,8 +16,8 @@ from perdure.state import LiveWorld, Walker, matches, running_code, walk_live
 from perdure.tree import State, write_path
 
 _GRAPH = (
-    "a tensor that gradients go back through, and no checkpoint holds how it was computed. Use .detach(), or keep what it "
-    "is computed from, and compute it where it is needed"
+    "a tensor that gradients go back through, and no checkpoint holds how it was computed. Use .detach(), or keep "
+    "what it is computed from, and compute it where it is needed"
 )
 
 

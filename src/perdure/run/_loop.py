@@ -148,7 +148,6 @@ class _Rounds(Generic[Item]):
                 items = _remaining(self._rounds, done)
                 resumed = self.run.resume(world.parts)
             self.run._script_state.leave_to_loop(place)
-            self.run._numbers = world.numbers
             world.write_back()
             say(world.described())
             yield from self._remaining(self.run, world, items, done)
@@ -211,11 +210,6 @@ class _World:
             del self.parts[name]
         self.parts.update(found)
         return self.parts
-
-    @property
-    def numbers(self) -> frozenset[str]:
-        """The parts of which only the numbers are read, if they are tensors."""
-        return frozenset(map(_part_name, self._variables.numbers))
 
     def write_back(self) -> None:
         """Bind the variables that restoring replaced: numbers, strings, and what else cannot be changed in place."""

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NoReturn, TypeVar
@@ -176,8 +176,6 @@ class Run:
         self._interrupts.when_asked = lambda number: self._grace.begin(number, self._make_copy_durable)
         self._interrupts.is_over = lambda: self._grace.is_over
         self._told_secrets = self._told_graphs = False
-        #: Parts of which only the numbers count, if they are tensors.
-        self._numbers: Collection[str] = ()
         #: The published best policy.
         self.best_policy = BestPolicy(
             self.directory, persistence or PolicyPersistence(), allowed=self._check_may_publish
@@ -471,8 +469,7 @@ class Run:
         return number
 
     def _tell_of_graphs(self, live: LiveWorld) -> None:
-        paths = [path for path in live.tensors_with_graphs() if path not in self._numbers]
-        if paths and not self._told_graphs:
+        if not self._told_graphs and (paths := live.tensors_with_graphs()):
             self._told_graphs = True
             warnings.warn(
                 f"{some(paths)}: a tensor with a graph. The checkpoint keeps its numbers and not the graph, so that no "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from perdure.run.loops._liveness import live_names
 from perdure.run.loops._source import (
@@ -32,15 +31,12 @@ class Carried:
     :param rebound_to_itself: those of `bound` that are only assigned as in `x = x.method(...)`: often the same object.
     :param changed: variables whose objects the loop changes, and may read before it overwrites them.
     :param perhaps: variables whose objects the loop hands on, and may so change.
-    :param numbers: those of `bound` of which only the numbers are read, if they are tensors, and not how they were
-        computed: a loss that is logged, say.
     """
 
     bound: tuple[str, ...] = ()
     rebound_to_itself: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     perhaps: tuple[str, ...] = ()
-    numbers: tuple[str, ...] = ()
 
 
 def carried(module: ast.Module, scope: Scope, loop: Loop, call: ast.Call | None, lookup: Lookup) -> Carried:
@@ -73,25 +69,11 @@ def carried(module: ast.Module, scope: Scope, loop: Loop, call: ast.Call | None,
         tuple(name for name in bound if name in itself),
         tuple(name for name in content if name in changed),
         tuple(name for name in content if name not in changed),
-        tuple(name for name in bound if name + "^" not in live),
     )
 
 
-class Needed(NamedTuple):
-    """What is needed to go on with a loop.
-
-    :param names: the variables that may be read from its head on before they are assigned.
-    :param numbers: those of which only the numbers are read, if they are tensors, and not how they were computed.
-    :param assigned: the variables that it may assign.
-    """
-
-    names: tuple[str, ...]
-    numbers: frozenset[str]
-    assigned: set[str]
-
-
-def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> Needed:
-    """What is needed to go on with a loop from its head on.
+def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> tuple[tuple[str, ...], set[str]]:
+    """The variables that may be read from the head of a loop on before they are assigned, and those that it may assign.
 
     :param module: the whole source file.
     :param scope: the function, or the module, around the loop.
@@ -99,12 +81,11 @@ def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> Need
     :param lookup: gives the values that variables have before the loop.
     """
     others = OtherFunctions.around(module, scope)
-    found = live_names(scope, loop, None, lookup, others)
-    live = {name.rstrip("*^") for name in found}
-    order = dict.fromkeys([*in_order(scope), *sorted(live)])
-    names = tuple(name for name in order if name in live and not name.startswith("__"))
-    numbers = frozenset(name for name in names if name + "^" not in found)
-    return Needed(names, numbers, stored_names(loop.body) | others.stores)
+    live = {name.removesuffix("*") for name in live_names(scope, loop, None, lookup, others)}
+    names = dict.fromkeys([*in_order(scope), *sorted(live)])
+    return tuple(name for name in names if name in live and not name.startswith("__")), stored_names(
+        loop.body
+    ) | others.stores
 
 
 def _assigned_before(scope: Scope, loop: Loop) -> set[str]:

@@ -4,9 +4,8 @@ A variable is *live* at a place if some path from there reads it before it assig
 and is assigned or changed in the loop, is what a resumed process would need and no checkpoint holds. The analysis is
 the usual backward one of compilers, done on the syntax tree of the function around the loop.
 
-A name stands for three things here: what it is bound to (`x`), the content of that object (`x*`), and how it was
-computed (`x^`), if it is a tensor. `x.append(1)` needs the first and changes the second; `x[t] = ...` for every `t`
-makes what was in `x` before irrelevant; `x.item()` does not need the third.
+A name stands for two things here: what it is bound to (`x`), and the content of that object (`x*`). `x.append(1)` needs
+the first and changes the second; `x[t] = ...` for every `t` makes what was in `x` before irrelevant.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from perdure.run._outputs import is_output
 from perdure.run.loops._source import (
     ADDING,
     ARRAYS,
@@ -40,7 +38,6 @@ from perdure.run.loops._source import (
     kind_of,
     leaves_early,
     own_nodes,
-    reads_of_numbers,
     root_of,
     stored_names,
     suppresses,
@@ -49,7 +46,7 @@ from perdure.run.loops._source import (
     whole,
 )
 
-#: Names (`x`), their contents (`x*`) and their graphs (`x^`).
+#: Names (`x`) and their contents (`x*`).
 Live: TypeAlias = frozenset[str]
 _NOTHING: Live = frozenset()
 #: Methods that overwrite a whole array.
@@ -112,7 +109,7 @@ class _Flow:
 
     @staticmethod
     def both(names: Iterable[str]) -> Live:
-        return frozenset(each for name in names for each in (name, name + "*", name + "^"))
+        return frozenset(each for name in names for each in (name, name + "*"))
 
     def block(self, body: Sequence[ast.stmt], after: Live, jumps: _Jumps) -> Live:
         """What is live before a block."""
@@ -189,7 +186,6 @@ class _Flow:
             for name in assigned_names(part.target)
         }
         before = set(after) - self.both(assigned)
-        numbers = reads_of_numbers(nodes, self._is_log)
         hidden = set()
         for part in own_nodes(nodes):
             if isinstance(part, COMPREHENSIONS):
@@ -221,17 +217,7 @@ class _Flow:
                 and not assigned.get(part.id, (1 << 30, 0)) <= (part.lineno, part.col_offset)
             ):
                 before |= {part.id, part.id + "*"}
-                if id(part) not in numbers:
-                    before.add(part.id + "^")
         return frozenset(before)
-
-    def _is_log(self, name: str) -> bool:
-        """Whether a variable is something that a training writes its numbers to."""
-        try:
-            cls: Any = type(self._lookup(name))
-        except LookupError:
-            return False
-        return is_output(cls)
 
     def store(self, targets: Sequence[ast.expr], after: Live) -> Live:
         """What is live before some targets are assigned or deleted."""

@@ -35,10 +35,8 @@ class LoopVariables:
         self._frame = place.frame
         #: The file and the line of the loop, for messages.
         self.place = f"{_shorter(place.filename)}:{place.loop.lineno}"
-        found = needed(place.module, place.scope, place.loop, place.variables().__getitem__)
-        self._names, self._assigned = found.names, found.assigned
-        #: Those of which only the numbers are read, if they are tensors.
-        self.numbers = found.numbers
+        names, assigned = needed(place.module, place.scope, place.loop, place.variables().__getitem__)
+        self._names, self._assigned = names, assigned
 
     def read(self) -> dict[str, Any]:
         """Those that have a value now, in the order of the source."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from perdure.state import is_secret_path, without_logins
+from perdure.state import follows_option, is_secret_path, without_secret_texts
 from perdure.tree import (
     Array,
     Custom,
@@ -24,6 +24,8 @@ from perdure.tree import (
 )
 
 _LONGEST = 200
+#: Stands for a text that is not shown.
+_HIDDEN = Omitted("a secret")
 
 
 @dataclass(frozen=True)
@@ -52,18 +54,28 @@ def leaves_of(state: State) -> Iterator[Leaf]:
     """All leaves of a state, in the order of its parts."""
     # The longest name first: one part's name may be the beginning of another's.
     names = sorted(state.root.fields, key=len, reverse=True)
+    before: tuple[str, Any] = ("", None)
     for path, node in state.leaves():
         part = next(
             (name for name in names if path == name or path.startswith((f"{name}.", f"{name}["))), path
         )
-        yield _leaf(path, part, node)
+        yield _leaf(path, part, _HIDDEN if _is_value_of_option(before, path, node) else node)
+        before = path, node
+
+
+def _is_value_of_option(before: tuple[str, Any], path: str, node: Any) -> bool:
+    """Whether a text is a secret because of the option before it in a list."""
+    holder = path.rpartition("[")[0]
+    return (
+        isinstance(node, str) and follows_option(before[1], node) and before[0].rpartition("[")[0] == holder
+    )
 
 
 def _leaf(path: str, part: str, node: Any) -> Leaf:
-    if isinstance(node, str | Value) and is_secret_path(path):
+    if node is _HIDDEN or (isinstance(node, str | Value) and is_secret_path(path)):
         return Leaf(path, part, "a secret", "not shown")
     if isinstance(node, str):
-        node = without_logins(node)
+        node = without_secret_texts(node)
     match node:
         case Array():
             nbytes = node.data.nbytes if node.data is not None else 0

@@ -52,6 +52,10 @@ class Commit(NamedTuple):
     counters: Mapping[str, Any]
     metrics: Mapping[str, Any]
     tags: Sequence[str]
+    #: What is recorded of the process, beside what is known of every process.
+    process: Mapping[str, Any]
+    #: Makes durable what that says of other files; called in the thread, before the commit.
+    prepare: Callable[[], None]
 
 
 class Checkpointer:
@@ -196,18 +200,21 @@ class Checkpointer:
 
         def commit(progress: _Progress) -> Committed:
             staging.ready()
-            return self.with_room(
-                lambda: self._store.commit(
+
+            def write() -> Committed:
+                how.prepare()
+                return self._store.commit(
                     staging.state,
                     step=how.step,
                     contents=staging.contents,
                     counters=how.counters,
                     metrics=how.metrics,
                     tags=how.tags,
-                    process=_process_record.record(),
+                    process={**_process_record.record(), **how.process},
                     progress=progress,
                 )
-            )
+
+            return self.with_room(write)
 
         return _Job(staging, how.step, tuple(how.tags), commit, lambda: self._store.retain(self._retained))
 

@@ -21,9 +21,8 @@ import numpy as np
 import torch
 
 from perdure.run._same_command import task
-from perdure.state import is_secret_name, without_logins
+from perdure.state import without_secret_arguments
 
-_HIDDEN = "***"
 _PATIENCE = 2.0  # seconds that git may take
 _LONGEST_COMMAND = 4096
 
@@ -73,25 +72,13 @@ def _shown(value: Any) -> str:
 def command(arguments: Sequence[str]) -> list[str]:
     """A command line without the secrets in it: what follows `--api-key`, and the value of `api_key=...`."""
     found: list[str] = []
-    hides = False
     length = 0
-    for argument in arguments:
-        name, equals, _ = argument.partition("=")
-        if hides and not argument.startswith("-"):
-            argument = _HIDDEN
-        elif equals and is_secret_name(_last_name(name)):
-            argument = f"{name}={_HIDDEN}"
-        hides = not equals and argument.startswith("-") and is_secret_name(_last_name(argument))
-        argument = without_logins(argument)
+    for argument in without_secret_arguments(arguments):
         length += len(argument) + 1
         if length > _LONGEST_COMMAND:
             return [*found, "…"]
         found.append(argument)
     return found
-
-
-def _last_name(option: str) -> str:
-    return option.lstrip("-+").rpartition(".")[2]
 
 
 @functools.cache

@@ -80,13 +80,15 @@ from perdure.state._registry import slots as slots
 from perdure.state._report import Report
 from perdure.state._report import grouped as grouped
 from perdure.state._report import some as some
+from perdure.state._secret_texts import follows_option as follows_option
+from perdure.state._secret_texts import without_secret_arguments as without_secret_arguments
+from perdure.state._secret_texts import without_secret_texts as without_secret_texts
+from perdure.state._secret_texts import without_secrets as without_secrets
 from perdure.state._secrets import ENVIRONMENT as ENVIRONMENT
 from perdure.state._secrets import SECRET as SECRET
 from perdure.state._secrets import is_secret_name as is_secret_name
 from perdure.state._secrets import is_secret_path as is_secret_path
 from perdure.state._secrets import secrets
-from perdure.state._secrets import without_logins as without_logins
-from perdure.state._secrets import without_secrets as without_secrets
 from perdure.state._shown_classes import running_code as running_code
 from perdure.state._user_code import is_installed_file as is_installed_file
 from perdure.state._user_code import is_users_file as is_users_file

@@ -9,7 +9,8 @@ import torch
 
 from perdure import tree
 from perdure.state._references import KINDS, shown
-from perdure.state._secrets import is_secret_path, without_logins
+from perdure.state._secret_texts import without_secret_texts
+from perdure.state._secrets import is_secret_path
 from perdure.tree import Array, Custom, Node, Object, Omitted, SequenceNode, Value
 
 _LONGEST = 100
@@ -42,7 +43,7 @@ def describe(value: Any) -> str:
             kind = "a parameter" if isinstance(value, torch.nn.Parameter) else "a tensor"
             return f"{kind} {str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
     if isinstance(value, str):
-        value = without_logins(value[:_LONGEST_TEXT])[:_LONGEST]
+        value = without_secret_texts(value[:_LONGEST_TEXT])[:_LONGEST]
     if type(value) in tree.PLAIN_TYPES:
         text = tree.shown(value)
         return text if len(text) <= 60 else f"{text[:60]}\N{HORIZONTAL ELLIPSIS}"

@@ -1,12 +1,12 @@
-"""Which strings are secrets, and are left out of every checkpoint: passwords and keys, by their names, and
-copies of the process's environment. Knows no walks and no files."""
+"""Which values are secrets by their names, and are left out of every checkpoint: passwords and keys, and copies of the
+process's environment. Knows no walks and no files."""
 
 from __future__ import annotations
 
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,9 @@ import numpy as np
 from perdure import arguments
 from perdure.state._registry import Skip, finders, on_change
 
-SECRET = "a secret, by its name (perdure.secrets(allow=[...]) keeps it)"
+SECRET = "a secret, by its name or in its text (perdure.secrets(allow=[name]) keeps it)"
 ENVIRONMENT = "a copy of the process's environment"
 
-#: What stands for the value of an option that is a secret, in a list or a text.
-HIDDEN = "***"
 #: How the names of secrets end, once they are written in lower case with underscores.
 _SERVICES = (
     "anthropic|aws|azure|clearml|comet|deploy|discord|gcp|gh|github|gitlab|google|hf|hub|huggingface|kaggle|mlflow|neptune|"
@@ -28,9 +26,13 @@ _ENDINGS = re.compile(
     rf"(^|_)((api|access|secret|private|encryption|signing|account|{_SERVICES})_?keys?"
     rf"|(access|auth|api|bearer|refresh|session|secret|security|csrf|oauth2?|{_SERVICES})_?(bot_?)?tokens?"
     r"|(db|database|user|smtp|ftp|mysql|postgres|redis|proxy|admin|root)_?(pass|pwd)|secret_key_base"
-    r"|passwords?|passwd|passphrases?|secrets?|credentials?|authorization|auth|bearer|jwt|cookies?)$"
+    r"|(sas|shared_access)_(key|token|signature)|passwords?|passwd|passcodes?|passphrases?|secrets?|credentials?"
+    r"|authorization|auth|bearer|jwt|cookies?)$"
+    # These are parts of ordinary names too: `forward_pass`.
+    r"|^(pass|pwd)$"
 )
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_BETWEEN = re.compile(r"[-. ]")
 #: A dict with fewer items is no copy of an environment, and no part of one.
 _FEWEST = 3
 _LOOKED_AT = 5
@@ -60,8 +62,9 @@ def secrets(*names: str, allow: Iterable[str] = ()) -> None:
     By default these are the strings under names such as `api_key`, `access_token`, `password` or `secret`, as
     attributes or as keys of dicts. Only strings and bytes are left out: a tensor named `token_embedding` is weights.
 
-    A list, a tuple, a set or a dict of nothing but strings counts as one. So do URLs with a password in them, and
-    objects that hide a value themselves (with a method `get_secret_value`).
+    A list, a tuple, a set, a dict or an array of nothing but strings counts as one. So do texts that show a secret
+    (URLs with a password, `--api-key=x`, `Authorization: Bearer x`), and objects that hide a value themselves (with a
+    method `get_secret_value`).
 
     :param names: further names of attributes or keys, for the whole process (`perdure.secrets("licence")`).
     :param allow: names under which strings are state all the same (`perdure.secrets(allow=["secret"])` for a game of
@@ -88,8 +91,18 @@ def _is_secret(name: str) -> bool:
     return plain in _added or (plain not in _allowed and _ENDINGS.search(plain) is not None)
 
 
+def is_allowed_name(name: str) -> bool:
+    """Whether the user said that a string under a name is none."""
+    return _plain(name) in _allowed
+
+
+def added_names() -> Iterable[str]:
+    """The names that the user added, in lower case with underscores."""
+    return _added
+
+
 def _plain(name: str) -> str:
-    return _HUMP.sub("_", name).replace("-", "_").replace(" ", "_").lower().rstrip("_")
+    return _BETWEEN.sub("_", _HUMP.sub("_", name)).lower().rstrip("_")
 
 
 _LAST_NAME = re.compile(r"""(?:^|\.)([^.\[\]]+)$|\[(?:b?['"])(.*)['"]\]$""", re.DOTALL)
@@ -123,7 +136,7 @@ _MOST_TEXTS = 100
 
 def holds_text(value: Any) -> bool:
     """Whether a value is a text, or consists of texts: a user's name and a password, say. So it may be a secret."""
-    if type(value) in _TEXTS:
+    if type(value) in _TEXTS or (type(value) is np.ndarray and value.dtype.kind in "SU"):
         return True
     parts = _CONTAINERS.get(type(value))
     if parts is None or not 0 < len(value) <= _MOST_TEXTS:
@@ -141,86 +154,9 @@ def has_secret_field(value: Any) -> bool:
     )
 
 
-_LOGIN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/:@]{0,200}):[^\s/@]{1,500}@")
-_LONGEST_URL = 4096
-
-
-def has_login(text: str) -> bool:
-    """Whether a text has a URL with a password in it (`https://me:password@example.com`)."""
-    return "@" in text and len(text) <= _LONGEST_URL and _LOGIN.search(text) is not None
-
-
-def without_logins(text: str) -> str:
-    """A text in which the passwords of URLs are hidden."""
-    return _LOGIN.sub(rf"\1:{HIDDEN}@", text) if "@" in text and len(text) <= _LONGEST_URL else text
-
-
 def _hides_itself(cls: type) -> Skip | None:
     """Objects of classes that hide a value until it is asked for, such as pydantic's `SecretStr`."""
     return Skip(SECRET) if any("get_secret_value" in vars(base) for base in cls.__mro__) else None
 
 
 finders.append(_hides_itself)
-
-
-_OPTION = re.compile(r"(--?([A-Za-z][\w.-]{0,99}))(=|\s{1,9})(\S+)", re.ASCII)
-_MOST_VALUES = 100_000
-
-
-def without_secrets(values: Mapping[str, Any], where: str = "") -> tuple[dict[str, Any], list[str]]:
-    """A copy of metrics and the like without the secrets in them, and the paths of those.
-
-    Strings under the names of secrets are left out, at any depth; of the arguments of a command line (`--api-key x`,
-    in one text or one by one) the value.
-
-    :param where: what the paths begin with.
-    """
-    made: dict[str, Any] = {}
-    found: list[str] = []
-    stack: list[tuple[Any, Any, str]] = [(values, made, where)]
-    left = _MOST_VALUES
-    while stack:
-        source, target, path = stack.pop()
-        named = isinstance(source, Mapping)
-        hide = False
-        for key, value in source.items() if named else enumerate(source):
-            at = f"{path}[{key}]" if not named else f"{path}.{key}" if path else str(key)
-            left -= 1
-            if left < 0:
-                return dict(values), []  # far too much for anybody to read, or it contains itself
-            secret = isinstance(value, str | bytes) and hide
-            secret |= named and isinstance(key, str) and is_secret_name(key) and holds_text(value)
-            if secret:
-                found.append(at)
-                if not named:
-                    target.append(HIDDEN)
-            else:
-                kept = _copy(value, at, stack, found)
-                if named:
-                    target[key] = kept
-                else:
-                    target.append(kept)
-            hide = (
-                not named
-                and isinstance(value, str)
-                and value.startswith("-")
-                and is_secret_name(value.lstrip("-"))
-            )
-    return made, found
-
-
-def _copy(value: Any, path: str, stack: list[tuple[Any, Any, str]], found: list[str]) -> Any:
-    if isinstance(value, str):
-        kept = without_logins(_OPTION.sub(_hide, value) if "-" in value else value)
-        if kept != value:
-            found.append(path)
-        return kept
-    if isinstance(value, Mapping | list | tuple):
-        target: Any = {} if isinstance(value, Mapping) else []
-        stack.append((value, target, path))
-        return target
-    return value
-
-
-def _hide(option: re.Match[str]) -> str:
-    return f"{option[1]}{option[3]}{HIDDEN}" if is_secret_name(option[2]) else option[0]

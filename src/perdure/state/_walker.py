@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
@@ -35,16 +36,17 @@ from perdure.state._registry import (
     on_change,
 )
 from perdure.state._report import grouped
+from perdure.state._secret_texts import is_secret_command
 from perdure.state._secrets import (
     ENVIRONMENT,
     SECRET,
-    has_login,
     has_secret_field,
     holds_text,
     is_environment_copy,
     is_secret_name,
 )
 from perdure.state._structure import ANCHOR, MANY, Structure, shapes_of_tensors
+from perdure.state._texts import MAY_BE_REFUSED, PLAIN, TELLS_SECRET, sort_of_text
 from perdure.state.buffers import Rows, writer_of
 from perdure.tree import (
     Array,
@@ -119,7 +121,9 @@ class Walker:
         """
         root = self._root = Object("perdure:World", {})
         for name, part in parts.items():
-            secret = (is_secret_name(name) and holds_text(part)) or (type(part) is str and has_login(part))
+            secret = (is_secret_name(name) and holds_text(part)) or (
+                type(part) is str and sort_of_text(part) == TELLS_SECRET
+            )
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
         self._fill()
         for name, part in ({} if last is None else last(self)).items():
@@ -326,11 +330,12 @@ class Walker:
         for name, child in attributes.items():
             kind = type(child)
             if kind is str:
-                if child[:1] == "/":
-                    self.structure.note_text(child, (path, ".", name))
-                elif "@" in child and has_login(child):
+                sort = sort_of_text(child)
+                if sort == TELLS_SECRET:
                     fields[name] = self.left_out(_SECRET, (path, ".", name))
                     continue
+                if sort == MAY_BE_REFUSED:
+                    self.structure.note_text(child, (path, ".", name))
             # What `node` would return: most attributes are plain.
             fields[name] = child if kind in plain else self.node(child, (path, ".", name))
 
@@ -344,10 +349,12 @@ class Walker:
                 self.refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Omitted(left_out[name])
-            elif (is_secret_name(name) and holds_text(child)) or (kind is str and has_login(child)):
+            elif (is_secret_name(name) and holds_text(child)) or (
+                kind is str and sort_of_text(child) == TELLS_SECRET
+            ):
                 fields[name] = _SECRET
             else:
-                if kind is str and child[:1] == "/":
+                if kind is str and sort_of_text(child) == MAY_BE_REFUSED:
                     self.structure.note_text(child, (path, ".", name))
                 # What `node` would return: most attributes are plain.
                 fields[name] = child if kind in plain else self.node(child, (path, ".", name))
@@ -443,13 +450,19 @@ class Walker:
         for position, (key, child) in enumerate(dict.items(value)):
             if type(key) is str:
                 kind = type(child)
+                if sort_of_text(key) != PLAIN:
+                    if sort_of_text(key) == TELLS_SECRET:
+                        omitted = self.left_out(_SECRET, (path, "key", position))
+                        node.pairs.append((omitted, Omitted(f"its key is {omitted.reason}")))
+                        continue
+                    self.structure.note_text(key, (path, "key", position))
                 taken: Any
                 if (is_secret_name(key) and holds_text(child)) or (
-                    kind is str and "@" in child and has_login(child)
+                    kind is str and sort_of_text(child) == TELLS_SECRET
                 ):
                     taken = self.left_out(_SECRET, (path, "[", key))
                 else:
-                    if kind is str and child[:1] == "/":
+                    if kind is str and sort_of_text(child) == MAY_BE_REFUSED:
                         self.structure.note_text(child, (path, "[", key))
                     taken = child if kind in as_it_is else self.node(child, (path, "[", key))
                 node.pairs.append((key, taken))
@@ -483,8 +496,8 @@ class Walker:
 
     def _items(self, value: Any, path: Path) -> Node:
         cls = type(value)
-        if cls not in BUILTIN and has_secret_field(value):
-            # One that is made anew with some of its fields would not be this process's own.
+        if (has_secret_field if cls not in BUILTIN else _is_secret)(value):
+            # One that is made anew with some of its elements would not be this process's own.
             return self.left_out(_SECRET, path)
         node = SequenceNode(BUILTIN.get(cls) or self._class_name(cls), [])
         if value or cls not in _FIXED:
@@ -524,9 +537,9 @@ class Walker:
         """The nodes of a container's elements. `holders`: how many containers hold each of them during the
         walk."""
         if len(value) < _PACK_FROM:
-            plain = _NONE if self.skip else tree.PLAIN_TYPES
+            plain = _NONE if self.skip else _PLAIN_BUT_TEXT
             return [
-                child if type(child) in plain else self.node(child, (path, "[", index))
+                child if type(child) in plain else self._element(child, (path, "[", index))
                 for index, child in enumerate(value)
             ]
         kinds = set(map(type, value))
@@ -534,8 +547,17 @@ class Walker:
         if packed is not None:
             return [packed]
         if kinds.isdisjoint(_EMPTY):
-            return [self.node(child, (path, "[", index)) for index, child in enumerate(value)]
+            take = self._element if str in kinds else self.node
+            return [take(child, (path, "[", index)) for index, child in enumerate(value)]
         return list(self._runs(value, path, holders))
+
+    def _element(self, child: Any, path: Path) -> Any:
+        """The node of an element of a container, which may be a text with a secret in it."""
+        if type(child) is str and (sort := sort_of_text(child)) != PLAIN:
+            if sort == TELLS_SECRET:
+                return self.left_out(_SECRET, path)
+            self.structure.note_text(child, path)
+        return self.node(child, path)
 
     def _packed(self, value: Iterable[Any], kinds: set[type], path: Path) -> NumberRun | None:
         """One leaf for many numbers of one type; every test is a call into C."""
@@ -573,7 +595,7 @@ class Walker:
             members = list(run)
             if cls is None or len(members) < _PACK_FROM:
                 for index, child in members:
-                    yield self.node(child, (path, "[", index))
+                    yield self._element(child, (path, "[", index))
             else:
                 made = {dict: tree.MappingNode("dict", []), list: SequenceNode("list", []), type(None): None}
                 yield RepeatRun(made[cls], len(members))
@@ -620,6 +642,15 @@ class Walker:
         assert node.fields is not None
         self._own_fields(type(value), attributes_of_tensor(value), node.fields, path)
 
+    def _text(self, value: Any, path: Path, kind: str, write: Callable[[Any], Any]) -> Node:
+        """The node of a text that is no plain string."""
+        text = value.decode("latin-1") if isinstance(value, bytes | bytearray) else str(value)
+        if len(text) <= _LONGEST_TEXT and (sort := sort_of_text(text)) != PLAIN:
+            if sort == TELLS_SECRET:
+                return self.left_out(_SECRET, path)
+            self.structure.note_text(text, path)
+        return self._value(value, path, kind, write)
+
     def _value(self, value: Any, path: Path, kind: str, write: Callable[[Any], Any]) -> Node:
         try:
             data = write(value)
@@ -641,6 +672,20 @@ class _Refused(Omitted):
     def __init__(self, reason: str, is_environment: bool) -> None:
         super().__init__(reason)
         self.is_environment = is_environment
+
+
+def _is_secret(value: Any) -> bool:
+    """Whether a built-in container is a secret as a whole: a command line with a secret, or a set, in which no place
+    tells which element is whose."""
+    if type(value) in (set, frozenset):
+        return len(value) <= _MOST_ARGUMENTS and any(
+            type(each) is str and sort_of_text(each) == TELLS_SECRET for each in value
+        )
+    return (
+        1 < len(value) <= _MOST_ARGUMENTS
+        and type(value[0]) in (str, np.str_)
+        and is_secret_command(value if type(value) is not collections.deque else [*value])
+    )
 
 
 def _step(node: Any, kind: str, name: Any) -> Any:
@@ -666,6 +711,12 @@ def _step(node: Any, kind: str, name: Any) -> Any:
 
 LEFT_OUT = "left out by the user"
 _NONE: frozenset[type] = frozenset()
+_PLAIN_BUT_TEXT = tree.PLAIN_TYPES - {str}
+#: Texts that are no plain strings.
+_TEXTS = (bytes, bytearray, np.str_, pathlib.PurePath)
+_LONGEST_TEXT = 4096
+#: A longer list is no command line.
+_MOST_ARGUMENTS = 1_000
 _SECRET = Omitted(SECRET)
 #: Modules whose capturing functions draw from no random generator.
 _CALM = frozenset(
@@ -717,6 +768,8 @@ def _taker(cls: type) -> Taker:
         return Walker._nested_state
     if (written := _values.writer(cls)) is not None:
         kind, write = written
+        if issubclass(cls, _TEXTS):
+            return lambda walker, value, path: walker._text(value, path, kind, write)
         return lambda walker, value, path: walker._value(value, path, kind, write)
     if issubclass(cls, torch.Tensor):
         return Walker._tensor

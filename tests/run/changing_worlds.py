@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import collections
 import contextvars
+import dataclasses
 import enum
 import functools
 import io
@@ -147,10 +148,16 @@ class MyCondition(threading.Condition):
         self.waits = 1
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frozen:
+    n: int = 0
+
+
 KINDS: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
     "a row": Row,
     "with slots": Slotted,
+    "frozen, with slots": Frozen,
     "finalized": Finalized,
     "native": Native,
     "made": Made,

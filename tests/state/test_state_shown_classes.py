@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import enum
 import functools
+import sys
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple, Optional
@@ -512,3 +513,45 @@ def test_a_class_that_only_has_the_name_of_a_shown_one_is_told_at_the_checkpoint
             run.checkpoint(world, 1)
         world.buffer.memory[0] = shown(1, 2.0)
         run.checkpoint(world, 1)
+
+
+def test_what_the_script_imports_while_training_shows_nothing(tmp_path, monkeypatch):
+    import perdure
+    from perdure.errors import NotRestorableError
+
+    late = types.ModuleType("late_package")
+    exec("class Late: pass", vars(late))  # its __module__ is "late_package"
+    monkeypatch.setitem(sys.modules, "late_package", late)
+    for at_once in (True, False):
+        world = perdure.World(buffer=Buffer(), last=None)
+        with perdure.Run(tmp_path / f"run {at_once}") as run:
+            if at_once:
+                monkeypatch.setitem(globals(), "late_package", late)
+            assert run.resume(world) is None
+            monkeypatch.setitem(globals(), "late_package", late)
+            world.last = late.Late()
+            if at_once:
+                run.checkpoint(world, 1)
+            else:
+                # A fresh process would not have imported it when it resumes.
+                with pytest.raises(NotRestorableError, match="last: the checkpoint has a Late"):
+                    run.checkpoint(world, 1)
+        monkeypatch.delitem(globals(), "late_package")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Twofold:
+    obs: object
+    reward: float = 0.0
+
+
+def test_a_class_that_dataclass_makes_twice_is_one(tmp_path):
+    import perdure
+
+    for _ in range(2):
+        world = perdure.World(buffer=Buffer())
+        with perdure.Run(tmp_path / "run") as run:
+            if run.resume(world) is None:
+                world.buffer.memory.append(Twofold([1], 2.0))
+                run.checkpoint(world, 1)
+    assert world.buffer.memory[0] == Twofold([1], 2.0)

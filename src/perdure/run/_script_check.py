@@ -44,6 +44,8 @@ Fingerprint = dict[str, str]
 
 #: Begins what is recorded of an object: its class. Only `unchanged` needs it.
 _CLASS = "a "
+#: What is recorded of None.
+_NOTHING = _CLASS + "None"
 #: Begins what is recorded of a function whose name alone does not lead to it; its code is recorded too.
 _FUNCTION = f"{_CLASS}function "
 #: Begins what is recorded of a function or a class that its name leads to.
@@ -72,7 +74,7 @@ def script_fingerprint(state: State) -> Fingerprint:
         elif isinstance(node, bool | int | float | str) and _is_shown(path, node):
             found[path] = repr(node)
         elif node is None:
-            found[path] = _CLASS + "None"
+            found[path] = _NOTHING
         elif isinstance(node, Value) and node.kind == "function" and len(node.data) > 1:
             found[path] = f"{_FUNCTION}{node.data[0]} {node.data[1]}"
         elif isinstance(node, Value) and node.kind in ("function", "class") and len(node.data) == 1:
@@ -120,7 +122,7 @@ class Unchanged:
 
     def built_before(self, path: str) -> bool:
         """Whether the script had built something at a path when the run began."""
-        return path in (recorded(self._checkpoint, self._part) or {})
+        return (recorded(self._checkpoint, self._part) or {}).get(path, _NOTHING) != _NOTHING
 
     def edited(self, path: str) -> bool:
         """Whether the training left a function at a path as the script had built it, and the script was edited there

@@ -14,8 +14,19 @@ import weakref
 
 import torch
 
+from perdure.state._added_attributes import adapter_for
 from perdure.state._references import allow
-from perdure.state._registry import ENVIRONMENTS, OPAQUE, leave_out, rebuildable, refuse, skip, structural
+from perdure.state._registry import (
+    ENVIRONMENTS,
+    OPAQUE,
+    leave_out,
+    partial,
+    rebuildable,
+    refuse,
+    skip,
+    skip_but_added,
+    structural,
+)
 from perdure.state._secrets import ENVIRONMENT
 
 WALL_CLOCK = "a moment of this process's clock"
@@ -35,26 +46,31 @@ for cls, reason in (
     ("functools.cached_property", "a function"),
     ("multiprocessing.synchronize.SemLock", "a lock"),
     ("multiprocessing.synchronize.Condition", "a lock"),
-    (threading.Thread, "a thread"),
-    (concurrent.futures.Executor, "workers"),
-    (io.IOBase, "an open file"),
-    ("_io._IOBase", "an open file"),
     ("_csv.writer", "an open file"),
     ("_csv.Writer", "an open file"),
-    (logging.Logger, "a logger"),
-    (logging.Handler, "a logger"),
-    (logging.LoggerAdapter, "a logger"),
     (weakref.ProxyType, "a weak reference"),
     ("tempfile.TemporaryDirectory", "a directory of this process"),
     ("os._Environ", ENVIRONMENT),
     ("torch.utils.hooks.RemovableHandle", "a hook"),
-    ("torch.utils.tensorboard.writer.SummaryWriter", "a writer of logs"),
-    ("tensorboardX.writer.SummaryWriter", "a writer of logs"),
     ("rich.console.Console", "a terminal"),
     ("pygame.time.Clock", "a clock of the display"),
     ("wandb.sdk.wandb_run.Run", "a writer of logs"),
 ):
     skip(cls, reason)
+partly: type | str
+for partly, reason in (
+    (threading.Thread, "a thread"),
+    (concurrent.futures.Executor, "workers"),
+    (io.IOBase, "an open file"),
+    ("_io._IOBase", "an open file"),
+    (logging.Logger, "a logger"),
+    (logging.Handler, "a logger"),
+    (logging.LoggerAdapter, "a logger"),
+    ("torch.utils.tensorboard.writer.SummaryWriter", "a writer of logs"),
+    ("tensorboardX.writer.SummaryWriter", "a writer of logs"),
+):
+    skip_but_added(partly, reason)
+partial.append(adapter_for)
 for other in (
     "multiprocessing.process.BaseProcess",
     "subprocess.Popen",

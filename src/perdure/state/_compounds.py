@@ -21,11 +21,14 @@ import torch
 from perdure.state._class_names import class_name
 from perdure.state._references import FUNCTIONS, METHODS, kind_of, reference
 from perdure.state._registry import Compound, by_reference, known, made_by_name, register_compound
+from perdure.state._user_code import is_users_file
 from perdure.tree import PLAIN_TYPES, Custom, MappingNode, Object, SequenceNode, Value
 
 CODE = "__code__"
 """The part of a closure that says which function it is."""
 DEFAULTS = ("__defaults__", "__kwdefaults__")
+#: The part of a function that has the attributes which a program has set on it.
+ATTRIBUTES = "__dict__"
 _CLOSURE = class_name(types.FunctionType)
 UNSET: Any = object()
 
@@ -60,10 +63,33 @@ def has_parts(function: types.FunctionType) -> bool:
     """Whether a name does not say all of a function: it has variables, or arguments of the moment it was made in."""
     if function.__closure__:
         return True
+    if _attributes(function) and len(getattr(reference(function), "data", ())) > 1:
+        return True
     if function.__defaults__ is None and function.__kwdefaults__ is None:
         return False
     node = reference(function)
     return isinstance(node, Value) and len(node.data) > 1
+
+
+def _attributes(function: Any) -> dict[str, Any]:
+    """What a script has set on a function of its own. What `functools.wraps` notes, the function's code says."""
+    if not (function.__dict__ and is_users_file(function.__code__.co_filename)):
+        return {}
+    return {name: each for name, each in function.__dict__.items() if not name.startswith("__")}
+
+
+def set_attributes(function: Any, attributes: Any) -> None:
+    """Let a function have these attributes; those that `functools.wraps` noted stay.
+
+    :raises TypeError: if they are none.
+    """
+    if not isinstance(attributes, dict) or not all(type(name) is str for name in attributes):
+        raise TypeError(f"expected the attributes of a function, found a {type(attributes).__name__}")
+    noted = {name: each for name, each in function.__dict__.items() if name.startswith("__")}
+    function.__dict__ = {
+        **{name: attributes[name] for name in attributes if not name.startswith("__")},
+        **noted,
+    }
 
 
 def _closure_parts(function: Any) -> dict[str, Any]:
@@ -73,6 +99,8 @@ def _closure_parts(function: Any) -> dict[str, Any]:
         for name in DEFAULTS:
             if (found := getattr(function, name)) is not None:
                 parts[name] = found
+        if attributes := _attributes(function):
+            parts[ATTRIBUTES] = attributes
     for name, cell in cells(function).items():
         content = content_of(cell)
         if type(content) in PLAIN_TYPES or kind_of(content) or _is_data([content]):

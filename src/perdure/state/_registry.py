@@ -94,6 +94,7 @@ class Adapter:
     :param becomes: the class that objects of a class turn into by and by, if they do.
     :param missing: makes what an object will need for a field that it has not got yet, like the node that is to be
         restored there and without its content, or None. The object itself it leaves as it is.
+    :param without_fields: why an object is left out that has no fields; "" if it is not.
     """
 
     fields: Callable[[Any], Mapping[str, Any]]
@@ -108,6 +109,7 @@ class Adapter:
     remove: Callable[[Any, str], None] | None = None
     finish: Callable[[Any], None] | None = None
     becomes: Callable[[type], type | None] = lambda cls: None
+    without_fields: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,9 +138,13 @@ class Compound:
 
 @dataclass(frozen=True)
 class Skip:
-    """A rule: objects are left out, and why."""
+    """A rule: objects are left out, and why.
+
+    :param but_added: whether attributes that the script adds to them are captured all the same, in classes of its own.
+    """
 
     reason: str
+    but_added: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,6 +186,8 @@ finders: list[Callable[[type], Entry | None]] = []
 #: Asked for what a class offers itself, in its own body or in that of one of its bases (the second argument). The
 #: nearest class of the two kinds decides, and a registered rule wins over what the same class offers.
 offered: list[Callable[[type, type], Entry | None]] = []
+#: Asked for a rule for the classes of which attributes that the script adds are captured, and no others.
+partial: list[Callable[[type, Skip], Adapter | None]] = []
 #: Called whenever a rule is registered, because others cache what they know about classes.
 on_change: list[Callable[[], None]] = []
 
@@ -285,6 +293,11 @@ def skip(cls: type | str, reason: str) -> None:
     _slot(cls).entry = Skip(reason)
 
 
+def skip_but_added(cls: type | str, reason: str) -> None:
+    """Leave objects of a class out of every checkpoint, but not what a class of the script's adds to them."""
+    _slot(cls).entry = Skip(reason, but_added=True)
+
+
 def refuse(cls: type | str, reason: str) -> None:
     """Make capturing an object of a class an error that says `reason`, a remedy included."""
     _slot(cls).entry = Refuse(reason)
@@ -369,6 +382,10 @@ def known(cls: type) -> _Class:
                 )
         if found.entry is None:
             found.entry = next((entry for find in finders if (entry := find(cls)) is not None), None)
+        if isinstance(found.entry, Skip) and found.entry.but_added:
+            kept = next((entry for find in partial if (entry := find(cls, found.entry)) is not None), None)
+            if kept is not None:
+                found.entry, found.structural = kept, True
         if found.entry is None and is_native(cls):
             found.entry = Refuse(OPAQUE.format(name=in_code(cls)))
         _cache[cls] = found

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from perdure.state._added_attributes import assign, bar_fields
 from perdure.state._attributes import attributes_of
 from perdure.state._class_names import class_name
 from perdure.state._registry import (
@@ -254,11 +255,9 @@ def is_bar(name: str) -> bool:
     return name.startswith(BARS)
 
 
-def _bar_fields(bar: Any) -> Mapping[str, Any]:
-    return {name: vars(bar).get(name) for name in ("n", "total")}
-
-
 def _assign_bar(bar: Any, name: str, value: Any) -> None:
+    if name not in ("n", "total"):
+        assign(bar, name, value)
     vars(bar)[name] = value
     if name == "n":
         # It counts on from here, and so does its speed.
@@ -279,5 +278,5 @@ def _assign_progress(progress: Any, name: str, value: Any) -> None:
             task.completed, task.total = value
 
 
-register_adapter("tqdm.std.tqdm", Adapter(_bar_fields, _assign_bar))
+register_adapter("tqdm.std.tqdm", Adapter(bar_fields, _assign_bar))
 register_adapter("rich.progress.Progress", Adapter(_progress_fields, _assign_progress))

@@ -69,6 +69,10 @@ class ShownClasses:
             raise found
         return found
 
+    def look(self) -> None:
+        """Look now at what the script's modules and functions show, and not when a class is asked for."""
+        _ = self._near, self._referred
+
     def is_ambiguous(self, name: str) -> bool:
         """Whether several classes that the script shows have a recorded name."""
         try:
@@ -85,15 +89,17 @@ class ShownClasses:
             found = next((cls for cls in self._classes.values() if same_class(name, cls)), None)
         if found is not None:
             held = (cls for cls in self._code if isinstance(cls, type) and cls is not found)
-            if any(same_class(name, cls) for cls in held if cls.__qualname__ == found.__qualname__):
+            alike = [cls for cls in held if cls.__qualname__ == found.__qualname__ and same_class(name, cls)]
+            if _without_earlier([found, *alike]) != [found]:
                 raise Ambiguous(name)
             return found
         if (found := renamed_class(name)) is not None:
             return found
         candidates = {id(cls): cls for cls in self._candidates(name)}
-        if len(candidates) > 1:
+        left = _without_earlier(list(candidates.values()))
+        if len(left) > 1:
             raise Ambiguous(name)
-        return next(iter(candidates.values()), None)
+        return left[0] if left else None
 
     def _candidates(self, name: str) -> Iterator[type]:
         yield from (
@@ -205,6 +211,19 @@ def _below_class(cls: type) -> Iterator[Any]:
                 yield value.__func__
             elif isinstance(value, property):
                 yield value.fget
+
+
+def _without_earlier(classes: list[type]) -> list[type]:
+    """Some classes of one name without those that `dataclass(slots=True)` has made anew, with the same fields."""
+    fields = [vars(cls).get("__dataclass_fields__") for cls in classes]
+    anew = [
+        own for cls, own in zip(classes, fields, strict=True) if own is not None and "__slots__" in vars(cls)
+    ]
+    return [
+        cls
+        for cls, own in zip(classes, fields, strict=True)
+        if "__slots__" in vars(cls) or not any(own is each for each in anew)
+    ]
 
 
 def _is_earlier(value: Any, cls: type) -> bool:

@@ -754,6 +754,8 @@ def _taker(cls: type) -> Taker:
             return _weak.take
         case Handler():
             return Walker._handled
+        case Adapter() if entry.without_fields:
+            return _adapted_in_part(entry)
         case Adapter():
             return Walker._adapted
         case Reference():
@@ -788,6 +790,16 @@ def _taker(cls: type) -> Taker:
         refusal = entry.reason
         return lambda walker, value, path: walker.refuse(value, path, refusal)
     return Walker._object
+
+
+def _adapted_in_part(entry: Adapter) -> Taker:
+    """The function that captures objects that are left out if they have no fields."""
+    left_out = Omitted(entry.without_fields)
+
+    def take(walker: Walker, value: Any, path: Path) -> Node:
+        return walker._adapted(value, path) if entry.fields(value) else walker.left_out(left_out, path)
+
+    return take
 
 
 on_change.append(_TAKERS.clear)

@@ -19,7 +19,7 @@ from perdure import tree
 from perdure.errors import DamagedError, RestoreError
 from perdure.state import _aliasing, _array_leaves, _object_arrays, _values
 from perdure.state._aliasing import LiveArray
-from perdure.state._compounds import CODE, DEFAULTS, cells, of_class
+from perdure.state._compounds import ATTRIBUTES, CODE, DEFAULTS, cells, of_class, set_attributes
 from perdure.state._containers import FACTORIES, FACTORY
 from perdure.state._iterators import IteratorHandler
 from perdure.state._protocol import OwnHandler
@@ -224,6 +224,9 @@ class _Writer:
                 own[name].cell_contents = self._child(node, name, child)
             elif name in DEFAULTS:
                 setattr(live, name, self._child(node, name, child))
+            elif name == ATTRIBUTES:
+                attributes = self._child(node, name, child)
+                self._tasks[_ASSIGN].append((child, partial(set_attributes, live, attributes)))
 
     def _fill_adapted(self, node: Object, live: Any, adapter: Adapter) -> None:
         is_new = self._matches.live(node) is ABSENT

@@ -352,6 +352,8 @@ class _Imported(ShownClasses):
 
     def __init__(self, shown: ShownClasses, live: Iterable[type]) -> None:
         self._shown = shown
+        # What the script's modules have by then; what they import or define later, a fresh process has not got.
+        shown.look()
         self._live = frozenset(live)
         self._modules = frozenset(sys.modules)
         self._now: Mapping[str, type] = {}

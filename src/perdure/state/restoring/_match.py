@@ -18,7 +18,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from perdure import tree
 from perdure.state import _values, rng
 from perdure.state._class_names import remedy_if_renamed, same_class
-from perdure.state._compounds import CODE, DEFAULTS
+from perdure.state._compounds import ATTRIBUTES, CODE, DEFAULTS
 from perdure.state._containers import FACTORY, ITEMS
 from perdure.state._describe import describe
 from perdure.state._iterators import IteratorHandler
@@ -495,6 +495,10 @@ class _Matcher:
             if name in DEFAULTS and not _are_arguments(name, child, present):
                 self._matches.reject(
                     edge, "the checkpoint has default arguments here, the script's function has none"
+                )
+            elif name == ATTRIBUTES and getattr(child, "type", None) != "dict":
+                self._matches.reject(
+                    edge, "the checkpoint has attributes of a function here that are no dict"
                 )
             else:
                 self._later.append(edge)

@@ -131,6 +131,11 @@ def test_the_integrations(tmp_path: Path) -> None:
     for value in NO_PATHS:
         refused(lambda value=value: sb3.PersistenceCallback(value), "directory")
         refused(lambda value=value: tianshou.run(None, value), "directory")
+    for value in (3, "", ["a"], tmp_path):
+        refused(lambda value=value: tianshou.run(None, tmp_path / "run", run_name=value), "run_name")
+        refused(
+            lambda value=value: tianshou.run(None, tmp_path / "run", logger_run_id=value), "logger_run_id"
+        )
     assert os.listdir(tmp_path) == []
 
 

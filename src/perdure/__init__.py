@@ -16,6 +16,7 @@ from perdure._lazy import attach
 if TYPE_CHECKING:
     from perdure import check_env, environments, errors, integrations, persistence, state, store
     from perdure.errors import Preempted
+    from perdure.outputs import register_output
     from perdure.persistence import load_policy
     from perdure.run import Run, loop
     from perdure.state import FROM_SCRIPT, allow, register, register_rows, renamed, secrets, skip
@@ -39,6 +40,7 @@ __all__ = [
     "loop",
     "persistence",
     "register",
+    "register_output",
     "register_rows",
     "renamed",
     "secrets",
@@ -63,6 +65,7 @@ __getattr__, __dir__ = attach(
         "load_policy": "persistence",
         "loop": "run",
         "register": "state",
+        "register_output": "outputs",
         "register_rows": "state",
         "renamed": "state",
         "secrets": "state",

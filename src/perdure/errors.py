@@ -12,7 +12,8 @@ Errors::
     │   └── UnsupportedFormatError a newer Perdure wrote it
     ├── UntrustedError             a policy file needs classes that were not trusted
     ├── NotPicklableError          a policy cannot be saved as a whole
-    └── EnvSpecError               `check_env` cannot build the environment in another process
+    ├── EnvSpecError               `check_env` cannot build the environment in another process
+    └── ScriptError                `perdure run` cannot run the script so that it can be resumed
 
     Preempted                      a SystemExit: the run is checkpointed and the process exits
 
@@ -142,6 +143,13 @@ class EnvSpecError(PerdureError):
     """`perdure check-env` and `perdure.check_env` cannot tell another process how to build the environment.
 
     Name it by its id or by a function at the top level of a module, with arguments that JSON can hold.
+    """
+
+
+class ScriptError(PerdureError):
+    """`perdure run` cannot run a script so that it can be resumed.
+
+    It cannot be read, no training loop is found in it, or it is another script than the run is of.
     """
 
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from prepared_process import Starter
 
 ROOT = Path(__file__).parents[2]
+#: The command `perdure`, which dies in the round that PERDURE_TEST_FUSE says.
+COMMAND = ROOT / "tests" / "scripts" / "run_command.py"
 ENVIRONMENT = {
     **os.environ,
     "PYTHONWARNINGS": "default",
@@ -41,14 +43,27 @@ def _starter(module: str) -> Starter:
 class Process:
     """A Python script that runs in `directory`; all that it prints is kept in a directory beside that."""
 
-    def __init__(self, script: Path, *words: str, directory: Path, name: str = "output") -> None:
+    def __init__(
+        self, script: Path, *words: str, directory: Path, name: str = "output", **variables: str
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         where = directory.with_name(f"{directory.name}-{name}")
         where.mkdir()
         text = script.read_text()
         module = next((module for name, module in LIBRARIES.items() if f"from {name}" in text), "gymnasium")
         self._directory = directory
-        self._process = _starter(module).start(script, *words, where=where, directory=directory)
+        self._process = _starter(module).start(
+            script, *words, where=where, directory=directory, environment={**ENVIRONMENT, **variables}
+        )
+
+    @property
+    def output(self) -> str:
+        """What it has printed on the standard output."""
+        return self._process.output
+
+    def wait(self) -> int:
+        """Its exit code; negative where a signal ended it."""
+        return self._process.wait()
 
     def finish(self) -> str:
         """Wait for its end, which must be a success without a warning of Perdure's. What it printed."""

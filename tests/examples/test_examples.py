@@ -5,7 +5,7 @@ import random
 import signal
 
 import pytest
-from example_processes import ROOT, Process, run_fresh
+from example_processes import COMMAND, ROOT, Process, run_fresh
 
 from perdure.state import CLOCKS, diff
 from perdure.store import Store
@@ -21,6 +21,8 @@ STEPS = {
     "tianshou_dqn": 2_000,
     "tianshou_highlevel": 2_000,
 }
+#: What `perdure run` makes resumable.
+PLAIN = "plain_dqn"
 #: These train nothing.
 WITHOUT_TRAINING = {"load_policy"}
 #: That trainings with these libraries end as the uninterrupted ones is what tests/survival shows.
@@ -33,7 +35,8 @@ UNSEEDED = {
 #: Another seed kills at other moments.
 SEED = os.environ.get("SURVIVAL_SEED", "0")
 
-each = pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+with_perdure = [path for path in EXAMPLES if path.stem != PLAIN]
+each = pytest.mark.parametrize("example", with_perdure, ids=lambda path: path.stem)
 
 
 def differences(a, b, ignore):
@@ -87,6 +90,25 @@ def test_says_what_it_shows(example):
     first = " ".join(text.split('"""')[1].split()).lower()
     assert "kill it at any moment and start it again" in first
     assert f"python {example.name}" in first
+
+
+def test_a_plain_script_is_killed_under_perdure_run(tmp_path):
+    example = ROOT / "examples" / f"{PLAIN}.py"
+    assert "import perdure" not in example.read_text()
+    words = (str(example), "--steps", "1000")
+    whole = Process(example, *words[1:], directory=tmp_path / "whole").finish()
+    for number, fuse in enumerate(["430", "310", "0"]):
+        process = Process(
+            COMMAND,
+            *("run", "--every", "50", *words),
+            directory=tmp_path / "killed",
+            name=f"output-{number}",
+            PERDURE_TEST_FUSE=fuse,
+        )
+        if fuse != "0":
+            assert process.wait() == -signal.SIGKILL
+    assert "going on at step 700" in process.finish()
+    assert process.output.splitlines()[-1] == whole.splitlines()[-1]
 
 
 def test_the_table_lists_every_example():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from example_processes import ROOT, Process
+from example_processes import COMMAND, ROOT, Process
 
 from perdure.cli import main
 
@@ -27,6 +27,7 @@ SHORTER = {
     "5_000, every=1_000": "600, every=100",
     "every=1_000": "every=100",
     "every=2_000": "every=100",
+    "--steps 3000": "--steps 300",
 }
 _BLOCK = re.compile(r"^```(python|console|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _EXEMPT = re.compile(r"<!-- not run: .+ -->\n\Z")
@@ -91,6 +92,12 @@ def with_runs(tmp_path_factory):
 def test_command(command, with_runs, monkeypatch):
     monkeypatch.chdir(with_runs)
     program, *arguments = shlex.split(command, comments=True)
+    if arguments[0] == "run":
+        directory = with_runs / f"run-{len(arguments)}{arguments[1][:3]}"
+        directory.mkdir()
+        (directory / "examples").symlink_to(ROOT / "examples")
+        Process(COMMAND, *arguments, directory=directory).finish()
+        return
     if arguments[0] == "check-env":
         # It starts processes itself. One real call is enough to see that the program is installed.
         found = subprocess.run(

@@ -13,9 +13,11 @@ from tianshou.algorithm.optim import AdamOptimizerFactory
 from tianshou.data import Collector, PrioritizedVectorReplayBuffer, VectorReplayBuffer
 from tianshou.env import DummyVectorEnv, SubprocVectorEnv
 from tianshou.trainer import OffPolicyTrainerParams
+from tianshou.utils import TensorboardLogger
 from tianshou.utils.net.common import Net
+from torch.utils.tensorboard import SummaryWriter
 
-from perdure.errors import CaptureError, NotCapturedWarning
+from perdure.errors import CaptureError, NotCapturedWarning, RestoreError
 from perdure.integrations.tianshou import run
 from perdure.persistence import Persistence, PolicyPersistence
 from perdure.state import capture, diff
@@ -230,3 +232,31 @@ def test_an_override_wins_and_the_training_goes_on_with_it(tmp_path, capsys):
     (optimizer,) = slower.algorithm._optimizers
     assert [group["lr"] for group in optimizer._optim.param_groups] == [1e-4]
     assert "lr'] 0.01 -> 0.0001" in capsys.readouterr().err
+
+
+def logging_trainer(place, epochs, **options):
+    logger = TensorboardLogger(SummaryWriter(str(place)), save_interval=1)
+    return build(epochs=epochs, logger=logger, save_checkpoint_fn=lambda *counts: "policy.pt", **options)
+
+
+def test_an_epoch_is_not_taken_from_the_log_where_its_weights_are_in_no_checkpoint(tmp_path):
+    logging_trainer(tmp_path / "log", 1).run()
+    with pytest.raises(RestoreError, match=r"the log is at epoch 1 \(100 .*resume_from_log=False"):
+        run(logging_trainer(tmp_path / "log", 3, resume_from_log=True), tmp_path / "run")
+    # The remedies of the message.
+    assert run(logging_trainer(tmp_path / "log", 1), tmp_path / "run").train_step == 100
+    fresh = logging_trainer(tmp_path / "new log", 1, resume_from_log=True)
+    assert run(fresh, tmp_path / "another").train_step == 100
+
+
+def test_a_training_that_resumes_from_its_log_goes_on_wherever_it_was_killed(tmp_path):
+    whole = logging_trainer(tmp_path / "log of whole", 3, resume_from_log=True)
+    whole.run()
+    for crash in (0, 150):
+        # No checkpoint is due before the crash, although the log has saved an epoch by then.
+        trainer = logging_trainer(tmp_path / "log", 3, resume_from_log=True, crash=crash)
+        with pytest.raises(Crash):
+            run(trainer, tmp_path / "run", every=10_000)
+    resumed = logging_trainer(tmp_path / "log", 3, resume_from_log=True)
+    run(resumed, tmp_path / "run", every=10_000)
+    assert diff(state(whole), state(resumed)) == []

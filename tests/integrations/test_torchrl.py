@@ -23,6 +23,9 @@ from perdure.errors import CaptureError, RestoreError
 from perdure.state import capture, restore
 from perdure.store import Store
 
+# Their loops take checkpoints, and no test goes on with what a loop carries.
+pytestmark = pytest.mark.filterwarnings("ignore:the loop carries state")
+
 HERE = Path(__file__).parent
 STEPS = 12
 needs_trees = pytest.mark.skipif(

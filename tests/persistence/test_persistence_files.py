@@ -12,8 +12,9 @@ import pytest
 import torch
 from persistence_nets import Net, Remembers, Rich
 
+import perdure
 from perdure.errors import DamagedError, NotPicklableError, RestoreError, UntrustedError
-from perdure.persistence import PolicyPersistence, checksums, load_policy
+from perdure.persistence import PolicyPersistence, checksums, load_policy, policy_file
 from perdure.persistence._persistence import World
 
 Mode = PolicyPersistence.Mode
@@ -230,3 +231,21 @@ def test_what_runs_code_is_never_suggested_for_trust(function, tmp_path):
     with pytest.raises(UntrustedError, match="Do not trust it") as caught:
         load_policy(tmp_path)
     assert "trust=[" not in str(caught.value)
+
+
+def test_a_better_policy_that_is_published_while_one_is_looked_for_is_loaded(tmp_path, monkeypatch):
+    look = policy_file.load_module
+    with perdure.Run(tmp_path) as run:
+        run.report_score(1.0, perdure.World(), policy=torch.nn.Linear(1, 1))
+
+        def look_later(file, *args, **kwargs):
+            monkeypatch.undo()
+            for score in (2.0, 3.0):
+                run.report_score(score, perdure.World(), policy=torch.nn.Linear(1, int(score)))
+            assert not file.exists()
+            return look(file, *args, **kwargs)
+
+        monkeypatch.setattr(policy_file, "load_module", look_later)
+        assert load_policy(tmp_path, trust=[torch.nn]).out_features == 3
+    with pytest.raises(FileNotFoundError, match="there is no policy file"):
+        load_policy(tmp_path / "phase")

@@ -58,6 +58,19 @@ EXACT = {
         "helper.args.lr *= 0.5\nadd(helper.args.lr)",
     ),
     "an iterator of itertools": ("import itertools\nit = itertools.count()", "", "add(next(helper.it))"),
+    "a loader's iterator that is bound anew": (
+        "", "import torch\ntorch.manual_seed(3)\nloader = torch.utils.data.DataLoader(torch.arange(12.0), 5, shuffle=True)\n"
+        "batches = iter(loader)",
+        "try: batch = next(batches)\nexcept StopIteration:\n    batches = iter(loader)\n    batch = next(batches)\nadd(batch[0])",
+    ),
+    "a loader's iterator that is made in the loop": (
+        "", "import torch\ntorch.manual_seed(3)\ndata = torch.utils.data.TensorDataset(torch.arange(12.0))\n"
+        "loader = torch.utils.data.DataLoader(data, 2, shuffle=True)\nbatches = None",
+        "batches = batches or iter(loader)\nbatch = next(batches, None)\nif batch is None: batches = None\nelse: add(batch[0][0])",
+    ),
+    "attributes of a tensor": (
+        "import torch\nweight = torch.zeros(2)\nweight.seen = 0", "", "helper.weight.seen += step\nadd(helper.weight.seen)",
+    ),
     "a network that no world holds": (
         "import torch\ntorch.manual_seed(0)\nnet = torch.nn.Linear(2, 1)\n"
         "opt = torch.optim.Adam(net.parameters(), 0.1)\ndef train():\n    opt.zero_grad()\n"

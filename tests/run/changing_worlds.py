@@ -136,6 +136,17 @@ def net() -> torch.nn.Module:
     return torch.nn.Linear(2, 1)
 
 
+def labelled(made: Any, **labels: Any) -> Any:
+    vars(made).update(labels)
+    return made
+
+
+class MyCondition(threading.Condition):
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = 1
+
+
 KINDS: dict[str, Callable[[], Any]] = {
     "nothing": lambda: None,
     "a row": Row,
@@ -224,6 +235,13 @@ KINDS: dict[str, Callable[[], Any]] = {
     "objects": lambda: np.array([1, None, Row()], dtype=object),
     "finalized objects": lambda: np.array([1, None, Finalized()], dtype=object),
     "a tensor": lambda: torch.zeros(2),
+    "a labelled tensor": lambda: labelled(torch.zeros(2), tag=1),
+    "another label": lambda: labelled(torch.zeros(2), other=[1]),
+    "a labelled parameter": lambda: labelled(torch.nn.Parameter(torch.zeros(2)), tag=Row()),
+    "a finalized label": lambda: labelled(torch.zeros(2), tag=Finalized()),
+    "a condition": threading.Condition,
+    "a labelled condition": MyCondition,
+    "a labelled generator": lambda: labelled(random.Random(1), tag=1),
     "a parameter": lambda: torch.nn.Parameter(torch.zeros(2)),
     "a larger one": lambda: torch.nn.Parameter(torch.zeros(3)),
     "a network": net,

@@ -103,6 +103,9 @@ def change(world, step):
             raise Stopped(step)
         except Stopped as error:
             world.last = error
+    elif KIND == "tensor attributes":
+        for parameter in agent.parameters():
+            parameter.seen = getattr(parameter, "seen", 0) + random.random()
     elif KIND == "sparse":
         world.last = scipy.sparse.csr_array(np.random.rand(3, 3).round())
     elif KIND in ("local", "renamed", "dataclass"):
@@ -118,6 +121,7 @@ def worth(world):
         if optimizer is not None:
             learn(agent, optimizer)
         made.append({name: tensor.tolist() for name, tensor in agent.state_dict().items()})
+    made.append([getattr(parameter, "seen", None) for parameter in world.agent.parameters()])
     made.append(world.scaler and world.scaler.state_dict())
     made.append([(each.obs.tolist(), each.reward) for each in world.memory.items])
     return repr(made)

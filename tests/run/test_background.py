@@ -23,6 +23,9 @@ from perdure.state import capture, diff
 from perdure.store import LocalBackend, Store
 from perdure.tree import Staged, State
 
+# Their loops take checkpoints, and no test goes on with what a loop carries.
+pytestmark = pytest.mark.filterwarnings("ignore:the loop carries state")
+
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,9 @@ from perdure.snapshot import _cuda, _stager
 from perdure.state import capture, diff
 from perdure.store import Store
 
+# Their loops take checkpoints, and no test goes on with what a loop carries.
+pytestmark = pytest.mark.filterwarnings("ignore:the loop carries state")
+
 
 class Recorded:
     """A device module that notes what it is asked."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from test_loop_variables import (
     _NOT_IN_FUNCTIONS,
@@ -20,7 +21,7 @@ from test_loop_variables import (
 )
 
 import perdure
-from perdure.errors import PerdureError
+from perdure.errors import NotCapturedWarning, PerdureError
 
 _ROUNDS = 4
 
@@ -191,6 +192,41 @@ def test_it_says_which_loop_and_what_it_carries(tmp_path: Path, capsys: pytest.C
     outcomes(script("x = 0", "world.n += x\nx = step", "", form="function"), tmp_path, [])
     said = capsys.readouterr().err
     assert ":5: the loop carries 2 variables: x, world" in said
+
+
+_TRAIN = """w = torch.ones(1, requires_grad=True)
+loss = torch.zeros(())
+"""
+_LEARN = "if step % 2 == 0: loss = (w * step).sum()\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "after"),
+    [
+        (_LEARN, "world.t = loss.item()"),
+        (_LEARN + "world.n += loss.item()", ""),
+        (_LEARN + "world.n += float(loss) + loss.shape.numel() + loss.detach()", "world.t = float(loss)"),
+        (
+            "for part in [step]: loss = (w * part).sum()\nloss.backward()\nw.grad = None",
+            "world.t = loss.item()",
+        ),
+    ],
+)
+@pytest.mark.parametrize("form", ["module", "function"])
+def test_a_tensor_whose_numbers_alone_matter_comes_without_its_graph_and_without_a_word(
+    tmp_path: Path, body: str, after: str, form: str
+) -> None:
+    whole, killed = outcomes(script(_TRAIN, body, after, form=form), tmp_path, [3])
+    assert killed == whole
+
+
+@pytest.mark.parametrize("use", ["world.n += (loss + w).item()", "world.s = f'{loss}'"])
+def test_a_tensor_whose_graph_a_later_round_may_use_is_told(tmp_path: Path, use: str) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(script(_TRAIN, _LEARN + use, "", form="function"))
+    names = {"burn": lambda step: None, "end": lambda value: None, "directory": str(tmp_path / "run")}
+    with pytest.warns(NotCapturedWarning, match="loss: a tensor with a graph"):
+        exec(compile(path.read_text(), path, "exec"), {"perdure": perdure, "torch": torch, **names})
 
 
 # -- what is refused --------------------------------------------------------------------------------------------------

@@ -337,7 +337,62 @@ CALLS = {
         "for step in range(start, 6):\n    world.n += x\n    x = step\n    save(step)",
         ["x"],
     ),
+    "checkpoints of its own": (
+        "x = 0\nfor step in range(start, 6):\n    world.n += x\n    x = step\n"
+        "    if step % 2: run.checkpoint(world, step + 1)",
+        ["x"],
+    ),
+    "checkpoints of its own, in a while loop, and one more at the end": (
+        "x, step, log = 0.5, start, 0.5\nwhile step < 6:\n    world.n += x\n    x = step / 2\n    log = log / 2\n"
+        "    step += 1\n    if step % 2 == 0: run.checkpoint(world, step=step, wait=False, metrics={'log': log})\n"
+        "run.checkpoint(world, step)",
+        ["x", "log"],
+    ),
+    "checkpoints of its own, and all in the world": (
+        "y = 0\nfor step in range(start, 6):\n    y = step\n    world.n += y\n    run.checkpoint(world, step + 1)",
+        [],
+    ),
+    "two loops, one after the other": (
+        "x = y = 0\nfor step in range(start, 3):\n    world.n += x\n    x = step\n"
+        "    run.maybe_checkpoint(world, step + 1, every=1)\n"
+        "for step in range(3, 6):\n    world.n += y\n    y = step\n"
+        "    run.maybe_checkpoint(world, step + 1, every=1)",
+        ["x", "y"],
+    ),
+    "an epoch in a function": (
+        "def epoch(step):\n    for _ in range(2):\n        step += 1\n"
+        "        run.maybe_checkpoint(world, step, every=1)\n    return step\n"
+        "alpha, step, total = 1.0, 0, 0\nfor _ in range(3):\n    world.n += alpha\n    alpha = alpha / 2\n"
+        "    step = epoch(step)",
+        ["alpha"],
+    ),
+    "a function that has a loop, called again": (
+        "def epoch(first, seen):\n    seen = []\n    for step in range(first, first + 2):\n"
+        "        seen.append(step)\n        world.n += len(seen)\n"
+        "        run.checkpoint(world, step + 1)\n"
+        "for first in (0, 2, 4): epoch(first, 0)",
+        ["seen"],
+    ),
 }
+
+
+def test_a_loop_that_opens_a_run_in_each_round_is_not_the_loop_of_the_run(tmp_path: Path) -> None:
+    source = """
+def train(directory, seed):
+    run = perdure.Run(directory / str(seed))
+    world = perdure.World(n=seed)
+    run.resume(world)
+    for step in range(3):
+        world.n += step
+    run.checkpoint(world, 3)
+    run.close()
+    return world.n
+
+results = []
+for seed in range(2):
+    results.append(train(directory, seed) + len(results))
+"""
+    assert run_script(source, directory=tmp_path)[0] == []
 
 
 @pytest.mark.parametrize("name", CALLS)

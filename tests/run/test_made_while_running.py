@@ -9,7 +9,7 @@ from prepared_process import Starter
 SCRIPT = Path(__file__).with_name("growing_training.py")
 KINDS = [
     "pool", "population", "best", "optimizer", "growing", "wider", "pruned", "lazy", "error", "sparse", "local",
-    "renamed", "dataclass", "scaler", "spectral norm", "counts",
+    "renamed", "dataclass", "scaler", "spectral norm", "counts", "tensor attributes",
 ]  # fmt: skip
 
 

@@ -18,6 +18,7 @@ import pytest
 import perdure
 from perdure.errors import LockedError
 from perdure.run import _process_record, _same_command
+from perdure.run._console import shown
 
 NOW = datetime.now()
 
@@ -67,7 +68,7 @@ def test_a_directory_that_is_never_found_again_is_told(tmp_path: Path, name: str
 def test_it_is_told_at_the_users_line_until_there_is_something_to_go_on_with(tmp_path: Path) -> None:
     name = f"walker-{int(time.time())}"
     (told,) = opened(tmp_path / name)
-    assert told.startswith(f"the name of {tmp_path / name} holds the time")
+    assert told.startswith(f"the name of {shown(str(tmp_path / name))} holds the time")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with perdure.Run(tmp_path / name) as run:
@@ -115,7 +116,7 @@ def test_earlier_runs_of_the_name_are_named(tmp_path: Path) -> None:
     first, second = (tmp_path / f"walker__{int(time.time()) - age}" for age in (100, 0))
     opened(first)
     (told,) = opened(second)
-    assert f"1 earlier run(s) of that name are there, the last one in {first}" in told
+    assert f"1 earlier run(s) of that name are there, the last one in {shown(str(first))}" in told
 
 
 def test_a_second_job_is_told_how_to_be_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

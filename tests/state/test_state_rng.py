@@ -60,6 +60,62 @@ def test_generators_that_draw_from_the_same_bits_go_on_doing_so():
         assert found["a"].bit_generator is found["bits"]
 
 
+def test_generators_that_were_made_to_share_their_bits_in_training_share_them():
+    value = {"a": np.random.default_rng(1), "b": np.random.default_rng(2)}
+    np.random.Generator.__init__(value["b"], value["a"].bit_generator)
+    live = {"a": np.random.default_rng(3), "b": np.random.default_rng(4)}
+    held = dict(live)
+    found = moved(value, live)
+    assert all(found[name] is held[name] for name in held)
+    assert found["a"].bit_generator is found["b"].bit_generator
+    assert [found[name].random() for name in "abba"] == [value[name].random() for name in "abba"]
+
+
+@pytest.mark.parametrize("spawned", [0, 3])
+def test_a_generator_and_the_sequence_that_seeded_it_count_their_children_together(spawned):
+    def make(seed):
+        sequence = np.random.SeedSequence(seed)
+        return {
+            "sequence": sequence,
+            "rng": np.random.default_rng(sequence),
+            "late": np.random.SeedSequence(seed),
+        }
+
+    value, live = make(1), make(2)
+    value["sequence"].spawn(spawned)
+    for into in (live, None):
+        found = moved(value, into)
+        assert found["rng"].bit_generator.seed_seq is found["sequence"]
+    assert live["rng"].bit_generator.seed_seq is live["sequence"]
+    for world in (value, live):
+        world["drawn"] = [
+            *(child.random() for child in world["rng"].spawn(2)),
+            world["sequence"].spawn(1)[0].generate_state(1).tolist(),
+        ]
+    assert live["drawn"] == value["drawn"]
+    # Where only the generator is in the world, the script's own sequence stays the one it has.
+    value, live = make(1), make(1)
+    moved(value["rng"], live["rng"])
+    assert live["rng"].bit_generator.seed_seq is live["sequence"]
+    # Sequences that only the training made the same are the same.
+    value, live = make(1), make(1)
+    value["late"] = value["sequence"]
+    found = moved(value, live)
+    assert found["late"] is found["rng"].bit_generator.seed_seq
+
+
+def test_older_checkpoints_have_no_common_seed_sequence():
+    sequence = np.random.SeedSequence(1)
+    value, live = np.random.default_rng(sequence), np.random.default_rng(np.random.SeedSequence(1))
+    sequence.spawn(2)
+    state = capture({"x": value.bit_generator})
+    seed = next(child for key, child in state.root.fields["x"].payload.pairs if key == "seed")
+    pairs = state.root.fields["x"].payload.pairs
+    pairs[[key for key, _ in pairs].index("seed")] = ("seed", seed.payload)
+    restore(transported(state), {"x": live.bit_generator})
+    assert live.spawn(1)[0].random() == value.spawn(1)[0].random()
+
+
 def test_other_generators_go_on():
     value = {
         "python": random.Random(1),

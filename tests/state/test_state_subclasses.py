@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import array
 import io
+import multiprocessing
 import operator
+import queue
 import random
 import re
 import threading
@@ -13,6 +15,7 @@ import weakref
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from state_support import transported
@@ -61,6 +64,18 @@ class Event(threading.Event):
     extra: Any = None
 
 
+class Condition(threading.Condition):
+    extra: Any = None
+
+
+class Jobs(queue.SimpleQueue):  # type: ignore[type-arg]
+    extra: Any = None
+
+
+class Seeds(np.random.SeedSequence):
+    extra: Any = None
+
+
 KINDS: dict[str, Any] = {
     "text": lambda n: Text("a" * n),
     "bytes": lambda n: Bytes(b"a" * n),
@@ -72,6 +87,8 @@ KINDS: dict[str, Any] = {
     "numbers": lambda n: Numbers("d", [n]),
     "memory": lambda n: Memory(b"a" * n),
     "event": lambda n: Event(),
+    "jobs": lambda n: Jobs(),
+    "seeds": Seeds,
 }
 
 
@@ -93,6 +110,53 @@ def test_what_a_subclass_adds_is_state(kind: str) -> None:
         restore(state, {"x": None, "y": [], "seen": KINDS[kind](1)})
 
 
+EXACT: dict[str, Any] = {
+    "text": lambda n: io.StringIO("a" * n),
+    "bytes": lambda n: io.BytesIO(b"a" * n),
+    "Python's generator": random.Random,
+    "event": lambda n: threading.Event(),
+    "condition": lambda n: threading.Condition(),
+    "condition's subclass": lambda n: Condition(),
+    "a shared value": lambda n: multiprocessing.Value("i", n),
+    "table": lambda n: pd.DataFrame({"a": [n]}),
+    "column": lambda n: pd.Series([n]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Pandas doesn't allow columns")
+@pytest.mark.parametrize("kind", EXACT)
+def test_what_a_script_adds_to_an_object_is_state(kind: str) -> None:
+    shared = [1]
+    saved, live = {"x": EXACT[kind](3), "y": shared}, {"x": EXACT[kind](1), "y": []}
+    saved["x"].extra = {"n": 7, "held": shared}
+    state = transported(capture(saved))
+    restore(state, live)
+    assert live["x"].extra == {"n": 7, "held": [1]}
+    assert live["x"].extra["held"] is live["y"]
+    assert diff(state, capture(live), ignore=()) == []
+    made: dict[str, Any] = {"x": None, "y": [], "shown": EXACT[kind](1)}
+    restore(transported(capture({**saved, "shown": EXACT[kind](1)})), made)
+    assert made["x"].extra == {"n": 7, "held": [1]}
+
+
+def test_a_condition_keeps_its_lock_and_works() -> None:
+    lock = threading.Lock()
+    saved = {"a": Condition(lock), "b": threading.Condition(lock)}
+    saved["a"].extra = 3
+    live: dict[str, Any] = {"a": None, "b": None, "shown": Condition()}
+    restore(transported(capture({**saved, "shown": Condition()})), live)
+    with live["a"]:
+        assert not live["b"].acquire(blocking=False)
+        live["a"].notify_all()
+    assert live["b"].acquire(blocking=False)
+    assert live["a"].extra == 3
+    held = {"a": Condition(lock), "b": threading.Condition(lock)}
+    before = dict(held)
+    restore(transported(capture(saved)), held)
+    assert held == before
+    assert held["a"].extra == 3
+
+
 def test_what_cannot_be_kept_is_refused_at_the_checkpoint() -> None:
     class Names(weakref.WeakSet):  # type: ignore[type-arg]
         pass
@@ -102,6 +166,10 @@ def test_what_cannot_be_kept_is_refused_at_the_checkpoint() -> None:
 
     names = Names()
     assert capture({"x": names})
+    for exact in (weakref.WeakSet(), weakref.WeakKeyDictionary(), weakref.WeakValueDictionary()):
+        exact.title = "x"
+        with pytest.raises(CaptureError, match=r"weak container are not captured \(title\)"):
+            capture({"x": exact})
     names.title = "x"
     with pytest.raises(CaptureError, match=r"weak container are not captured \(title\)"):
         capture({"x": names})

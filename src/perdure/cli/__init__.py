@@ -27,6 +27,7 @@ class _Main(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         tolerate_any_encoding()
+        ctx.obj = warnings.showwarning
         with warnings.catch_warnings():
             warnings.simplefilter("always", PerdureWarning)
             warnings.showwarning = lambda message, *_: error_line(f"note: {message}")
@@ -72,6 +73,78 @@ class _Place(click.Path):
 
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@main.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="""\b
+Exit codes: those of the script. After SIGTERM, SIGINT or SIGHUP 128 + the signal's number, once a checkpoint is saved.
+  2  the script cannot be read or found, the command is running already, or wrong usage
+
+\b
+Examples:
+  perdure run train.py --seed 1
+  perdure run --every 100 --dir runs/ppo ppo.py --env-id CartPole-v1
+  perdure run -m my_package.train
+  perdure run --show train.py
+  perdure run --restarts 5 train.py""",
+)
+@click.option("-m", "is_module", is_flag=True, help="SCRIPT is the name of a module, as for python -m.")
+@click.option(
+    "--every", type=click.IntRange(1), metavar="N", help="A checkpoint when a multiple of N rounds is done."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    metavar="S",
+    help="A checkpoint every S seconds; by default 60.",
+)
+@click.option(
+    "--dir",
+    "directory",
+    type=_Place(),
+    metavar="DIR",
+    help="Where the run is; by default below perdure-runs.",
+)
+@click.option(
+    "--keep", type=click.IntRange(1), metavar="N", help="How many checkpoints to keep; by default 3."
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, min_open=True),
+    metavar="S",
+    help="Exit within S seconds after a signal.",
+)
+@click.option(
+    "--loop",
+    "lines",
+    multiple=True,
+    metavar="LINE",
+    help="The training is the loop that begins in this line (or FILE:LINE).",
+)
+@click.option("--show", is_flag=True, help="Show what would be made resumable and why, and run nothing.")
+@click.option("--fresh", is_flag=True, help="Begin anew; the old run is set aside.")
+@click.option(
+    "--restarts",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    help="Start it again up to N times if it dies.",
+)
+@click.argument("script")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def run(ctx: click.Context, /, script: str, arguments: tuple[str, ...], **options: Any) -> int:
+    """Run the training script SCRIPT so that it survives being killed.
+
+    The script stays as it is. Its training loop is found in its source; every variable that the loop needs is saved,
+    with all that can be reached from it. The same command, started again, goes on where the run was. Once the script
+    has come to its end, the same command says so and does nothing.
+    """
+    from perdure.cli.running import run_command
+
+    warnings.showwarning = ctx.obj  # the script's warnings are shown as Python shows them
+    return run_command(script, arguments, **options)
 
 
 @main.command(epilog=_CODES)

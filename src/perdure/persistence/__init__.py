@@ -11,13 +11,8 @@ Vocabulary: *version*: one directory of files that were persisted together, publ
 from perdure._lazy import publish
 from perdure.persistence import versions as versions
 from perdure.persistence._best_record import BestRecord as BestRecord
-from perdure.persistence._persistence import (
-    Persistence,
-    PersistenceGroup,
-    PersistEvent,
-    PolicyPersistence,
-    RestoreEvent,
-)
+from perdure.persistence._events import PersistEvent, RestoreEvent
+from perdure.persistence._persistence import Persistence, PersistenceGroup, PolicyPersistence
 from perdure.persistence.policy_file import TDevice, load_policy
 from perdure.world import World
 

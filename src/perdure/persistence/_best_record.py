@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from perdure.persistence import versions
-from perdure.persistence._persistence import Persistence, PersistEvent, RestoreEvent
+from perdure.persistence._events import PersistEvent, RestoreEvent
+from perdure.persistence._persistence import Persistence
 from perdure.store import read_small
 
 _FILE = "best.json"

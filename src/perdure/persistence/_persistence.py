@@ -12,8 +12,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -22,6 +22,13 @@ from perdure import arguments
 from perdure.errors import RestoreError
 from perdure.persistence import checksums, versions
 from perdure.persistence._compiled import module_in, with_names_of
+from perdure.persistence._events import (
+    PersistEvent,
+    RestoreEvent,
+    SharedEnum,
+    accepts_either,
+    event_for,
+)
 from perdure.persistence._publish_version import published, published_epoch
 from perdure.persistence.policy_file import (
     TDevice,
@@ -36,20 +43,6 @@ from perdure.world import World
 log = logging.getLogger(__name__)
 
 
-class PersistEvent(Enum):
-    """The events that handlers can react to when something is saved."""
-
-    PERSIST_POLICY = "persist_policy"
-    """The policy network is persisted, because a new best was found."""
-
-
-class RestoreEvent(Enum):
-    """The events that handlers can react to when something is restored."""
-
-    RESTORE_POLICY = "restore_policy"
-    """The policy network's parameters are restored."""
-
-
 class Persistence(ABC):
     """A handler: persists and restores what belongs to an experiment beside the policy.
 
@@ -57,7 +50,16 @@ class Persistence(ABC):
     you do not know: later versions may have more. Ask the world for a path each time: while persisting, it leads to a
     new, empty directory whose files are published together. So create the subdirectories you need, and do not expect
     the files of the last time there.
+
+    Handlers of Tianshou's `highlevel.persistence` may be used wherever one of these is expected, and the other way
+    round. Each gets the events of the library whose `Persistence` it inherits from; those of the other are equal.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("persist", "restore"):
+            if isinstance(method := cls.__dict__.get(name), FunctionType):
+                setattr(cls, name, accepts_either(method))
 
     @abstractmethod
     def persist(self, event: PersistEvent, world: World) -> None:
@@ -74,11 +76,18 @@ class PersistenceGroup(Persistence):
     If it is called directly, the files of its handlers are published together with the other files of the present best
     version. Inside a :class:`PolicyPersistence` they are published with the policy.
 
-    :param p: the handlers.
-    :param enabled: whether anything is persisted; restoring is always enabled.
+    Example::
+
+        persistence = PolicyPersistence(PersistenceGroup(NormaliserStatistics(), Curriculum()))
     """
 
     def __init__(self, *p: Persistence, enabled: bool = True) -> None:
+        """Put handlers together.
+
+        :param p: the handlers, of this library or of Tianshou's.
+        :param enabled: whether anything is persisted; restoring is always enabled.
+        :raises TypeError: if one of them is no handler.
+        """
         for each in p:
             _check_handler(each, "PersistenceGroup")
         self.items = p
@@ -90,25 +99,25 @@ class PersistenceGroup(Persistence):
             return
         with published(world, carry_over=True):
             for item in self.items:
-                item.persist(event, world)
+                item.persist(event_for(item, event), world)
 
     def restore(self, event: RestoreEvent, world: World) -> None:
         """Let every handler restore, in order."""
         for item in self.items:
-            item.restore(event, world)
+            item.restore(event_for(item, event), world)
 
 
 class PolicyPersistence:
     """Saves and restores the policy, and what other handlers save with it.
 
-    :param additional_persistence: a handler that persists and restores whenever this object does.
-    :param enabled: whether anything is persisted; restoring is always enabled.
-    :param mode: what is saved of the policy.
-    :param trust: classes that may be made from a file when it is restored, beyond those of the policy that it is
-        restored into: classes and functions, their dotted names, or packages (as in :func:`perdure.load_policy`).
+    Example::
+
+        persistence = PolicyPersistence(NormaliserStatistics(), mode=PolicyPersistence.Mode.POLICY_STATE_DICT)
+        persistence.persist(policy, world)
+        persistence.restore(policy, world, device="cpu")
     """
 
-    class Mode(Enum):
+    class Mode(SharedEnum):
         """What is saved of the policy."""
 
         POLICY_STATE_DICT = "policy_state_dict"
@@ -129,9 +138,21 @@ class PolicyPersistence:
         *,
         trust: Iterable[Trusted] = (),
     ) -> None:
+        """Say how the policy is persisted, and what with it.
+
+        :param additional_persistence: a handler that persists and restores whenever this object does; several go into
+            a :class:`PersistenceGroup`.
+        :param enabled: whether anything is persisted; restoring is always enabled.
+        :param mode: what is saved of the policy; Tianshou's mode of the same name will do.
+        :param trust: classes that may be made from a file when it is restored, beyond those of the policy that it is
+            restored into: classes and functions, their dotted names, or packages (as in :func:`perdure.load_policy`).
+        :raises TypeError: if one of them is of another kind.
+        """
         if additional_persistence is not None:
             _check_handler(additional_persistence, "additional_persistence")
-        if not isinstance(mode, self.Mode):
+        if mode in list(self.Mode):
+            mode = self.Mode(mode)  # Tianshou's member becomes this library's
+        else:
             named = next((each for each in self.Mode if mode in (each.value, each.name)), self.Mode.POLICY)
             raise TypeError(
                 f"mode: expected PolicyPersistence.Mode.{named.name}, or another one, found {mode!r:.80}"
@@ -146,6 +167,8 @@ class PolicyPersistence:
 
         Their files become visible together. If anything fails, the files of the last time stay.
 
+        :param policy: the policy, or an algorithm that contains it.
+        :param world: says where, and is passed on to the handlers: a :class:`perdure.World`, or Tianshou's.
         :raises NotPicklableError: in mode POLICY, naming the attribute that cannot be pickled.
         """
         if self.enabled:
@@ -155,6 +178,8 @@ class PolicyPersistence:
     def restore(self, policy: torch.nn.Module, world: World, device: TDevice) -> None:
         """Load ``world.restore_path(mode.get_filename())`` into `policy`, then let the other handler restore.
 
+        :param policy: what the file's parameters are loaded into.
+        :param world: says where from, and is passed on to the handlers.
         :param device: where the file's tensors are loaded; the policy stays on its device.
         :raises UntrustedError: if the file uses what is not trusted; nothing of it was run.
         :raises RestoreError: if it does not fit the policy, which stays as it was.
@@ -175,7 +200,8 @@ class PolicyPersistence:
         _load_into(policy, with_names_of(policy, state), path)
         if self.additional_persistence is not None:
             with _restoring_from(os.path.dirname(real), path, world):
-                self.additional_persistence.restore(RestoreEvent.RESTORE_POLICY, world)
+                handler = self.additional_persistence
+                handler.restore(event_for(handler, RestoreEvent.RESTORE_POLICY), world)
 
     def get_save_best_fn(self, world: World) -> Callable[[torch.nn.Module], None]:
         """The callback that a trainer calls with the policy when it is a new best."""
@@ -212,7 +238,8 @@ class PolicyPersistence:
         else:
             torch.save(module_in(policy).state_dict(), path)
         if self.additional_persistence is not None:
-            self.additional_persistence.persist(PersistEvent.PERSIST_POLICY, world)
+            handler = self.additional_persistence
+            handler.persist(event_for(handler, PersistEvent.PERSIST_POLICY), world)
 
     def _missing(self, path: str, world: World) -> str:
         for mode in self.Mode:

@@ -75,11 +75,27 @@ def _redirected(world: World) -> Iterator[tuple[str, str] | None]:
     world.persist_directory = staging
     try:
         yield root, staging
-    except BaseException:
+    except BaseException as error:
         versions.discard(staging)
+        if isinstance(error, FileNotFoundError) and _is_of_before(error.filename, root, staging):
+            raise FileNotFoundError(
+                f"{error.filename} was a path of an earlier time, whose files are published and no longer there. "
+                f"Expected a path below {staging}: a handler must ask world.persist_path(name) each time it persists, "
+                "and not keep the answer."
+            ) from error
         raise
     finally:
         world.persist_directory = directory
+
+
+def _is_of_before(path: object, root: str, staging: str) -> bool:
+    """Whether a path that is not there leads into the fresh directory of an earlier publication."""
+    if not isinstance(path, str):
+        return False
+    place = os.path.relpath(os.path.abspath(path), os.path.join(root, versions.POLICIES)).split(os.sep)
+    return versions.is_begun(os.path.join(root, versions.POLICIES, place[0])) and place[
+        0
+    ] != os.path.basename(staging)
 
 
 def _carry_over(root: str, staging: str) -> dict[str, str]:

@@ -50,20 +50,32 @@ def load_policy(
     :raises ValueError: if this machine has no such device.
     """
     check_device(device)
-    file = Path(arguments.local_path(path, "path"))
-    if file.is_dir():
-        candidates = [file / "policy.pt", file / "best" / "policy.pt"]
-        if (best := versions.best(file)) is not None:
-            candidates.insert(0, file / versions.POLICIES / best / "policy.pt")
-        if (
-            not any(candidate.exists() for candidate in candidates)
-            and (file / "policy_state_dict.pt").exists()
-        ):
-            raise RestoreError(_no_policy(file / "policy_state_dict.pt"))
-        file = next((candidate for candidate in candidates if candidate.exists()), file / "policy.pt")
-    policy = load_module(file, device, trust=trust)
+    given = Path(arguments.local_path(path, "path"))
+    while True:
+        file = _policy_in(given) if given.is_dir() else given
+        try:
+            policy = load_module(file, device, trust=trust)
+            break
+        except FileNotFoundError:
+            # A better policy was published meanwhile, and the version that was the best one removed.
+            if file == given or _policy_in(given) == file:
+                raise
     to_evaluation(policy)
     return policy
+
+
+def _policy_in(directory: Path) -> Path:
+    """The file of the whole policy in a directory; one that is not there, if there is none.
+
+    :raises RestoreError: if there is only a state dictionary.
+    """
+    candidates = [directory / "policy.pt", directory / "best" / "policy.pt"]
+    if (best := versions.best(directory)) is not None:
+        candidates.insert(0, directory / versions.POLICIES / best / "policy.pt")
+    found = next((candidate for candidate in candidates if candidate.exists()), None)
+    if found is None and (directory / "policy_state_dict.pt").exists():
+        raise RestoreError(_no_policy(directory / "policy_state_dict.pt"))
+    return found or directory / "policy.pt"
 
 
 def check_device(device: Any) -> None:

@@ -24,6 +24,9 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 
 from perdure._lazy import publish
 from perdure.errors import Preempted
+from perdure.run._console import say as say
+from perdure.run._console import shown as shown
+from perdure.run._loop import Rounds as Rounds
 from perdure.run._loop import loop
 from perdure.run._run import Run
 

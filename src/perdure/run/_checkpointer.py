@@ -52,6 +52,8 @@ class Commit(NamedTuple):
     counters: Mapping[str, Any]
     metrics: Mapping[str, Any]
     tags: Sequence[str]
+    #: Makes durable what the state says of other files; called in the thread, before the commit.
+    prepare: Callable[[], None] = lambda: None
 
 
 class Checkpointer:
@@ -196,8 +198,10 @@ class Checkpointer:
 
         def commit(progress: _Progress) -> Committed:
             staging.ready()
-            return self.with_room(
-                lambda: self._store.commit(
+
+            def write() -> Committed:
+                how.prepare()
+                return self._store.commit(
                     staging.state,
                     step=how.step,
                     contents=staging.contents,
@@ -207,7 +211,8 @@ class Checkpointer:
                     process=_process_record.record(),
                     progress=progress,
                 )
-            )
+
+            return self.with_room(write)
 
         return _Job(staging, how.step, tuple(how.tags), commit, lambda: self._store.retain(self._retained))
 

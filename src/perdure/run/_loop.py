@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
+from types import FrameType
 from typing import Any, Generic, TypeVar, overload
 
 from perdure import arguments
@@ -15,6 +16,7 @@ from perdure.run._record import PART
 from perdure.run._run import Run
 from perdure.run.loops import LoopVariables, find_loop
 from perdure.state import skip
+from perdure.store import CheckpointInfo
 
 Item = TypeVar("Item")
 
@@ -82,13 +84,13 @@ def loop(
             f"`lambda: step < 1000`; found a {type(rounds).__name__}"
         )
     every, seconds = arguments.cadence(every, seconds)
-    return Loop(_Rounds(rounds, arguments.local_path(directory, "directory"), every, seconds, options))
+    return Loop(Rounds(rounds, arguments.local_path(directory, "directory"), every, seconds, options))
 
 
 class Loop(Iterator[Item]):
     """What `loop` returns: an iterator over the rounds that remain."""
 
-    def __init__(self, rounds: _Rounds[Item]) -> None:
+    def __init__(self, rounds: Rounds[Item]) -> None:
         self._rounds = rounds
         self._going = rounds.go()
 
@@ -104,67 +106,125 @@ class Loop(Iterator[Item]):
 skip(Loop, "the loop itself")
 
 
-class _Rounds(Generic[Item]):
-    """The rounds of one loop in this process.
+class Rounds(Generic[Item]):
+    """The rounds of one loop in this process, for what goes through them: `loop`, and `perdure run`.
 
     It does not know the `Loop`: one that is left by `break` or an error is freed at once, and the run is closed.
+
+    :param rounds: what to loop over, a condition, or None for rounds without end.
+    :param counters: called at each checkpoint; gives further counters to record, as JSON.
     """
 
     def __init__(
         self,
-        rounds: Iterable[Item] | Callable[[], object],
+        rounds: Iterable[Item] | Callable[[], object] | None,
         directory: str | os.PathLike[str],
         every: int | None,
         seconds: float | None,
         options: Mapping[str, Any],
+        *,
+        counters: Callable[[], dict[str, Any]] = dict,
     ) -> None:
         self.run: Run | None = None
+        #: Where the loop stands, as "train.py:120".
+        self.place = ""
+        #: The checkpoint that the loop goes on from; None if it begins.
+        self.resumed: CheckpointInfo | None = None
         self._rounds = rounds
         self._directory = directory
         self._every = every
         self._seconds = seconds
         self._options = options
+        self._counters = counters
+        self._done = self._began = 0
 
     def go(self) -> Iterator[Item]:
-        place = find_loop(sys._getframe(1))
+        """Go through the rounds that remain; the run is closed when they are over or left."""
+        items = self.begin(sys._getframe(1))
+        assert self.run is not None
+        with self.run, self.run.guard():
+            for item in items:
+                yield item
+                self.end_round()
+            self.end()
+
+    def begin(self, frame: FrameType | None) -> Iterator[Item]:
+        """Open the run and bring the variables of the loop to where it is.
+
+        :param frame: of the loop, which stands at its head; or of what is called by it.
+        :returns: the rounds that remain.
+        :raises PerdureError: if the loop cannot be seen, or its variables cannot be set.
+        """
+        place = find_loop(frame)
         if place is None:
             raise PerdureError(
                 "perdure.loop finds the variables that it has to save in the source of the `for` loop around it, and "
                 "there is none that it can read here. Write it as `for x in perdure.loop(...):` in a file or a "
                 "notebook, or keep the variables in a perdure.World and loop over Run.steps"
             )
-        world = _World(LoopVariables(place))
-        with Run(self._directory, **self._options) as self.run:
-            found = self.run.find_checkpoint(world.parts)
+        self._world = world = _World(LoopVariables(place))
+        self.place = world.place
+        self.run = run = Run(self._directory, **self._options)
+        try:
+            found = run.find_checkpoint(world.parts)
             done = 0 if found is None else found.step
             # What the script iterates over is brought to its place first: that may draw from the generators, which
             # are restored after it.
             items = _remaining(self._rounds, done)
-            resumed = self.run.resume(world.parts)
+            resumed = run.resume(world.parts)
             while (
                 resumed is not None and resumed.step != done
             ):  # the newest checkpoint turned out to be damaged
                 done = resumed.step
                 items = _remaining(self._rounds, done)
-                resumed = self.run.resume(world.parts)
-            self.run._script_state.leave_to_loop(place)
+                resumed = run.resume(world.parts)
+            run._script_state.leave_to_loop(place)
             world.write_back()
-            say(world.described())
-            yield from self._remaining(self.run, world, items, done)
+        except BaseException:
+            run.close()
+            raise
+        say(world.described())
+        self.resumed, self._done, self._began = resumed, done, done
+        return iter(()) if self.is_ended else items
 
-    def _remaining(self, run: Run, world: _World, items: Iterator[Item], done: int) -> Iterator[Item]:
-        began = done
-        with run.guard():
-            for item in items:
-                yield item
-                done += 1
-                run.safe_point(world.parts, done, self._every, self._seconds, refresh=world.read)
-            if done > began or run.last is None:
-                run.checkpoint(world.read(), done)
+    @property
+    def is_ended(self) -> bool:
+        """Whether an earlier process left the loop by `break`."""
+        return self.resumed is not None and bool((self.resumed.counters or {}).get(_ENDED))
+
+    def end_round(self) -> None:
+        """A round is done: take a checkpoint if one is due, and exit if a signal asked to."""
+        assert self.run is not None
+        self._done += 1
+        counters: dict[str, Any] = {}
+
+        def refresh() -> None:
+            self._world.read()
+            counters.update(self._counters())
+
+        self.run.safe_point(self._world.parts, self._done, self._every, self._seconds, counters, refresh)
+
+    def end(self, *, for_good: bool = False) -> None:
+        """The loop is over: take the last checkpoint.
+
+        :param for_good: whether no later process is to look for further rounds, because the script left the loop.
+        """
+        assert self.run is not None
+        if for_good and self.is_ended:
+            return
+        if for_good or self._done > self._began or self.run.last is None:
+            counters = {**self._counters(), **({_ENDED: True} if for_good else {})}
+            self.run.checkpoint(self._world.read(), self._done, counters=counters)
 
 
-def _remaining(rounds: Iterable[Any] | Callable[[], object], done: int) -> Iterator[Any]:
+#: The counter that tells that the script has left the loop.
+_ENDED = "left"
+
+
+def _remaining(rounds: Iterable[Any] | Callable[[], object] | None, done: int) -> Iterator[Any]:
     """What is left of some rounds."""
+    if rounds is None:
+        return count(done)
     if not isinstance(rounds, Iterable):
         return _while(rounds, done)
     if isinstance(rounds, range | list | tuple):
@@ -221,6 +281,11 @@ class _World:
                 if self._built.get(name, missing) is not value
             }
         )
+
+    @property
+    def place(self) -> str:
+        """The file and the line of the loop."""
+        return self._variables.place
 
     def described(self) -> str:
         """One line: which loop, which variables."""

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
+from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -28,6 +29,7 @@ from perdure.errors import (
     StoreError,
     user_level,
 )
+from perdure.outputs import KEEP, Outputs
 from perdure.persistence import PolicyPersistence, versions
 from perdure.run import _notices, _owner, _same_command
 from perdure.run._best_policy import BestPolicy
@@ -43,7 +45,7 @@ from perdure.run._script_state import ScriptState
 from perdure.run._signals import Interrupts, Signals
 from perdure.run._undisturbed import undisturbed
 from perdure.run.carriers import PART as SCRIPT_STATE
-from perdure.run.loops import Watch
+from perdure.run.loops import LoopsAroundCalls, Watch, at_head
 from perdure.state import (
     LiveWorld,
     Report,
@@ -107,6 +109,9 @@ class Run:
         or evaluation. For that a copy of the world is kept in memory at safe points, as often as that takes at most a
         twentieth of the time; it is made durable when the signal comes, and what the process did since is done again by
         the next one. By default the process exits at the next safe point, however long that takes.
+    :param keep_outputs: of how many bytes of the files that the script writes (logs, curves) a copy is kept in the run,
+        so that they go on where the checkpoint was although the script empties them when it starts. None leaves these
+        files alone.
     :raises LockedError: if another process, or another thread of this one, holds the run.
     :raises ValueError: if an option has a value that it cannot have.
     :raises StoreError: if the directory cannot be written, or does not belong to a run.
@@ -130,6 +135,7 @@ class Run:
         lock_timeout: float = 10.0,
         signals: Signals = "auto",
         grace: float | None = None,
+        keep_outputs: int | None = KEEP,
     ) -> None:
         self.directory = os.path.abspath(arguments.local_path(directory, "directory"))
         #: What became of every path at the last resume; None before one.
@@ -190,8 +196,8 @@ class Run:
         #: Whether a `resume` has begun and not ended.
         self._half_restored = False
         self._told_deaf = False
-        #: Watches the loop that calls `maybe_checkpoint`.
-        self._watch: Watch | None = None
+        #: Watches the loops around the calls of `checkpoint` and `maybe_checkpoint`.
+        self._loops = LoopsAroundCalls(sys._getframe(1))
         #: What the script's own modules hold outside of objects.
         self._script_state = ScriptState(
             (modules,) if isinstance(modules, str) else modules,
@@ -205,6 +211,11 @@ class Run:
         )
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
+        #: The files that the script writes; None if they are left alone.
+        self._outputs: Outputs | None = None
+        if keep_outputs is not None:
+            keep_outputs = arguments.count(keep_outputs, "keep_outputs", 0, KEEP)
+            self._outputs = Outputs(self.directory, keep_outputs, say)
         #: How many steps are done.
         self._at = 0
 
@@ -230,6 +241,11 @@ class Run:
     def last(self) -> CheckpointInfo | None:
         """The newest checkpoint that this process committed or resumed from; None before one."""
         return self._checkpointer.last
+
+    @property
+    def id(self) -> str:
+        """Tells this run from every other one: 32 hexadecimal digits, the same in all its processes."""
+        return self._store.run.id
 
     def checkpoints(self) -> list[CheckpointInfo]:
         """All checkpoints of the run, from the oldest to the newest; see `resume` for going back to one of them."""
@@ -263,6 +279,7 @@ class Run:
         if self._found is None:
             self._restorable.built(live)
             self._restorable.release()
+            self._begin_outputs()
         return None if self._found is None else self._found.info
 
     def resume(
@@ -311,7 +328,12 @@ class Run:
             else:
                 return checkpoint.info
         self._restorable.release()
+        self._begin_outputs()
         return None
+
+    def _begin_outputs(self) -> None:
+        if self._outputs is not None:
+            self._outputs.begin()
 
     def _went_back(self, info: CheckpointInfo, restored: Restored) -> None:
         """Go on from a checkpoint that was restored."""
@@ -323,6 +345,8 @@ class Run:
         self._at = info.step
         self._best_tagged = self._record.best_score
         self._cadence.restart(info.step)
+        if self._outputs is not None:
+            self._outputs.resume(self._record.outputs, info.step, self._store.numbers(), info.number)
 
     def remember_built(self, world: Any) -> None:
         """Say that the world is now as a fresh process has it when it resumes.
@@ -387,6 +411,7 @@ class Run:
                 "resumed from them: its checkpoints would be mixed with those. Call run.resume(world) before the "
                 "training begins, or use another directory for a new run"
             )
+        self._warn_of_variables(self._watches(sys._getframe(1), world), world)
         if not wait and not self._checkpointer.acquire_slot():
             return None
         # Even if it fails, the next one is due at the usual time.
@@ -426,17 +451,26 @@ class Run:
             shown.setdefault("best", self._record.best_score)
 
         def capture(careful: bool) -> _T:
+            prepare = self._capture_outputs()
             live = self._script_state.captured(parts)
             state = live.state()
             self._tell_of_graphs(live)
             self._restorable.check(live, step, self._last_written)
             marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
             marks += [PINNED] if pin else []
-            done = then(state, Commit(step, counted, shown, [*tags, *marks]), careful=careful)
+            how = Commit(step, counted, shown, [*tags, *marks], prepare)
+            done = then(state, how, careful=careful)
             self._best_tagged = self._record.best_score
             return done
 
         return capture
+
+    def _capture_outputs(self) -> Callable[[], None]:
+        """Note how far the files are written; returns what makes that durable."""
+        if self._outputs is None:
+            return lambda: None
+        self._record.outputs, prepare = self._outputs.capture(self._store.numbers())
+        return prepare
 
     def _keep_copy(self, world: Any, step: int, counters: Mapping[str, Any] | None) -> None:
         """Keep a copy of the world in memory, which is made durable if the process has to leave before it can save."""
@@ -515,12 +549,9 @@ class Run:
         self.ownership.check()
         every, seconds = arguments.cadence(every, seconds)
         step = self._checked_step(step)
-        if self._watch is None:
-            self._watch = Watch(sys._getframe(1), (world, self), is_call=True)
-            self._script_state.follow(self._watch)
-            self._watch.first_round(parts_of(world))
+        watches = self._watches(sys._getframe(1), world)
         if self.due(step, every, seconds):
-            self._warn_of_variables(self._watch, world)
+            self._warn_of_variables(watches, world)
         self.safe_point(world, step, every, seconds, counters)
 
     def safe_point(
@@ -611,7 +642,7 @@ class Run:
         start = 0 if resumed is None else resumed.step
         if start >= total:
             self.say_finished(f"all {total} steps are done" + ("" if start == total else f" ({start} are)"))
-        watch = Watch(sys._getframe(1), (world, self))
+        watch = Watch(at_head(sys._getframe(1)), (world, self))
         self._script_state.follow(watch)
         with self.guard(), self._flushed():
             for step in range(start, total):
@@ -621,7 +652,7 @@ class Run:
                 if step == start:
                     watch.first_round(parts_of(world))
                 if done == total or self.due(done, every, seconds):
-                    self._warn_of_variables(watch, world, last=done == total)
+                    self._warn_of_variables([watch], world, last=done == total)
                 if done < total:
                     self.safe_point(world, done, every, seconds, None)
             if start < total:
@@ -645,14 +676,19 @@ class Run:
         self.flush()
         self._checkpointer.tell_unsaved()
 
-    def _warn_of_variables(self, watch: Watch, world: Any, *, last: bool = False) -> None:
-        if names := watch.uncaptured(parts_of(world), last=last):
-            warnings.warn_explicit(
-                f"the loop carries state between iterations in {', '.join(names)}, which no checkpoint holds: if that "
-                f"matters, a resumed run is not exact. Keep it in the world, as in `world.{names[0]} = ...`",
-                NotCapturedWarning,
-                *watch.place,
-            )
+    def _watches(self, frame: FrameType, world: Any) -> list[Watch]:
+        """Those of the loops around a call of the user's."""
+        return self._loops.watches(frame, (world, self), lambda: parts_of(world), self._script_state.follow)
+
+    def _warn_of_variables(self, watches: Sequence[Watch], world: Any, *, last: bool = False) -> None:
+        for watch in watches:
+            if names := watch.uncaptured(parts_of(world), last=last):
+                warnings.warn_explicit(
+                    f"the loop carries state between iterations in {', '.join(names)}, which no checkpoint holds: if "
+                    f"that matters, a resumed run is not exact. Keep it in the world, as in `world.{names[0]} = ...`",
+                    NotCapturedWarning,
+                    *watch.place,
+                )
 
     # -- the best policy ----------------------------------------------------------------------------------
 
@@ -717,6 +753,8 @@ class Run:
         if self.ownership.ended is None:
             self.ownership.ended = f"this run is closed; open it anew: perdure.Run({shown(self.directory)!r})"
         self._restorable.end()
+        if self._outputs is not None:
+            self._outputs.close()
         try:
             self._checkpointer.close()
         finally:
@@ -748,6 +786,8 @@ class Run:
                 "start the script again to go on from there, or give it another directory"
             )
         self._checkpointer.last, self._closed, self.ownership.ended = last, False, None
+        if self._outputs is not None:
+            self._outputs.open()
         if self._restorable.kept is None:
             self._restorable.built(self._walk(world))
             self._restorable.release(script_is_known=self._record.script_fingerprint is not None)

@@ -34,6 +34,7 @@ from perdure.tree import (
     State,
     Value,
     children,
+    field_path,
     message,
     walk,
 )
@@ -148,10 +149,17 @@ def _may_differ(path: str, then: Fingerprint, now: Fingerprint) -> bool:
     """Whether two values at a path may differ although the script is the same."""
     if path not in then and now[path].startswith(_NAMED):
         return True  # it was recorded before such definitions were
+    if path not in then and any(_is_shape(then.get(above, "")) for above in _above(path)):
+        return True  # it was recorded before the attributes of tensors were
     before, after = then.get(path, ""), now.get(path, "")
     if is_secret_path(path) or _is_seed(path) or _are_readings(before, after):
         return True
     return _is_place(before) and _is_place(after)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The paths that a path leads through."""
+    return (path[: found.start()] for found in re.finditer(r"[.\[]", path))
 
 
 def _concerns(path: str, differing: str) -> bool:
@@ -198,7 +206,9 @@ def _without_generators(state: State) -> Object:
 def _visible(node: Node, path: str) -> Iterable[tuple[str, Any]]:
     # What a handler returns changes with every step: it is mostly the state of random generators. The same holds for
     # the state of another process.
-    if isinstance(node, Array | Custom) or getattr(node, "type", None) == message.TYPE:
+    if isinstance(node, Array):
+        return ((field_path(path, name), child) for name, child in (node.fields or {}).items())
+    if isinstance(node, Custom) or getattr(node, "type", None) == message.TYPE:
         return ()
     return children(node, path)
 

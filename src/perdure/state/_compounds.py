@@ -10,7 +10,6 @@ import itertools
 import operator
 import random
 import re
-import threading
 import types
 import weakref
 from collections.abc import Mapping
@@ -229,7 +228,7 @@ def _check_wrapped(parts: Mapping[str, Any]) -> str | None:
     return None if _is_callable(parts.get("__func__")) else "it has no function"
 
 
-# -- views, weak references, conditions -------------------------------------------------------------------------------
+# -- views, weak references, patterns -------------------------------------------------------------------------------
 
 
 def _view_parts(view: Any) -> dict[str, Any]:
@@ -247,18 +246,6 @@ def _make_view(cls: Any, parts: Mapping[str, Any], live: Any) -> Any:
 
 def _check_view(parts: Mapping[str, Any]) -> str | None:
     return None if isinstance(parts.get("mapping"), MappingNode | Object) else "what it shows is not there"
-
-
-def _condition_parts(condition: Any) -> dict[str, Any]:
-    return {"_lock": condition._lock}
-
-
-def _make_condition(cls: Any, parts: Mapping[str, Any], live: Any) -> Any:
-    return cls(parts["_lock"])
-
-
-def _check_condition(parts: Mapping[str, Any]) -> str | None:
-    return None if isinstance(parts.get("_lock"), Custom) else "it has no lock"
 
 
 def _pattern_parts(pattern: Any) -> dict[str, Any]:
@@ -313,7 +300,6 @@ for _cls, _compound in (
     (staticmethod, _WRAPPED),
     (classmethod, _WRAPPED),
     (types.MappingProxyType, Compound(_view_parts, _make_view, _check_view)),
-    (threading.Condition, Compound(_condition_parts, _make_condition, _check_condition)),
     (re.Pattern, Compound(_pattern_parts, _make_pattern, _check_pattern, in_place=True)),
     (weakref.ref, WEAK),
 ):

@@ -18,14 +18,22 @@ import numpy as np
 import torch
 from torch.utils.data import (
     BatchSampler,
+    ConcatDataset,
     RandomSampler,
+    SequentialSampler,
+    Subset,
     SubsetRandomSampler,
+    TensorDataset,
     WeightedRandomSampler,
     dataloader,
+    default_collate,
+    default_convert,
 )
+from torch.utils.data._utils import fetch
 
 from perdure.state._iterators import Parts, advanced, inner, register_iterator
-from perdure.state._registry import Handler, refuse, register_handler
+from perdure.state._references import allow
+from perdure.state._registry import Handler, rebuildable, refuse, register_handler
 from perdure.state._values import Unsupported
 
 GENERATOR = (
@@ -179,6 +187,22 @@ def _reuse_generator(live: Any, own: Parts, parts: Parts) -> bool:
     return own == parts == ("ended",) or own == parts == ("infinite",) if len(own) == 1 else same_start
 
 
+# What an iterator over a loader consists of, where the script has made none yet.
+for made in (
+    dataloader._SingleProcessDataLoaderIter,
+    fetch._MapDatasetFetcher,
+    BatchSampler,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    ConcatDataset,
+    Subset,
+    TensorDataset,
+):
+    rebuildable(made)
+# They make a batch of examples. A loader's iterator that was made while training has one of them.
+allow(default_collate, default_convert)
 register_iterator(types.GeneratorType, _capture_generator, make=_make_generator, reuse=_reuse_generator)
 register_iterator(
     ResumedSampler,

@@ -179,6 +179,7 @@ class _Comparison:
         for what in ("parameter", "requires_grad"):
             if a.extra.get(what) != b.extra.get(what):
                 self._differ(path, f"{what}: {a.extra.get(what, False)} and {b.extra.get(what, False)}")
+        self._fields(a.fields or {}, b.fields or {}, path)
         if a.grad is not None or b.grad is not None:
             self._todo.append((a.grad, b.grad, tree.field_path(path, "grad")))
         if (a.base is None) != (b.base is None):

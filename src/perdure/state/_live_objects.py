@@ -21,7 +21,6 @@ from perdure.state import _aliasing, _compounds, _object_arrays, _references
 from perdure.state._attributes import attributes_of
 from perdure.state._containers import ITEMS, factory_name
 from perdure.state._describe import describe_at
-from perdure.state._iterators import IteratorHandler
 from perdure.state._registry import Adapter, Handler, Skip, is_part_of_program, known
 from perdure.state._shown_classes import ShownClasses
 from perdure.state._values import Unsupported
@@ -231,8 +230,8 @@ class LiveObjects:
         """The form of an object, where its handler tells forms apart."""
         return None if handler.form is None else handler.form(live)
 
-    def parts_of_iterator(self, live: Any, handler: IteratorHandler) -> Any:
-        """What an iterator is made of, as a tuple; None if that cannot be told."""
+    def parts_of(self, live: Any, handler: Handler) -> Any:
+        """What an object is made of, as its handler tells it (of an iterator a tuple); None if that cannot be told."""
         try:
             return handler.capture(live)
         except Unsupported:

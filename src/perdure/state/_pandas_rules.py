@@ -225,7 +225,10 @@ def _digest(content: Any, into: Any) -> None:
 
 
 def _register(
-    name: str, write: Callable[[Any], dict[str, Any]], read: Callable[[dict[str, Any]], Any]
+    name: str,
+    write: Callable[[Any], dict[str, Any]],
+    read: Callable[[dict[str, Any]], Any],
+    own: frozenset[str] | None = None,
 ) -> None:
     def capture(value: Any) -> dict[str, Any]:
         content = write(value)
@@ -235,13 +238,18 @@ def _register(
 
     # The same form is the same content, so there is nothing to be written.
     handler = Handler(
-        capture, lambda value, saved: None, read, form=lambda value: str(capture(value)["form"])
+        capture, lambda value, saved: None, read, form=lambda value: str(capture(value)["form"]), own=own
     )
     register_handler(name, handler)
 
 
-_register("pandas.core.frame.DataFrame", _written_table, _read_table)
-_register("pandas.core.series.Series", _written_series, _read_series)
+def _own_names(cls: Any) -> frozenset[str]:
+    """The attributes that pandas sets on its tables; accessors such as `series.dt` are kept under their own name."""
+    return frozenset({*dir(cls), *vars(cls(dtype=float)), *cls._internal_names})
+
+
+_register("pandas.core.frame.DataFrame", _written_table, _read_table, _own_names(pd.DataFrame))
+_register("pandas.core.series.Series", _written_series, _read_series, _own_names(pd.Series))
 _register("pandas.core.indexes.base.Index", _written_index, _read_index)
 _register("pandas.core.arrays.categorical.Categorical", _written, _read)
 _register(

@@ -38,8 +38,10 @@ class Handler:
     :param makes: the class whose objects `create` makes; it is not used for other classes. By default it makes any.
     :param immutable: whether objects cannot be changed; then another one is always created.
     :param verified: whether an object that was restored is captured again, to see that `restore` put all of it back.
-    :param own: the attributes that objects of the class itself have, which `capture` deals with. If it is given,
-        objects of subclasses are captured with their other attributes; no checkpoint makes one.
+    :param own: the attributes that the class itself sets, which `capture` deals with. If it is given, objects are
+        captured with their other attributes too; no checkpoint makes one of a subclass.
+    :param shares: whether `capture` returns objects that the object itself goes on using; those of the live object are
+        then restored in place.
     """
 
     capture: Callable[[Any], Any]
@@ -51,6 +53,7 @@ class Handler:
     immutable: bool = False
     verified: bool = False
     own: frozenset[str] | None = None
+    shares: bool = False
 
 
 @dataclass(frozen=True)
@@ -354,7 +357,7 @@ def known(cls: type) -> _Class:
                 if about is None:
                     continue
                 if found.entry is None and about.entry is not None:
-                    found.entry = about.entry if base is cls else _of_subclass(about.entry)
+                    found.entry = _with_attributes(about.entry, cls, base)
                 found.left_out = {**about.left_out, **found.left_out}
                 found.fresh = {**about.fresh, **found.fresh}
                 found.structural = found.structural or about.structural
@@ -372,11 +375,12 @@ def known(cls: type) -> _Class:
     return found
 
 
-def _of_subclass(entry: Entry) -> Entry:
-    """The rule for objects of a subclass of a class that has this rule."""
-    if not isinstance(entry, Handler) or entry.own is None:
+def _with_attributes(entry: Entry, cls: type, base: type) -> Entry:
+    """The rule for objects of a class, where a base of it (or itself) has this rule: with the attributes that the base
+    does not set itself."""
+    if not isinstance(entry, Handler) or entry.own is None or not (cls.__dictoffset__ or cls is not base):
         return entry
-    own = entry.own
+    own, make = entry.own, entry.create
 
     def capture(obj: Any) -> Any:
         attributes = object.__getattribute__(obj, "__dict__") if type(obj).__dictoffset__ else {}
@@ -392,11 +396,24 @@ def _of_subclass(entry: Entry) -> Entry:
         form = {"form": entry.form(obj)} if entry.form else {}
         return {**form, "state": state, "attributes": more}
 
-    def restore(obj: Any, saved: Any) -> None:
-        more = {}
+    def parted(saved: Any) -> tuple[Any, dict[str, Any]]:
         if type(saved) is dict and saved.keys() - {"form"} == {"state", "attributes"}:
-            saved, more = saved["state"], saved["attributes"]
-        entry.restore(obj, saved)
+            return saved["state"], saved["attributes"]
+        return saved, {}
+
+    def restore(obj: Any, saved: Any) -> None:
+        state, more = parted(saved)
+        entry.restore(obj, state)
+        assign(obj, more)
+
+    def create(saved: Any) -> Any:
+        state, more = parted(saved)
+        assert make is not None
+        obj = make(state)
+        assign(obj, more)
+        return obj
+
+    def assign(obj: Any, more: dict[str, Any]) -> None:
         for name, each in more.items():
             if name in slots(type(obj)):
                 slots(type(obj))[name].__set__(obj, each)
@@ -407,7 +424,8 @@ def _of_subclass(entry: Entry) -> Entry:
 
     # What a walk knows of the function that captures depends on where that is defined.
     capture.__module__ = str(getattr(entry.capture, "__module__", None))
-    return replace(entry, capture=capture, restore=restore, create=None)
+    can_create = make is not None and cls is base
+    return replace(entry, capture=capture, restore=restore, create=create if can_create else None)
 
 
 def _is_data(cls: type, name: str) -> bool:

@@ -24,11 +24,15 @@ from perdure.state._class_names import class_name
 from perdure.state._registry import (
     Adapter,
     Handler,
+    Maker,
+    blank,
     made_by_name,
     rebuildable,
     register_adapter,
     register_handler,
+    slots,
 )
+from perdure.tree import Custom
 
 # -- locks, events, semaphores -------------------------------------------------------------------------------------
 
@@ -101,6 +105,36 @@ register_handler(
 )
 
 
+_CONDITION = frozenset(vars(threading.Condition()))
+
+
+def _condition_fields(condition: threading.Condition) -> Mapping[str, Any]:
+    own = {name: each for name, each in attributes_of(condition).items() if name not in _CONDITION}
+    return {"_lock": condition._lock, **own}  # type: ignore[attr-defined]
+
+
+def _assign_condition(condition: threading.Condition, name: str, value: Any) -> None:
+    if name == "_lock":
+        # What else it has is made of its lock.
+        threading.Condition.__init__(condition, value)
+    elif name in slots(type(condition)):
+        slots(type(condition))[name].__set__(condition, value)
+    elif name not in _CONDITION:
+        vars(condition)[name] = value
+
+
+def _why_no_condition(fields: Mapping[str, Any], find: Callable[[str], type | None]) -> str | None:
+    return None if isinstance(fields.get("_lock"), Custom) else "it has no lock"
+
+
+made_by_name[class_name(threading.Condition)] = threading.Condition
+register_adapter(
+    threading.Condition,
+    Adapter(_condition_fields, _assign_condition, maker=Maker(blank, _why_no_condition)),
+    part_of_program=False,
+)
+
+
 # -- queues ------------------------------------------------------------------------------------------------------------
 
 
@@ -126,7 +160,8 @@ def _create_queue(saved: list[Any]) -> Any:
 
 
 register_handler(
-    queue.SimpleQueue, Handler(_queue_state, _restore_queue, _create_queue, makes=queue.SimpleQueue)
+    queue.SimpleQueue,
+    Handler(_queue_state, _restore_queue, _create_queue, makes=queue.SimpleQueue, own=frozenset()),
 )
 
 

@@ -70,8 +70,14 @@ def _restore_event(live: Any, saved: bool) -> None:
 
 register_handler(
     "multiprocessing.sharedctypes.Synchronized",
-    Handler(capture=_capture_shared, restore=_restore_shared, create=_create_shared),
+    Handler(
+        capture=_capture_shared,
+        restore=_restore_shared,
+        create=_create_shared,
+        own=frozenset({"_obj", "_lock", "acquire", "release"}),
+    ),
 )
 register_handler(
-    "multiprocessing.synchronize.Event", Handler(capture=lambda live: live.is_set(), restore=_restore_event)
+    "multiprocessing.synchronize.Event",
+    Handler(capture=lambda live: live.is_set(), restore=_restore_event, own=frozenset({"_cond", "_flag"})),
 )

@@ -17,7 +17,7 @@ import torch
 from perdure import tree
 from perdure.errors import CaptureError, DamagedError, is_users_file
 from perdure.state import _aliasing, _array_leaves, _compounds, _object_arrays, _references, _values, _weak
-from perdure.state._attributes import attributes_of
+from perdure.state._attributes import TENSORS, attributes_of, attributes_of_tensor
 from perdure.state._class_names import class_name, in_code, module_of
 from perdure.state._containers import BUILTIN, FACTORY, ITEMS, factory_name
 from perdure.state._iterators import IteratorHandler
@@ -630,6 +630,12 @@ class Walker:
         elif value.is_leaf and value.grad is not None:
             grad = self.node(value.grad, (path, ".", "grad"))
             node.grad = grad if isinstance(grad, Array) else None
+        if type(value) in TENSORS:
+            node.fields = {}
+            if attributes := attributes_of_tensor(value):
+                # Which names there are decides.
+                self.structure.note_place(path, *attributes)
+                self._unfilled.append((Walker._fill_tensor, value, node, path))
         return node
 
     def _text(self, value: Any, path: Path, kind: str, write: Callable[[Any], Any]) -> Node:
@@ -640,6 +646,10 @@ class Walker:
                 return self.left_out(_SECRET, path)
             self.structure.note_text(text, path)
         return self._value(value, path, kind, write)
+
+    def _fill_tensor(self, value: torch.Tensor, node: Array, path: Path) -> None:
+        assert node.fields is not None
+        self._own_fields(type(value), attributes_of_tensor(value), node.fields, path)
 
     def _value(self, value: Any, path: Path, kind: str, write: Callable[[Any], Any]) -> Node:
         try:
@@ -683,7 +693,9 @@ def _step(node: Any, kind: str, name: Any) -> Any:
     match node:
         case Object() if kind == ".":
             return node.fields.get(name)
-        case tree.MappingNode() | SequenceNode() if kind == ".":
+        case Array() if kind == "." and node.grad is not None and name == "grad":
+            return node.grad
+        case Array() | tree.MappingNode() | SequenceNode() if kind == ".":
             return (node.fields or {}).get(name)
         case tree.MappingNode():
             pairs = enumerate(node.pairs)

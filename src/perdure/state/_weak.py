@@ -152,25 +152,22 @@ for _cls, _handler in CONTAINERS.items():
     register_handler(_cls, _handler)
 
 
-#: The attributes that weak containers have.
+#: The attributes that weak containers and references have.
 _OWN = frozenset(
     name
     for make in CONTAINERS
     for name in (*vars(make()), "_pending_removals", "_iterating", "_dirty_len", "_remove")
-)
+) | {*weakref.WeakMethod.__slots__, *weakref.KeyedRef.__slots__}
 
 
 def take(walker: Walker, value: Any, path: Path) -> Node:
     """The node of a weak reference or container, which is filled when the rest of the walk is done."""
     cls: Any = type(value)
     name = class_name(cls)
-    if (
-        cls not in CONTAINERS
-        and (more := attributes_of(value).keys() - _OWN)
-        and not issubclass(cls, weakref.ref)
-    ):
+    if more := attributes_of(value).keys() - _OWN:
         shown = ", ".join(sorted(map(str, more)))
-        reason = f"attributes of a subclass of a weak container are not captured ({shown}). Keep them in another object"
+        kind = "a weak reference" if issubclass(cls, weakref.ref) else "a weak container"
+        reason = f"attributes of {kind} are not captured ({shown}). Keep them in another object"
         return walker.refuse(value, path, reason)
     walker.classes[name] = cls
     node = Object(name, {}) if issubclass(cls, weakref.ref) else Custom(name, None)

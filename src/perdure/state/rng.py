@@ -147,9 +147,7 @@ def _check_bits(state: Any) -> None:
             raise ValueError(f"expected a position from 0 to {_POSITIONS[name]}, found {position!r:.80}")
 
 
-def _seed(sequence: Any) -> dict[str, Any] | None:
-    if type(sequence) is not np.random.SeedSequence:
-        return None
+def _parts_of(sequence: Any) -> dict[str, Any]:
     return {
         "entropy": sequence.entropy,
         "spawn_key": tuple(sequence.spawn_key),
@@ -186,7 +184,8 @@ def _capture_bits(bits: np.random.BitGenerator) -> dict[str, Any]:
             f"perdure.register({type(bits).__qualname__}, capture=..., restore=...)"
         )
     # The seed sequence counts the children that it spawned, which is not part of the generator's state.
-    return {"state": bits.state, "seed": _seed(bits.seed_seq)}
+    seed = bits.seed_seq
+    return {"state": bits.state, "seed": seed if type(seed) is np.random.SeedSequence else None}
 
 
 def _restore_bits(bits: np.random.BitGenerator, saved: dict[str, Any]) -> None:
@@ -195,9 +194,15 @@ def _restore_bits(bits: np.random.BitGenerator, saved: dict[str, Any]) -> None:
     name = type(bits).__name__
     if state["bit_generator"] != name:
         raise ValueError(f"expected a {state['bit_generator']}, found a {name}")
-    if seed is not None and seed != _seed(bits.seed_seq):
+    own = bits.seed_seq
+    if isinstance(seed, dict):  # of the first kind of checkpoints, which do not share it
+        alike = type(own) is np.random.SeedSequence and seed == _parts_of(own)
+        seed = own if alike else _create_seed(seed)
+    if not (seed is None or isinstance(seed, np.random.SeedSequence)):
+        raise ValueError(f"expected a seed sequence, found a {type(seed).__name__}")
+    if seed is not None and seed is not own:
         # Its seed sequence is read-only; only the initializer sets it (and, since NumPy 2, `__setstate__`).
-        getattr(np.random, name).__init__(bits, _create_seed(seed))
+        getattr(np.random, name).__init__(bits, seed)
     bits.state = state
 
 
@@ -210,10 +215,10 @@ def _create_bits(saved: dict[str, Any]) -> np.random.BitGenerator:
 
 def _restore_generator(generator: np.random.Generator, saved: dict[str, Any]) -> None:
     bits = saved["bits"]
-    if type(bits) is not type(generator.bit_generator):
+    if not isinstance(bits, np.random.BitGenerator):
+        raise TypeError(f"expected the bits of a generator, found a {type(bits).__name__}")
+    if bits is not generator.bit_generator:
         np.random.Generator.__init__(generator, bits)
-    elif bits is not generator.bit_generator:
-        _restore_bits(generator.bit_generator, _capture_bits(bits))
 
 
 def _restore_legacy(generator: np.random.RandomState, saved: dict[str, Any]) -> None:
@@ -231,7 +236,8 @@ def _create_legacy(saved: dict[str, Any]) -> np.random.RandomState:
     return generator
 
 
-# By reference, so that two generators that draw from the same bits go on doing so.
+# By reference, so that two generators that draw from the same bits go on doing so, and the sequence that they were
+# seeded by goes on to count what is spawned from it.
 register_handler(
     np.random.Generator,
     Handler(
@@ -239,10 +245,12 @@ register_handler(
         restore=_restore_generator,
         create=lambda saved: np.random.Generator(saved["bits"]),
         own=frozenset(),
+        shares=True,
     ),
 )
 register_handler(
-    np.random.BitGenerator, Handler(capture=_capture_bits, restore=_restore_bits, create=_create_bits)
+    np.random.BitGenerator,
+    Handler(capture=_capture_bits, restore=_restore_bits, create=_create_bits, shares=True),
 )
 register_handler(
     np.random.RandomState,
@@ -253,7 +261,10 @@ register_handler(
         own=frozenset(),
     ),
 )
-register_handler(np.random.SeedSequence, Handler(capture=_seed, restore=_restore_seed, create=_create_seed))
+register_handler(
+    np.random.SeedSequence,
+    Handler(capture=_parts_of, restore=_restore_seed, create=_create_seed, own=frozenset()),
+)
 
 
 # -- torch's -------------------------------------------------------------------------------------------------

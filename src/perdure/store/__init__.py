@@ -13,6 +13,7 @@ Vocabulary:
 """
 
 from perdure._lazy import publish
+from perdure.store._checksummed_json import dump_checksummed as dump_checksummed
 from perdure.store._checksummed_json import load_checksummed as load_checksummed
 from perdure.store._checksummed_json import to_plain as to_plain
 from perdure.store._files import TEMPORARY as TEMPORARY

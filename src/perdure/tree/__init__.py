@@ -28,6 +28,8 @@ from perdure.tree._arrays import (
 from perdure.tree._codec import decode, document, encode
 from perdure.tree._encoder import is_text
 from perdure.tree._nodes import (
+    BASE,
+    GRAD,
     OBJECT_VIEW,
     PLAIN_TYPES,
     Array,
@@ -60,6 +62,8 @@ from perdure.tree._nodes import (
 )
 
 __all__ = [
+    "BASE",
+    "GRAD",
     "OBJECT_VIEW",
     "PLAIN_TYPES",
     "TORCH_DTYPES",

@@ -39,6 +39,8 @@ from perdure.tree._nodes import (
     edges,
 )
 
+#: Says of a document that it has the attributes of tensors. Where it is not, nothing is known of them.
+ATTRIBUTES = "attributes"
 _LIMIT = LARGEST_INTEGER
 _MOST_REPEATED = 1 << 28
 _PLAIN_READERS: dict[str, Callable[[str], Any]] = {
@@ -55,7 +57,7 @@ _PLAIN_JSON = (str, bool, int, type(None))
 def encode(state: State) -> tuple[dict[str, Any], list[Blob]]:
     """The JSON-able document that stands for `state`, and its arrays in the order in which they are numbered there."""
     root, nodes, arrays = encode_tree(state)
-    return {"root": root, "nodes": nodes}, [Blob(array) for array in arrays]
+    return _whole(root, nodes), [Blob(array) for array in arrays]
 
 
 def document(state: State) -> dict[str, Any]:
@@ -64,7 +66,11 @@ def document(state: State) -> dict[str, Any]:
     :raises ValueError: if the tree has an array that is not among them.
     """
     root, nodes, _ = encode_tree(state, state.arrays)
-    return {"root": root, "nodes": nodes}
+    return _whole(root, nodes)
+
+
+def _whole(root: Any, nodes: list[Any]) -> dict[str, Any]:
+    return {"root": root, "nodes": nodes, ATTRIBUTES: True}
 
 
 def decode(document: Any, sources: Sequence[Source]) -> State:
@@ -119,6 +125,7 @@ class _Decoder:
         self.table = document["nodes"]
         _expect(isinstance(self.table, list), "a list of nodes", self.table)
         self.root = document["root"]
+        self.has_attributes = document.get(ATTRIBUTES) is True
         self.sources = sources
         self.used: set[int] = set()
         #: What values were read already, and how much may be referred to: a long one referred to again and again would
@@ -220,6 +227,8 @@ class _Decoder:
             grad = self.ref(entry["grad"])
             _expect(isinstance(grad, Array), "an array as gradient", entry["grad"])
             node.grad = grad
+        if node.framework == "torch" and self.has_attributes:
+            node.fields = self.named(entry.get("fields", {}))
         if "base" in entry:
             base = self.ref(entry["base"])
             _expect(isinstance(base, Array) and base is not node, "the base array of a view", entry["base"])

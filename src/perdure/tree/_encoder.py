@@ -170,6 +170,8 @@ class _Encoder:
             entry["extra"] = node.extra
         if node.grad is not None:
             entry["grad"] = self.child(node.grad)
+        if node.fields:
+            entry["fields"] = self._named(node.fields)
         if node.base is not None:
             entry |= {"base": self.child(node.base), "offset": node.offset, "strides": list(node.strides)}
         else:

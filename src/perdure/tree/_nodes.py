@@ -113,12 +113,13 @@ class Array(Node):
         order.
     :param data: the live array (by reference), or the source that its bytes are read from. None if `base` is given:
         then this array is a view of the bytes of another one.
-    :param extra: what else belongs to it: `device`, `requires_grad`, `parameter` for torch.
+    :param extra: what else torch knows of a tensor: `device`, `requires_grad`, `parameter`.
     :param name: its path, for messages; or the steps of it, because it is seldom needed as text.
     :param memory: what `span` and `flat` are to be, where that is known already.
 
     Of live data, `span` is its address and how many bytes it has, which stay the same when a view of it is made anew.
-    `flat` is whether its bytes lie in memory as they are stored, row after row.
+    `flat` is whether its bytes lie in memory as they are stored, row after row. `fields` are the attributes that a
+    program has set on a tensor, by name; None if they are not known, as of checkpoints of the first kind.
     """
 
     __slots__ = (
@@ -127,6 +128,7 @@ class Array(Node):
         "base",
         "dtype",
         "extra",
+        "fields",
         "flat",
         "framework",
         "grad",
@@ -161,6 +163,7 @@ class Array(Node):
         #: carries it.
         self.rows: object | None = None
         self.grad: Array | None = None
+        self.fields: dict[str, Any] | None = None
         self.base: Array | None = None
         self.offset = 0
         self.strides: tuple[int, ...] = ()
@@ -319,6 +322,9 @@ _MOST_STEPS = 40
 #: A place inside a node: an attribute's name, an element's position, a key's position, or what the kind of
 #: node has.
 Slot: TypeAlias = "str | int | tuple[str, int]"
+#: The slots of an array's base and gradient. They are no names, because a tensor may have an attribute `base`.
+BASE: tuple[str, int] = ("base", 0)
+GRAD: tuple[str, int] = ("grad", 0)
 #: The path of a node while it is walked: the parent's path, and the step from there (see `step_path`). Written
 #: out only where it is needed.
 Path: TypeAlias = "tuple[Path, str, Any] | None"
@@ -409,10 +415,10 @@ def edges(node: Node) -> Iterator[tuple[Slot, Any, str, Any]]:
             yield "payload", node.payload, "", None
         case Array():
             if node.base is not None:
-                yield "base", node.base, "base", None
+                yield BASE, node.base, "base", None
             if node.grad is not None:
-                yield "grad", node.grad, ".", "grad"
-    if isinstance(node, SequenceNode | MappingNode) and node.fields:
+                yield GRAD, node.grad, ".", "grad"
+    if isinstance(node, Array | SequenceNode | MappingNode) and node.fields:
         for name, child in node.fields.items():
             yield name, child, ".", name
 

@@ -67,7 +67,7 @@ def encode(state: State, known: bytes = b"") -> bytes:
     structure = marshal.dumps(nodes, 2)
     if (mine := _forms.get(structure)) is None:
         sizes = [Blob(array).nbytes for array in arrays]
-        form = _json({"root": root, "nodes": nodes, "blobs": sizes})
+        form = _json({"root": root, "nodes": nodes, "blobs": sizes, _codec.ATTRIBUTES: True})
         if len(_forms) >= _MOST_FORMS:
             _forms.clear()  # a structure that changes all the time is not worth remembering
         mine = _forms[structure] = form, structure_digest(form)
@@ -184,7 +184,7 @@ def decode(encoded: EncodedState) -> State:
         sources = list(_sources(form["blobs"], memoryview(small), encoded["large"]))
         if next(values, HOLE) is not HOLE:
             raise ValueError("there are more values than places for them")
-        document = {"root": form["root"], "nodes": table}
+        document = {**form, "nodes": table}
     except (ValueError, TypeError, KeyError, IndexError, StopIteration, RuntimeError) as error:
         raise DamagedError(f"the encoded state of a process is malformed: {error!s:.200}") from error
     return _codec.decode(document, sources)
@@ -236,6 +236,9 @@ def _filled(entry: Any, values: Iterator[Any]) -> list[Any]:
             content = [[fill(key), fill(child)] for key, child in entry[2]]
         case "i":
             content = [fill(child) for child in entry[2]]
+        case "a" if "fields" in entry[1]:
+            fields = {name: fill(child) for name, child in entry[1]["fields"].items()}
+            return ["a", {**entry[1], "fields": fields}]
         case _:
             return entry
     filled = [*entry[:2], content, *entry[3:]]

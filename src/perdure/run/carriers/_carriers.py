@@ -11,6 +11,9 @@ from time import perf_counter
 from types import FrameType, FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
+import torch
+
 from perdure.run.carriers._draws import may_differ_when_called_again
 from perdure.run.carriers._holders import (
     CACHE,
@@ -39,6 +42,8 @@ _DEFINITIONS = (
     FunctionType, type, ModuleType, property, staticmethod, classmethod, functools._lru_cache_wrapper,
 )  # fmt: skip
 _CONTAINERS = (dict, list, tuple, set, frozenset)
+#: What a checkpoint makes whether a fresh process has one or not; it may be large.
+_DATA = (*_CONTAINERS, np.ndarray, torch.Tensor)
 #: A look at what takes time is at most this part of the time to the next one.
 _RARELY = 500
 _LATE = "its module was imported while the training ran. Import it before the run is resumed"
@@ -256,6 +261,9 @@ class Carriers:
             elif is_part_of_program(before) and id(before) not in met:
                 self._give_up(seen, key, f"another {type(before).__qualname__} was there when the loop began")
                 return
+            elif not (type(before) in PLAIN_TYPES or isinstance(before, _DATA)):
+                # A fresh process has one too: of the same class, and over the same data.
+                self._expected[name] = before
         if before is now and not isinstance(now, _CONTAINERS):
             self._expected[name] = now
         self._captured[name] = (holder, key)

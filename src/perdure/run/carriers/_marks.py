@@ -108,6 +108,10 @@ class Mark:
                 isinstance(value, np.ndarray) and not value.dtype.hasobject
             ):
                 self._note_array(value)
+                if isinstance(value, torch.Tensor):
+                    attributes = list(attributes_of(value).values())
+                    self._held.append((value, len(attributes), _ends(attributes)))
+                    todo += attributes
             elif isinstance(value, types.GeneratorType):
                 position, variables = _position(value)
                 self._paused.append((value, position, variables))
@@ -157,7 +161,9 @@ def _is_code(cls: type) -> bool:
 
 
 def _inside(value: Any) -> list[Any] | None:
-    """What a container or an object of plain attributes holds; None of anything else."""
+    """What a container or an object of plain attributes holds, and what was set on a tensor; None of anything else."""
+    if isinstance(value, torch.Tensor):
+        return list(attributes_of(value).values())
     if isinstance(value, dict):
         return [*dict.keys(value), *dict.values(value)]
     if isinstance(value, _CONTAINERS):

@@ -6,21 +6,26 @@
 - `_carried`: what a loop carries, by both.
 - `_frame`: reads and writes the variables of a running function.
 - `_loop_variables`: `LoopVariables`, what `perdure.loop` captures and restores.
-- `_watch`: `Watch` finds the loop that a run is in, and looks at its objects too.
+- `_watch`: `Watch` finds the loop that a run is in, and looks at its objects too. `_around_calls`: all loops around a
+  call.
 """
 
 from perdure._lazy import publish
-from perdure.run.loops._loop_variables import LoopVariables, find_loop
+from perdure.run.loops._around_calls import LoopsAroundCalls
+from perdure.run.loops._loop_variables import LoopVariables, find_loop, needed_names
 from perdure.run.loops._source import stored_names
-from perdure.run.loops._watch import ModuleVariables, Place, Watch, module_variables
+from perdure.run.loops._watch import ModuleVariables, Place, Watch, at_head, module_variables
 
 __all__ = [
     "LoopVariables",
+    "LoopsAroundCalls",
     "ModuleVariables",
     "Place",
     "Watch",
+    "at_head",
     "find_loop",
     "module_variables",
+    "needed_names",
     "stored_names",
 ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from perdure.run.loops._liveness import live_names
+from perdure.run.loops._liveness import Live, live_in_rounds, live_names
 from perdure.run.loops._source import (
     Lookup,
     Loop,
@@ -39,7 +39,15 @@ class Carried:
     perhaps: tuple[str, ...] = ()
 
 
-def carried(module: ast.Module, scope: Scope, loop: Loop, call: ast.Call | None, lookup: Lookup) -> Carried:
+def carried(
+    module: ast.Module,
+    scope: Scope,
+    loop: Loop,
+    call: ast.Call | None,
+    lookup: Lookup,
+    *,
+    is_inner: bool = False,
+) -> Carried:
     """What a loop carries.
 
     :param module: the whole source file.
@@ -47,12 +55,12 @@ def carried(module: ast.Module, scope: Scope, loop: Loop, call: ast.Call | None,
     :param loop: a loop of `scope`.
     :param call: where in the loop a checkpoint is taken; by default at its head, before the next round.
     :param lookup: gives the values that variables have before the loop.
+    :param is_inner: whether the call is that of a function which takes the checkpoint.
     """
     others = OtherFunctions.around(module, scope)
     live = live_names(scope, loop, call, lookup, others)
     stored = stored_names(loop.body) | (others.stores if any(calls_in(loop.body)) else set())
-    # What the call is given is in the checkpoint: the step, and the counters.
-    apart = {node.id for node in ast.walk(call) if isinstance(node, ast.Name)} if call is not None else set()
+    apart = set() if call is None else _given(call, lookup, is_inner=is_inner)
     if not isinstance(loop, ast.While):
         apart |= set(assigned_names(loop.target))
     if call is not None:
@@ -72,8 +80,22 @@ def carried(module: ast.Module, scope: Scope, loop: Loop, call: ast.Call | None,
     )
 
 
-def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> tuple[tuple[str, ...], set[str]]:
-    """The variables that may be read from the head of a loop on before they are assigned, and those that it may assign.
+@dataclass(frozen=True)
+class Needed:
+    """What a loop needs of its variables to go on.
+
+    :param names: those that may be read from its head on before they are assigned, in the order of the source.
+    :param assigned: those that it may assign.
+    :param graphs: those of `names` that hold a tensor, if so, that further rounds may compute gradients through.
+    """
+
+    names: tuple[str, ...]
+    assigned: frozenset[str]
+    graphs: frozenset[str]
+
+
+def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> Needed:
+    """What a loop needs of its variables to go on.
 
     :param module: the whole source file.
     :param scope: the function, or the module, around the loop.
@@ -81,11 +103,37 @@ def needed(module: ast.Module, scope: Scope, loop: Loop, lookup: Lookup) -> tupl
     :param lookup: gives the values that variables have before the loop.
     """
     others = OtherFunctions.around(module, scope)
-    live = {name.removesuffix("*") for name in live_names(scope, loop, None, lookup, others)}
+    live = _names(live_names(scope, loop, None, lookup, others))
     names = dict.fromkeys([*in_order(scope), *sorted(live)])
-    return tuple(name for name in names if name in live and not name.startswith("__")), stored_names(
-        loop.body
-    ) | others.stores
+    return Needed(
+        tuple(name for name in names if name in live and not name.startswith("__")),
+        frozenset(stored_names(loop.body) | others.stores),
+        frozenset(
+            name.removesuffix("^")
+            for name in live_in_rounds(scope, loop, lookup, others)
+            if name.endswith("^")
+        ),
+    )
+
+
+def _names(live: Live) -> frozenset[str]:
+    return frozenset(name.rstrip("*^") for name in live)
+
+
+def _given(call: ast.Call, lookup: Lookup, *, is_inner: bool) -> set[str]:
+    """The variables that a checkpoint holds because they are given to its call: the step, and the counters."""
+    if is_inner:
+        # Which argument becomes the step is not seen here; it is a whole number.
+        return {name for name in in_order(call) if _is_whole(lookup, name)}
+    named = [each.value for each in call.keywords if each.arg in ("world", "step", "counters")]
+    return {name for part in (*call.args, *named) for name in in_order(part)}
+
+
+def _is_whole(lookup: Lookup, name: str) -> bool:
+    try:
+        return type(lookup(name)) is int
+    except LookupError:
+        return False
 
 
 def _assigned_before(scope: Scope, loop: Loop) -> set[str]:

@@ -4,8 +4,9 @@ A variable is *live* at a place if some path from there reads it before it assig
 and is assigned or changed in the loop, is what a resumed process would need and no checkpoint holds. The analysis is
 the usual backward one of compilers, done on the syntax tree of the function around the loop.
 
-A name stands for two things here: what it is bound to (`x`), and the content of that object (`x*`). `x.append(1)` needs
-the first and changes the second; `x[t] = ...` for every `t` makes what was in `x` before irrelevant.
+A name stands for three things here: what it is bound to (`x`), the content of that object (`x*`), and how a tensor was
+computed (`x^`). `x.append(1)` needs the first and changes the second; `x[t] = ...` for every `t` makes what was in `x`
+before irrelevant; `x.item()` does not need the third.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from perdure.run.loops._source import (
     OtherFunctions,
     Scope,
     asks_for_form,
+    asks_for_numbers,
     assigned_names,
     calls_in,
     certain_parts,
@@ -46,7 +48,7 @@ from perdure.run.loops._source import (
     whole,
 )
 
-#: Names (`x`) and their contents (`x*`).
+#: Names (`x`), their contents (`x*`) and their graphs (`x^`).
 Live: TypeAlias = frozenset[str]
 _NOTHING: Live = frozenset()
 #: Methods that overwrite a whole array.
@@ -63,10 +65,21 @@ def live_names(
     lookup: Lookup,
     others: OtherFunctions,
 ) -> Live:
+    return _gone_through(scope, loop, call, lookup, others).found
+
+
+def live_in_rounds(scope: Scope, loop: Loop, lookup: Lookup, others: OtherFunctions) -> Live:
+    """What further rounds read of what is live at the head of a loop; the rest is read only after it."""
+    return _gone_through(scope, loop, None, lookup, others).in_rounds
+
+
+def _gone_through(
+    scope: Scope, loop: Loop, call: ast.Call | None, lookup: Lookup, others: OtherFunctions
+) -> _Flow:
     flow = _Flow(loop, call, lookup, others)
-    end = flow.both(others.shared)
+    end = flow.all_of(others.shared)
     flow.block(scope.body, end, _Jumps(to_return=end))
-    return flow.found
+    return flow
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,7 @@ class _Jumps:
 
 
 class _Flow:
-    """One pass, backwards. `found` is what is live at the place asked for."""
+    """One pass, backwards. `found` is what is live at the place asked for, `in_rounds` what of it rounds read."""
 
     def __init__(
         self,
@@ -97,7 +110,7 @@ class _Flow:
         self._loop = loop
         self._call = call
         self._lookup = lookup
-        self._called = self.both(others.reads)
+        self._called = self.all_of(others.reads)
         self._stored_in_loop = stored_names(loop.body)
         self._changed_in_loop = changed_names(loop.body, lookup)
         self._resized = {
@@ -106,10 +119,11 @@ class _Flow:
             if isinstance(each.func, ast.Attribute) and each.func.attr in CHANGING
         }
         self.found: Live = _NOTHING
+        self.in_rounds: Live = _NOTHING
 
     @staticmethod
-    def both(names: Iterable[str]) -> Live:
-        return frozenset(each for name in names for each in (name, name + "*"))
+    def all_of(names: Iterable[str]) -> Live:
+        return frozenset(each for name in names for each in (name, name + "*", name + "^"))
 
     def block(self, body: Sequence[ast.stmt], after: Live, jumps: _Jumps) -> Live:
         """What is live before a block."""
@@ -165,10 +179,10 @@ class _Flow:
             case ast.Continue():
                 return jumps.to_continue
             case ast.Import() | ast.ImportFrom():
-                return after - self.both(imported_names(node))
+                return after - self.all_of(imported_names(node))
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                after = after - self.both([node.name])
-                return self._reads([node], after) | self.both(free_reads(node))
+                after = after - self.all_of([node.name])
+                return self._reads([node], after) | self.all_of(free_reads(node))
         return self._reads([node], after)
 
     # -- expressions ---------------------------------------------------------------------------------------------
@@ -185,7 +199,7 @@ class _Flow:
             if isinstance(part, ast.NamedExpr)
             for name in assigned_names(part.target)
         }
-        before = set(after) - self.both(assigned)
+        before = set(after) - self.all_of(assigned)
         hidden = set()
         for part in own_nodes(nodes):
             if isinstance(part, COMPREHENSIONS):
@@ -202,13 +216,14 @@ class _Flow:
                     if isinstance(part.func, ast.Name) and part.func.id in (
                         _READ_ALL if part.args else _READ_OWN
                     ):
-                        before |= self.both(self._stored_in_loop)
+                        before |= self.all_of(self._stored_in_loop)
                 case ast.Lambda():
-                    before |= self.both(free_reads(part))
+                    before |= self.all_of(free_reads(part))
             for asked in asks_for_form(part):
                 if kind_of(self._lookup, asked.id) is np.ndarray:
                     hidden.add(id(asked))
                     before.add(asked.id)
+        numbers = {id(name) for part in own_nodes(nodes) for name in asks_for_numbers(part)}
         for part in own_nodes(nodes):
             if (
                 isinstance(part, ast.Name)
@@ -216,7 +231,7 @@ class _Flow:
                 and id(part) not in hidden
                 and not assigned.get(part.id, (1 << 30, 0)) <= (part.lineno, part.col_offset)
             ):
-                before |= {part.id, part.id + "*"}
+                before |= self.all_of([part.id]) - ({part.id + "^"} if id(part) in numbers else set())
         return frozenset(before)
 
     def store(self, targets: Sequence[ast.expr], after: Live) -> Live:
@@ -224,7 +239,7 @@ class _Flow:
         for target in targets:
             match target:
                 case ast.Name():
-                    after -= self.both([target.id])
+                    after -= self.all_of([target.id])
                 case ast.Tuple() | ast.List():
                     after = self.store(target.elts, after)
                 case ast.Starred():
@@ -233,7 +248,7 @@ class _Flow:
                     if is_whole(target.slice) and kind_of(self._lookup, name) in (np.ndarray, list):
                         after -= {name + "*"}
                     # Of an object of an unknown class, code of its own runs.
-                    known = {name} if kind_of(self._lookup, name) is not None else self.both([name])
+                    known = {name} if kind_of(self._lookup, name) is not None else self.all_of([name])
                     after = self.read(target.slice, after) | known
                 case ast.Attribute(value=ast.Name(id=name)):
                     after |= {name}
@@ -248,10 +263,10 @@ class _Flow:
                 # `x += [1]` changes a list as `append` does; with a number it reads it.
                 if kind_of(self._lookup, name) in (list, set):
                     return after | {name}
-                return after | self.both([name])
+                return after | self.all_of([name])
         root = root_of(node.target)
         after = self._reads([node.value, node.target], after)
-        return after if root is None else after | self.both([root])
+        return after if root is None else after | self.all_of([root])
 
     def _method(self, name: str, attr: str, call: ast.Call, after: Live) -> Live:
         kind = kind_of(self._lookup, name)
@@ -267,18 +282,10 @@ class _Flow:
 
     def _for(self, node: ast.For | ast.AsyncFor, after: Live, jumps: _Jumps) -> Live:
         done = self.block(node.orelse, after, jumps)
-        target = self.both(assigned_names(node.target))
-        head: Live = _NOTHING
-        first: Live = _NOTHING
-        while True:  # It only grows, and there are finitely many names.
-            inner = replace(jumps, to_break=after, to_continue=head)
-            first = self.store([node.target], self.block(node.body, head, inner)) - target
-            new = head | done | first
-            if new == head:
-                break
-            head = new
+        head, first = self._for_rounds(node, done, replace(jumps, to_break=after))
         if node is self._loop and self._call is None:
             self.found |= head
+            self.in_rounds |= self._for_rounds(node, _NOTHING, _Jumps(to_return=jumps.to_return))[1]
         before = head
         if node is not self._loop and self._range(node):
             # It runs at least once.
@@ -286,6 +293,21 @@ class _Flow:
             if not leaves_early(node.body) and (overwritten := self._overwritten(node)):
                 before -= overwritten - self._used_inside(node)
         return self.read(node.iter, before)
+
+    def _for_rounds(self, node: ast.For | ast.AsyncFor, done: Live, jumps: _Jumps) -> tuple[Live, Live]:
+        """What is live at the head of a loop, and there if a round follows.
+
+        :param done: what is live where its rounds are over.
+        """
+        target = self.all_of(assigned_names(node.target))
+        head: Live = _NOTHING
+        while True:  # It only grows, and there are finitely many names.
+            body = self.block(node.body, head, replace(jumps, to_continue=head))
+            first = self.store([node.target], body) - target
+            new = head | done | first
+            if new == head:
+                return head, first
+            head = new
 
     def _range(self, node: ast.For | ast.AsyncFor) -> range | None:
         call = node.iter
@@ -404,16 +426,21 @@ class _Flow:
     def _while(self, node: ast.While, after: Live, jumps: _Jumps) -> Live:
         ends = not (isinstance(node.test, ast.Constant) and node.test.value)
         done = self.block(node.orelse, after, jumps) if ends else _NOTHING
-        head: Live = _NOTHING
-        while True:
-            inner = replace(jumps, to_break=after, to_continue=head)
-            new = head | self.read(node.test, self.block(node.body, head, inner) | done)
-            if new == head:
-                break
-            head = new
+        head, _ = self._while_rounds(node, done, replace(jumps, to_break=after))
         if node is self._loop and self._call is None:
             self.found |= head
+            self.in_rounds |= self._while_rounds(node, _NOTHING, _Jumps(to_return=jumps.to_return))[1]
         return head
+
+    def _while_rounds(self, node: ast.While, done: Live, jumps: _Jumps) -> tuple[Live, Live]:
+        """What is live at the head of a loop, and there if a round follows; see `_for_rounds`."""
+        head: Live = _NOTHING
+        while True:
+            body = self.block(node.body, head, replace(jumps, to_continue=head))
+            new = head | self.read(node.test, body | done)
+            if new == head:
+                return head, self.read(node.test, body)
+            head = new
 
     def _with(self, node: ast.With | ast.AsyncWith, after: Live, jumps: _Jumps) -> Live:
         inner = replace(jumps, to_raise=jumps.to_raise | after) if suppresses(node) else jumps
@@ -433,7 +460,7 @@ class _Flow:
         caught = outer.to_raise
         for handler in node.handlers:
             live = self.block(handler.body, after, outer)
-            live -= self.both([handler.name]) if handler.name else _NOTHING
+            live -= self.all_of([handler.name]) if handler.name else _NOTHING
             caught |= live if handler.type is None else self.read(handler.type, live)
         inside = replace(outer, to_raise=caught)
         return self.block(node.body, self.block(node.orelse, after, outer), inside) | caught
@@ -444,7 +471,7 @@ class _Flow:
             entered = self.block(case.body, after, jumps)
             if case.guard is not None:
                 entered = self.read(case.guard, entered | live)
-            entered -= self.both(stored_names([case.pattern]))
+            entered -= self.all_of(stored_names([case.pattern]))
             entered = self._reads([case.pattern], entered)
             irrefutable = (
                 isinstance(case.pattern, ast.MatchAs) and case.pattern.pattern is None and case.guard is None

@@ -32,6 +32,8 @@ CHANGING = ADDING | {
 }  # fmt: skip
 #: Attributes of arrays that have nothing to do with their content.
 _SHAPE = frozenset(("shape", "dtype", "device", "ndim", "size"))
+#: Attributes of tensors that give their numbers without how they were computed.
+_NUMBERS = frozenset(("item", "detach", "data", "tolist", "numpy"))
 #: Functions that make an array of the same form.
 _LIKE = frozenset(("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"))
 
@@ -260,6 +262,18 @@ def asks_for_form(node: ast.AST) -> list[ast.Name]:
         case ast.Call(func=ast.Name(id="len"), args=[ast.Name() as name]):
             return [name]
         case ast.Call(func=ast.Attribute(attr=attr), args=[ast.Name() as name, *_]) if attr in _LIKE:
+            return [name]
+    return []
+
+
+def asks_for_numbers(node: ast.AST) -> list[ast.Name]:
+    """The variables of which only the numbers matter, not how they were computed: in `x.item()`, `float(x)`."""
+    match node:
+        case ast.Attribute(value=ast.Name() as name, attr=attr) if attr in _NUMBERS | _SHAPE:
+            return [name]
+        case ast.Call(func=ast.Name(id="float" | "int" | "bool" | "len"), args=[ast.Name() as name]):
+            return [name]
+        case ast.Call(func=ast.Attribute(attr="add_scalar"), args=[_, ast.Name() as name, *_]):
             return [name]
     return []
 

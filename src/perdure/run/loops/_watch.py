@@ -12,7 +12,7 @@ import ast
 import dis
 import linecache
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from types import FrameType, FunctionType, ModuleType
@@ -47,14 +47,13 @@ class ModuleVariables:
 class Watch:
     """Watches one loop.
 
-    :param frame: that of the caller: where the loop stands, before its first round or at a call inside it.
+    :param place: where the loop stands; None if that cannot be seen.
     :param known: objects to pass over.
-    :param is_call: whether the loop calls `maybe_checkpoint`; by default it loops over `steps`.
     """
 
-    def __init__(self, frame: FrameType, known: Sequence[Any] = (), *, is_call: bool = False) -> None:
+    def __init__(self, place: Place | None, known: Sequence[Any] = ()) -> None:
         self._known = {id(each) for each in known}
-        self._place = _around_call(frame) if is_call else at_head(frame)
+        self._place = place
         self._carried = Carried() if self._place is None else self._place.carried()
         before = {} if self._place is None else self._place.variables()
         self._before = {name: before.get(name) for name in self._carried.rebound_to_itself}
@@ -68,6 +67,11 @@ class Watch:
         """The file and the line of the loop."""
         assert self._place is not None
         return self._place.filename, self._place.loop.lineno
+
+    def stands_in(self, frame: FrameType) -> None:
+        """Say in which frame the loop runs now: its function may have been called again."""
+        if self._place is not None and self._place.frame is not frame:
+            self._place = replace(self._place, frame=frame)
 
     def module_variables(self) -> ModuleVariables | None:
         """What the loop does with the variables of its module; None if it is in a function, or cannot be seen."""
@@ -162,20 +166,30 @@ def module_variables(place: Place, carried: Carried | None = None) -> ModuleVari
 
 @dataclass(frozen=True)
 class Place:
-    """Where a loop stands: its source, and the frame that it runs in."""
+    """Where a loop stands: its source, and the frame that it runs in.
+
+    :param call: in the loop, by which a checkpoint is asked for; None if that happens at its head.
+    :param is_inner: whether the call is that of a function which asks for the checkpoint.
+    """
 
     frame: FrameType
     module: ast.Module
     scope: Scope
     loop: Loop
     call: ast.Call | None
+    is_inner: bool = False
 
     @property
     def filename(self) -> str:
         return self.frame.f_code.co_filename
 
+    @property
+    def lines(self) -> range:
+        return range(self.loop.lineno, (self.loop.end_lineno or self.loop.lineno) + 1)
+
     def carried(self) -> Carried:
-        return carried(self.module, self.scope, self.loop, self.call, self.variables().__getitem__)
+        lookup = self.variables().__getitem__
+        return carried(self.module, self.scope, self.loop, self.call, lookup, is_inner=self.is_inner)
 
     def variables(self) -> Mapping[str, Any]:
         """The variables that the loop sees, by name."""
@@ -203,13 +217,13 @@ def at_head(frame: FrameType | None) -> Place | None:
     return None if frame is None else _loop_at(frame)
 
 
-def _around_call(frame: FrameType | None) -> Place | None:
-    """The loop around the call at which a frame stands, or around the call of that function; None if there is none."""
-    while frame is not None and is_users(frame):
-        if (place := _loop_at(frame)) is not None:
-            return place
-        frame = frame.f_back
-    return None
+def around_call(frame: FrameType, *, is_inner: bool = False) -> Place | None:
+    """The outermost loop, in its function, around the call at which a frame stands; None if there is none.
+
+    :param is_inner: whether the call is that of a function which asks for a checkpoint.
+    """
+    place = _loop_at(frame)
+    return None if place is None or place.call is None else replace(place, is_inner=is_inner)
 
 
 def _loop_at(frame: FrameType) -> Place | None:
@@ -230,7 +244,7 @@ def _loop_at(frame: FrameType) -> Place | None:
     scope = next(
         each for each in above if isinstance(each, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef)
     )
-    if isinstance(node, ast.For):
+    if isinstance(node, ast.For | ast.While):
         return Place(frame, module, scope, node, None)
     inside = above[: above.index(scope)]
     loops = [each for each in inside if isinstance(each, ast.For | ast.AsyncFor | ast.While)]
@@ -240,7 +254,10 @@ def _loop_at(frame: FrameType) -> Place | None:
 def _is_at(node: ast.AST, position: Any, is_head: bool) -> bool:
     if not is_head:
         return isinstance(node, ast.Call) and _span(node) == position
-    # The instruction has the position of the whole statement in Python 3.11, of what is iterated over since 3.12.
+    # The instruction has the position of the whole statement in Python 3.11, of what is iterated over since 3.12. At
+    # the head of a `while` loop there is one if `perdure run` iterates over its rounds.
+    if isinstance(node, ast.While):
+        return position in (_span(node), _span(node.test))
     return isinstance(node, ast.For) and position in (_span(node), _span(node.iter))
 
 

@@ -465,6 +465,9 @@ class _Writer:
             grad = None if node.grad is None else self._resolve(node.grad)
             if live.grad is not grad:
                 live.grad = grad if grad is None or grad.device == live.device else grad.to(live.device)
+        if node.fields:
+            fields = node.fields
+            self._later(node, _FILL, lambda: self._fill_fields(node, fields, live))
         return live
 
     def _own_array(self, node: Array, live: Any) -> Any:

@@ -23,7 +23,7 @@ from perdure.state._capture import LiveWorld
 from perdure.state._class_names import module_of
 from perdure.state._compounds import CODE, of_class
 from perdure.state._containers import FACTORIES, FACTORY
-from perdure.state._iterators import CLASSES, IteratorHandler
+from perdure.state._iterators import CLASSES
 from perdure.state._live_objects import LiveObjects
 from perdure.state._references import KINDS
 from perdure.state._registry import Adapter, Handler, known
@@ -134,6 +134,8 @@ class BuiltWorld(LiveObjects):
         known_nodes = frozenset(map(id, walker.memo.values()))
         node = walker.parts({part: values}).fields[part]
         self.classes = {**walker.classes, **self.classes}
+        references = ((self.reference(each), each) for each in walker.references)
+        self.held_references += [(node, node) for node, _ in references if node is not None]
         for value, its in walker.met():
             if id(its) not in known_nodes:
                 self._note(value, its)
@@ -174,7 +176,7 @@ class BuiltWorld(LiveObjects):
         match live:
             case Object():
                 return live.fields
-            case SequenceNode() | MappingNode():
+            case Array() | SequenceNode() | MappingNode():
                 return live.fields or {}
         return super().fields(live)
 
@@ -303,8 +305,8 @@ class BuiltWorld(LiveObjects):
             return super().form(live, handler)
         return None if handler.form is None else saved_form(live)
 
-    def parts_of_iterator(self, live: Any, handler: IteratorHandler) -> Any:
-        return live.payload if isinstance(live, Custom) else super().parts_of_iterator(live, handler)
+    def parts_of(self, live: Any, handler: Handler) -> Any:
+        return live.payload if isinstance(live, Custom) else super().parts_of(live, handler)
 
     def misfits(self, adapter: Adapter, live: Any, fields: Mapping[str, Any]) -> list[tuple[str, str]]:
         return [] if isinstance(live, Node) else super().misfits(adapter, live, fields)
@@ -384,6 +386,7 @@ def _let_go(node: Node) -> None:
         case Array():
             node.data = node.rows = None
             node.name = ""
+            node.fields = node.fields and {name: _short(child) for name, child in node.fields.items()}
         case Object() if node.type == NESTED_STATE:
             node.fields = {}  # an object of the world holds them
         case Object():

@@ -114,6 +114,8 @@ def why_not_constructible(matches: Matches, node: Node) -> str | None:
                 return reason if cls is not None else f"{reason}. {_remedy(matches, node)}"
         case SequenceNode() | tree.MappingNode():
             return _why_not_constructible_container(matches, node)
+        case Array() if node.fields:
+            return _why_not_assignable(torch.nn.Parameter, node.fields)
     return None
 
 

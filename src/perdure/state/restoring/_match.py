@@ -25,7 +25,7 @@ from perdure.state._iterators import IteratorHandler
 from perdure.state._live_objects import LiveObjects
 from perdure.state._patterns import matches
 from perdure.state._references import MISSING, look_up
-from perdure.state._registry import Adapter, known
+from perdure.state._registry import Adapter, Handler, known
 from perdure.state._runtime_rules import is_bar
 from perdure.state._texts import is_secret_entry
 from perdure.state._walker import LEFT_OUT
@@ -236,7 +236,7 @@ class _Matcher:
         if (
             isinstance(node, Object)
             and is_bar(node.type)
-            and not same_class(node.type, self._world.class_of(live))
+            and (live is ABSENT or not same_class(node.type, self._world.class_of(live)))
         ):
             self._leave_out(edge, "a progress bar")
             return True
@@ -382,19 +382,30 @@ class _Matcher:
                     self._below_fields(node, node.fields or {}, live, path)
             case Array():
                 self._arrays.append((node, path))
-                for slot, child, kind, name in tree.edges(node):
-                    grad = self._world.gradient(live) if kind == "." else None
+                if node.base is not None:
+                    self._todo.append(Edge(node.base, ABSENT, (path, "base", None), node, tree.BASE))
+                if node.grad is not None:
+                    grad = self._world.gradient(live)
                     found = ABSENT if grad is None else grad
-                    self._todo.append(Edge(child, found, (path, kind, name), node, slot))
+                    self._todo.append(Edge(node.grad, found, (path, ".", "grad"), node, tree.GRAD))
+                if node.fields is not None:
+                    self._below_fields(node, node.fields, live, path)
             case Custom() if isinstance(entry := known(self._world.class_of(live)).entry, IteratorHandler):
                 parts = self._parts(node, entry, live)
                 self._todo.append(Edge(node.payload, parts, (path, "", None), node, "payload"))
+            case Custom() if (
+                isinstance(rule := known(self._world.class_of(live)).entry, Handler) and rule.shares
+            ):
+                held = self._world.parts_of(live, rule)
+                self._matches.new_objects.append(held)
+                found = ABSENT if held is None else held
+                self._todo.append(Edge(node.payload, found, (path, "", None), node, "payload"))
             case _:
                 self._below(node, ABSENT, path)
 
     def _parts(self, node: Custom, handler: IteratorHandler, live: Any) -> Any:
         """What a live iterator is made of: what it goes over may be the script's own."""
-        parts = self._world.parts_of_iterator(live, handler)
+        parts = self._world.parts_of(live, handler)
         self._matches.new_objects.append(parts)
         # One that is exhausted has fewer.
         alike = parts is not None and self._world.length(parts) == len(getattr(node.payload, "items", ()))

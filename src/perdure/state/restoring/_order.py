@@ -131,7 +131,7 @@ class _Ordering:
         nested = isinstance(node, Object) and node.type == NESTED_STATE
         below = [] if nested else list(tree.edges(node))
         leaf = isinstance(node, Array | NumberRun) or not below
-        if leaf and not isinstance(edge.holder, NumberRun) and edge.slot != "base":
+        if leaf and not isinstance(edge.holder, NumberRun) and edge.slot != tree.BASE:
             self._report.restored.append(write_path(edge.path))
         for slot, child, kind, name in below:
             yield Edge(child, None, (edge.path, kind, name), node, slot)

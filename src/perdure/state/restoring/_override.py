@@ -95,7 +95,7 @@ class _Place:
             child.pairs, child.extra = new.pairs, new.extra
         elif isinstance(holder, Object):
             holder.fields[str(slot)] = new
-        elif isinstance(holder, SequenceNode | MappingNode) and isinstance(slot, str):
+        elif isinstance(holder, Array | SequenceNode | MappingNode) and isinstance(slot, str):
             assert holder.fields is not None
             holder.fields[slot] = new
         elif isinstance(holder, SequenceNode) and isinstance(slot, int):
@@ -208,7 +208,7 @@ def _places(root: Object, beside: str) -> Iterator[_Place]:
                 continue
             if kind:
                 yield place
-            if isinstance(place.child, Object | Custom | SequenceNode | MappingNode):
+            if isinstance(place.child, Array | Object | Custom | SequenceNode | MappingNode):
                 below.append((place.path, place.child, in_handler or isinstance(place.child, Custom)))
         stack.extend(reversed(below))
 

@@ -272,7 +272,7 @@ def _edges_below(node: Node, live: Any, path: Path) -> Iterator[_Edge]:
             yield from _pairs(node, live, path)
         case SequenceNode():
             yield from _elements(node, live, path)
-    if isinstance(node, SequenceNode | MappingNode) and node.fields:
+    if isinstance(node, Array | SequenceNode | MappingNode) and node.fields:
         yield from _fields(node, node.fields, getattr(live, "fields", None) or {}, path)
 
 
@@ -296,5 +296,6 @@ def _elements(node: SequenceNode, live: Any, path: Path) -> Iterator[_Edge]:
     if isinstance(live, SequenceNode) and node.type not in ("set", "frozenset"):
         there = {name: child for _, child, kind, name in tree.edges(live) if kind == "["}
     for slot, child, kind, name in tree.edges(node):
-        if kind == "[" and not isinstance(child, RepeatRun | NumberRun | Array):
+        bare = isinstance(child, RepeatRun | NumberRun) or (isinstance(child, Array) and not child.fields)
+        if kind == "[" and not bare:
             yield _Edge(node, slot, child, there.get(name, ABSENT), (path, "[", name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import linecache
 import re
 import sys
 import types
@@ -259,3 +260,38 @@ def test_prints_do_not_depend_on_the_order_of_sets() -> None:
         )
         member.__code__ = member.__code__.replace(co_consts=other)
         assert _print(member) == before
+
+
+LOOP = """import perdure
+def gain(x):
+    return 2 * x
+world = perdure.World(n=0)
+with perdure.Run(directory) as run:
+    for step in run.steps(world, {total}, every=1):
+        world.n += gain(step) + 5  # a comment
+"""
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (("+ 5", "+ 6"), r"the loop \(loop\.py:6\): 5 became 6"),
+        (("world.n +=", "world.n -="), r"the loop \(loop\.py:6\)\Z"),
+        (("2 * x", "3 * x"), r"gain \(loop\.py:2\): 2 became 3"),
+        (("a comment", "another comment"), None),
+    ],
+)
+def test_the_body_of_the_loop_and_what_it_calls_is_compared(
+    tmp_path: Path, edit: tuple[str, str], told: str | None
+) -> None:
+    file = tmp_path / "loop.py"
+    for text, words in ((LOOP.format(total=2), None), (LOOP.replace(*edit).format(total=4), told)):
+        file.write_text(text)
+        linecache.checkcache(str(file))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            names = {"directory": tmp_path / "run", "__name__": "loop", "__file__": str(file)}
+            exec(compile(text, str(file), "exec"), names)
+        said = [str(each.message) for each in caught if each.category is ChangedScriptWarning]
+        assert len(said) == (words is not None)
+        assert words is None or re.search(words, said[0])

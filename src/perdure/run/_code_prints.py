@@ -18,6 +18,7 @@ from typing import Any
 
 import xxhash
 
+from perdure.run.loops import Place
 from perdure.state import LiveWorld, attributes_of, is_users_file, print_of_code
 from perdure.tree import PLAIN_TYPES
 
@@ -40,12 +41,22 @@ class Definition:
     place: str
 
 
-def code_prints(live: LiveWorld) -> dict[str, Definition]:
-    """The code and the constants that a world uses, by what they are and their names."""
+def code_prints(live: LiveWorld, loop: Place | None = None) -> dict[str, Definition]:
+    """The code and the constants that a world uses, by what they are and their names.
+
+    :param loop: that of the training, where it is known; it counts too, and what it calls.
+    """
     found: dict[str, Definition] = {}
     used: dict[str, set[str]] = {}
     classes: list[type] = []
-    for each in _reached([*(held for _, held in live.held_references), *live.classes.values()]):
+    first = [*(held for _, held in live.held_references), *live.classes.values()]
+    if loop is not None:
+        module = str(loop.frame.f_globals.get("__name__"))
+        names = {node.id for part in loop.loop.body for node in ast.walk(part) if isinstance(node, ast.Name)}
+        first += [value for name, value in loop.variables().items() if name in names]
+        used[module] = names
+        found[f"{CODE}{module}:the loop"] = _loop_print(loop)
+    for each in _reached(first):
         if isinstance(each, type):
             classes.append(each)
             used.setdefault(each.__module__, set())
@@ -189,6 +200,22 @@ def _print(function: types.FunctionType) -> str:
         version, _, digest = text.partition(" ")
         text = f"{version} {xxhash.xxh3_64(f'{digest} {plain}'.encode()).hexdigest()}"
     return "\x1f".join([f"{text} {shown[0]}", *shown[1:]]) if (shown := [*_shown(code), *plain]) else text
+
+
+def _loop_print(loop: Place) -> Definition:
+    """The body of a loop. How long it goes on, in its head, is no edit."""
+    digest = xxhash.xxh3_64("".join(map(ast.dump, loop.loop.body)).encode()).hexdigest()
+    constants = [
+        repr(node.value)
+        for part in loop.loop.body
+        for node in ast.walk(part)
+        if isinstance(node, ast.Constant) and type(node.value) in (int, float, complex, str)
+    ]
+    short = [each for each in constants if len(each) <= _LONGEST]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    text = " ".join([version, digest, *short[:1]])
+    place = f"{os.path.basename(loop.filename)}:{loop.loop.lineno}"
+    return Definition("\x1f".join([text, *short[1:]]), place)
 
 
 def _shown(code: types.CodeType) -> Iterator[str]:

@@ -23,6 +23,7 @@ from perdure.run._override import Override, told
 from perdure.run._record import PART, RunRecord, WithRecord
 from perdure.run._restorable import RestorableCheck
 from perdure.run._script_state import ScriptState
+from perdure.run.loops import Place
 from perdure.state import LiveWorld, Restored, prepare, rng
 from perdure.store import Checkpoint, Store
 
@@ -56,6 +57,8 @@ class Resuming:
         self._strict = strict
         #: What this process's script had built; None until a checkpoint was looked for.
         self._script: _script_check.Script | None = None
+        #: Where the loop of the training stands, if that is known before it is resumed.
+        self.loop: Place | None = None
         #: The checkpoint that was last said to be restored.
         self._said: int | None = None
 
@@ -77,7 +80,7 @@ class Resuming:
         built = live.state()
         if (left_out := _notices.secrets(built)) is not None:
             say(left_out)
-        again, script = self._script is not None, _script_check.Script(built, code_prints(live))
+        again, script = self._script is not None, _script_check.Script(built, code_prints(live, self.loop))
         if self._script is None:
             self._script = script
         if again and found is not None:

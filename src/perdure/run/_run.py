@@ -648,11 +648,14 @@ class Run:
     def _steps(self, world: Any, total: int, every: int | None, seconds: float | None) -> Iterator[int]:
         if isinstance(world, World) and world.persist_directory is None:
             world.persist_directory = self.directory
+        place = at_head(sys._getframe(1))
+        self._resuming.loop = place
         resumed = self.resume(world)
+        self._resuming.loop = None
         start = 0 if resumed is None else resumed.step
         if start >= total:
             self.say_finished(f"all {total} steps are done" + ("" if start == total else f" ({start} are)"))
-        watch = Watch(at_head(sys._getframe(1)), (world, self))
+        watch = Watch(place, (world, self))
         self._script_state.follow(watch)
         with self.guard(), self._flushed():
             for step in range(start, total):

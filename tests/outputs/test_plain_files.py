@@ -7,14 +7,6 @@ import random
 
 import pytest
 from output_support import contents, differences, train
-from prepared_process import Starter
-
-
-@pytest.fixture(scope="module")
-def starter():
-    made = Starter("csv", "logging")
-    yield made
-    made.close()
 
 
 @pytest.mark.parametrize("way", ["steps", "loop"])

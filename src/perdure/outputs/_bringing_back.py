@@ -1,7 +1,8 @@
 """Brings one file to where it was at a checkpoint, so that a kill or a full disk at any moment loses nothing.
 
 What was written after the checkpoint is copied, durably, before it is cut off. Nothing is cut off a file that does not
-begin as the checkpoint says, unless this process itself has emptied it: then it gets what the run has kept of it.
+begin as the checkpoint says, unless this process itself has emptied it, or it is a table that its writer itself writes
+anew when a column is new: then all of it is set aside, and it gets what the run has kept of it.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def _restore(kept: Kept, writer: Writer, entry: Entry, path: str, step: int, *, 
             if start <= size <= entry.length and _disk.same(fd, copy, start, size - start):
                 _disk.copy(copy, size - start, entry.length - start, fd, size)
                 return []
-            if not (is_own and writer.truncates):
+            if not ((is_own and writer.truncates) or "keys" in writer.state()):
                 raise _disk.Refused(
                     f"it does not begin as it did at step {step}: something else has written to it. What the run had "
                     f"written lies in {kept.path(entry.kept)}"

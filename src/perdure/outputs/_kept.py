@@ -40,7 +40,7 @@ class Kept:
 
     def __init__(self, directory: str) -> None:
         self.directory = os.path.join(directory, DIRECTORY)
-        self._highest: int | None = None
+        self._highest = 0
 
     def path(self, number: int) -> str:
         """Where a copy lies."""
@@ -57,10 +57,12 @@ class Kept:
 
     def new(self) -> int:
         """A number that no copy has had in this process or has now."""
-        if self._highest is None:
-            self._highest = max(self.numbers(), default=0)
-        self._highest += 1
+        self._highest = max(self._highest, *self.numbers()[-1:], 0) + 1
         return self._highest
+
+    def reserve(self, numbers: Iterable[int | None]) -> None:
+        """Give none of these numbers to a new copy: a checkpoint names them, also where nothing was to be kept yet."""
+        self._highest = max(self._highest, *(each or 0 for each in numbers), 0)
 
     @contextmanager
     def reading(self, number: int) -> Iterator[int]:

@@ -55,18 +55,22 @@ def _heard(event: str, arguments: tuple[Any, ...]) -> None:
     _busy.now = True
     try:
         where = os.path.abspath(os.fsdecode(path))
-        if _may_be_output(where):
+        if may_be_output(where):
             for listener in list(_listeners):
                 listener.will_append(where)
     finally:
         _busy.now = False
 
 
-def _may_be_output(path: str) -> bool:
-    """Whether a file may be one of the training's: no cache, and none of an installed package's."""
+#: Directories in which a library keeps its own logs of each process.
+_OWN = frozenset(("wandb", "mlruns", ".cache", "__pycache__"))
+
+
+def may_be_output(path: str) -> bool:
+    """Whether a file may be one of the training's: no cache, no temporary file, and none of an installed package's."""
     directory, name = os.path.split(path)
     if directory.startswith((sys.prefix + os.sep, "/dev/", "/proc/", "/sys/")) or directory == "/dev":
         return False
-    if os.path.join("", ".cache", "") in path or "__pycache__" in path:
+    if not _OWN.isdisjoint(directory.split(os.sep)):
         return False
     return not (name.startswith(tempfile.template) and directory.startswith(tempfile.gettempdir()))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from perdure.outputs import _bringing_back, _disk, _opened, _registered
 from perdure.outputs._finding import Finder
@@ -80,25 +82,25 @@ class Outputs:
             return
         before = self._kept.read_begin()
         if before is not None or self._kept.noted():
-            self._go_on(before or "", 0, is_newest=True, is_beginning=True)
+            self._go_on(json.loads(before or "[]"), 0, is_newest=True, is_beginning=True)
         self._has_begun = True
         self._retired.update(dict.fromkeys(self._unused(), 0))
-        text, write = self.capture([])
+        found, write = self.capture([])
         if before is None and self._entries:
             write()
-            self._kept.write_begin(text)
+            self._kept.write_begin(json.dumps(found))
 
-    def resume(self, text: str, step: int, numbers: Sequence[int], number: int) -> None:
+    def resume(self, found: object, step: int, numbers: Sequence[int], number: int) -> None:
         """Bring all files to where they were at a checkpoint.
 
-        :param text: what `capture` gave for it.
+        :param found: what `capture` gave for it; None if it was taken without.
         :param numbers: of all checkpoints.
         :param number: of this one.
         :raises StoreError: if something cannot be written. It can be tried again.
         """
         self._has_begun = True
         newest = max(numbers, default=number)
-        self._go_on(text, step, is_newest=number >= newest)
+        self._go_on(found, step, is_newest=number >= newest)
         if number >= newest:
             self._retired.update(dict.fromkeys(self._unused(), newest))
 
@@ -106,11 +108,12 @@ class Outputs:
         used = {entry.kept for entry in self._waiting} | {each.kept for each in self._followed.values()}
         return [each for each in self._kept.numbers() if each not in used]
 
-    def _go_on(self, text: str, step: int, *, is_newest: bool, is_beginning: bool = False) -> None:
-        entries = read_entries(text)
+    def _go_on(self, recorded: object, step: int, *, is_newest: bool, is_beginning: bool = False) -> None:
+        entries = read_entries(recorded)
         known = {entry.path for entry in entries}
         # What the run wrote to for the first time after the checkpoint is as it was before that.
         entries += [entry for entry in read_notes(self._kept.noted()) if entry.path not in known]
+        self._kept.reserve(each.kept for each in entries)
         writers = self._find()
         with self._lock:
             self._step = step
@@ -144,6 +147,7 @@ class Outputs:
         self._places[id(writer)] = writer, entry.place
         digest, tail = _bringing_back.digest_now(writer, entry.length)
         followed = Followed(entry.kept, entry.start, entry.length, digest, tail, durable=entry.length)
+        self._retired.pop(entry.kept or 0, None)
         if entry.kept is not None and self._kept.size(entry.kept) < entry.length - entry.start:
             followed = Followed(self._kept.new(), 0)  # somebody has removed the copy
         elif self._fork:
@@ -176,7 +180,7 @@ class Outputs:
                 if self._look(writer, key := self._key(writer)) or not os.path.lexists(path):
                     part = _part(self._followed[key])
                     self._write([], [] if part is None else [part])
-                    self._kept.note(write_entries([self._entry(writer, self._key(writer))]))
+                    self._kept.note(json.dumps(write_entries([self._entry(writer, key)])))
 
     def _begin_following(self, writer: Writer) -> Followed:
         """Follow a file from now on. Much that it holds already is not of this run, and no copy is made of it."""
@@ -195,11 +199,11 @@ class Outputs:
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
 
-    def capture(self, numbers: Sequence[int]) -> tuple[str, Callable[[], None]]:
+    def capture(self, numbers: Sequence[int]) -> tuple[list[dict[str, Any]], Callable[[], None]]:
         """How far each file is written; call it where the training is at a safe point.
 
         :param numbers: of the checkpoints that there are.
-        :returns: the text for the checkpoint, and a function that makes durable what it says. Call that, in any thread,
+        :returns: what the checkpoint says of them, and a function that makes that durable. Call it, in any thread,
             before the checkpoint is committed.
         """
         writers = self._find()
@@ -216,9 +220,9 @@ class Outputs:
                     seen.add(key)
                     paths.append(writer.file)
             self._forget_closed(seen)
-            text = write_entries([*self._entries.values(), *self._waiting])
+            found = write_entries([*self._entries.values(), *self._waiting])
             parts = [part for each in self._followed.values() if (part := _part(each)) is not None]
-        return text, lambda: self._write(paths, parts)
+        return found, lambda: self._write(paths, parts)
 
     def _find(self) -> list[Writer]:
         found = self._finder.find()
@@ -227,7 +231,11 @@ class Outputs:
         writers = [*found.writers, *_registered.writers()]
         open_now = {each.file for each in writers}
         writers += [each for each in list(self._appended.values()) if each.path not in open_now]
-        writers = [each for each in writers if not _is_below(self._kept.directory, each.file)]
+        writers = [
+            each
+            for each in writers
+            if _opened.may_be_output(each.file) and not _is_below(self._kept.directory, each.file)
+        ]
         for each in writers:
             each.flush()
         return writers

@@ -1,6 +1,6 @@
-"""What a checkpoint says of the files that a run writes, as text. Knows no files.
+"""What a checkpoint says of the files that a run writes, as JSON. Knows no files.
 
-The text comes from a checkpoint, which may be forged: what it says is only compared with what is there, or used as a
+It comes from a checkpoint, which may be forged: what it says is only compared with what is there, or used as a
 number that is checked.
 """
 
@@ -44,20 +44,20 @@ class Entry:
     state: dict[str, Any] = field(default_factory=dict)
 
 
-def write_entries(entries: Iterable[Entry]) -> str:
-    """Entries as text."""
-    return json.dumps([asdict(each) for each in entries], separators=(",", ":"), ensure_ascii=True)
+def write_entries(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """Entries as JSON."""
+    return [asdict(each) for each in entries]
 
 
-def read_entries(text: str) -> list[Entry]:
-    """The entries that a text stands for.
+def read_entries(found: object) -> list[Entry]:
+    """The entries that JSON stands for.
 
-    :raises DamagedError: if it stands for none.
+    :param found: None stands for none.
+    :raises DamagedError: if it stands for something else.
     """
-    if not text:
+    if found is None:
         return []
     try:
-        found = json.loads(text)
         if not isinstance(found, list) or len(found) > _MOST:
             raise ValueError("it is no list of files")
         return [_entry(each) for each in found]
@@ -73,9 +73,9 @@ def read_notes(lines: Iterable[str]) -> list[Entry]:
     found: dict[str, Entry] = {}
     for line in lines:
         try:
-            for entry in read_entries(line):
+            for entry in read_entries(json.loads(line)):
                 found.setdefault(entry.path, entry)
-        except DamagedError:
+        except (DamagedError, ValueError, RecursionError):
             continue
     return list(found.values())
 

@@ -255,7 +255,9 @@ class EventsX(Events):
     def __init__(self, thread: Any, writer: Any) -> None:
         self._thread = thread
         self._writer = writer
-        self._marks = thread._record_writer = _Marked(writer)
+        # Another run of this process may have put one there.
+        self._marks = writer if isinstance(writer, _Marked) else _Marked(writer)
+        thread._record_writer = self._marks
         self.path = os.path.dirname(self.file)
 
     @property

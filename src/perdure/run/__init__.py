@@ -14,6 +14,7 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 - `_override`: values of the user's that win over those of the checkpoint.
 - `loops`: finds the variables in which a loop carries state from one round to the next.
 - `carriers`, `_script_state`: capture what the script keeps outside of objects.
+- `_clocks`: moments from which a training counts time, which go on without the time in which nobody trained.
 - `_outputs`: which objects only show a run.
 - `_restorable`: tells when a checkpoint is taken that a fresh process could not restore.
 - `_process_record`: which process wrote a checkpoint, and what is different in this one.
@@ -24,6 +25,7 @@ It joins worlds (`perdure.state`), copies (`perdure.snapshot`) and files (`perdu
 
 from perdure._lazy import publish
 from perdure.errors import Preempted
+from perdure.run._clocks import SCRIPT_CLOCK as SCRIPT_CLOCK
 from perdure.run._console import say as say
 from perdure.run._console import shown as shown
 from perdure.run._loop import Rounds as Rounds

@@ -52,8 +52,10 @@ class Commit(NamedTuple):
     counters: Mapping[str, Any]
     metrics: Mapping[str, Any]
     tags: Sequence[str]
-    #: Makes durable what the state says of other files; called in the thread, before the commit.
-    prepare: Callable[[], None] = lambda: None
+    #: What is recorded of the process, beside what is known of every process.
+    process: Mapping[str, Any]
+    #: Makes durable what that says of other files; called in the thread, before the commit.
+    prepare: Callable[[], None]
 
 
 class Checkpointer:
@@ -208,7 +210,7 @@ class Checkpointer:
                     counters=how.counters,
                     metrics=how.metrics,
                     tags=how.tags,
-                    process=_process_record.record(),
+                    process={**_process_record.record(), **how.process},
                     progress=progress,
                 )
 

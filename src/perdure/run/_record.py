@@ -20,8 +20,6 @@ class RunRecord:
 
     #: Which overrides the run contains (see `_override`). Checkpoints of the first kind do not say it.
     overrides: str = ""
-    #: How far each output was written (see `perdure.outputs`). Checkpoints of the first kinds do not say it.
-    outputs: str = ""
 
     def __init__(self) -> None:
         #: The best score that led to this checkpoint, and the step at which it was reached.
@@ -30,7 +28,6 @@ class RunRecord:
         #: The fingerprint of what the script had built before anything ran (see `_script_check`).
         self.script_fingerprint: np.ndarray[Any, Any] | None = None
         self.overrides = ""
-        self.outputs = ""
 
 
 class WithRecord:

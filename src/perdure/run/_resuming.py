@@ -16,7 +16,7 @@ from perdure.errors import (
     user_level,
 )
 from perdure.progress import Bar
-from perdure.run import _notices, _same_command, _script_check, _way_back
+from perdure.run import _clocks, _notices, _same_command, _script_check, _way_back
 from perdure.run._code_prints import code_prints
 from perdure.run._console import say, shown
 from perdure.run._override import Override, told
@@ -120,6 +120,7 @@ class Resuming:
             script = _script_check.Unchanged(checkpoint.state, PART, lambda: now)
             live.unchanged, live.edited, live.built_before = script, script.edited, script.built_before
             applied = self._override.record(live.root)
+            of_this_process = _clocks.moments(world)
             overridden = self._override.apply(checkpoint.state, live, PART)
             restoration = prepare(checkpoint.state, WithRecord(world, self._record), live)
             edited = _script_check.changes(
@@ -127,7 +128,7 @@ class Resuming:
                 PART,
                 self._script,
                 directory=self._directory,
-                covered=self._override.covers,
+                covered=lambda path: path in of_this_process or self._override.covers(path),
                 in_force=script.in_force,
             )
             if edited is not None and self._said is None:

@@ -35,6 +35,7 @@ from perdure.run import _notices, _owner, _same_command
 from perdure.run._best_policy import BestPolicy
 from perdure.run._cadence import Cadence
 from perdure.run._checkpointer import Checkpointer, Commit, OnError, WhenBusy
+from perdure.run._clocks import Clocks
 from perdure.run._console import say, shown
 from perdure.run._grace import Grace
 from perdure.run._override import Override
@@ -213,6 +214,7 @@ class Run:
         self._found: Checkpoint | None = None
         #: The files that the script writes; None if they are left alone.
         self._outputs: Outputs | None = None
+        self._clocks = Clocks()
         if keep_outputs is not None:
             keep_outputs = arguments.count(keep_outputs, "keep_outputs", 0, KEEP)
             self._outputs = Outputs(self.directory, keep_outputs, say)
@@ -277,6 +279,7 @@ class Run:
         live = self._walk(world, self._found, fresh)
         self._resuming.compare_script(self._found, live, world)
         if self._found is None:
+            self._clocks.built(live)
             self._restorable.built(live)
             self._restorable.release()
             self._begin_outputs()
@@ -307,11 +310,12 @@ class Run:
         live = self._walk(world, checkpoint, fresh)
         if not is_compared:
             self._resuming.compare_script(checkpoint, live, world)
+        self._clocks.built(live)
         self._restorable.built(live)
         while checkpoint is not None:
             try:
                 self._half_restored = True
-                self._went_back(checkpoint.info, self._resuming.restore(checkpoint, live, world))
+                self._went_back(checkpoint.info, self._resuming.restore(checkpoint, live, world), world)
                 self._half_restored = False
             except DamagedError as error:
                 if number is not None:
@@ -335,7 +339,7 @@ class Run:
         if self._outputs is not None:
             self._outputs.begin()
 
-    def _went_back(self, info: CheckpointInfo, restored: Restored) -> None:
+    def _went_back(self, info: CheckpointInfo, restored: Restored, world: Any) -> None:
         """Go on from a checkpoint that was restored."""
         self._unread = False
         self.report = restored.report
@@ -345,8 +349,10 @@ class Run:
         self._at = info.step
         self._best_tagged = self._record.best_score
         self._cadence.restart(info.step)
+        beside = info.process or {}
+        self._clocks.go_on(world, beside.get("clocks"))
         if self._outputs is not None:
-            self._outputs.resume(self._record.outputs, info.step, self._store.numbers(), info.number)
+            self._outputs.resume(beside.get("outputs"), info.step, self._store.numbers(), info.number)
 
     def remember_built(self, world: Any) -> None:
         """Say that the world is now as a fresh process has it when it resumes.
@@ -451,26 +457,30 @@ class Run:
             shown.setdefault("best", self._record.best_score)
 
         def capture(careful: bool) -> _T:
-            prepare = self._capture_outputs()
+            beside, prepare = self._capture_beside(parts, counters or {})
             live = self._script_state.captured(parts)
             state = live.state()
             self._tell_of_graphs(live)
             self._restorable.check(live, step, self._last_written)
             marks = [BEST] if self._best_untagged or BEST in self._checkpointer.unwritten else []
             marks += [PINNED] if pin else []
-            how = Commit(step, counted, shown, [*tags, *marks], prepare)
+            how = Commit(step, counted, shown, [*tags, *marks], beside, prepare)
             done = then(state, how, careful=careful)
             self._best_tagged = self._record.best_score
             return done
 
         return capture
 
-    def _capture_outputs(self) -> Callable[[], None]:
-        """Note how far the files are written; returns what makes that durable."""
+    def _capture_beside(
+        self, parts: Mapping[str, Any], counters: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], Callable[[], None]]:
+        """What a checkpoint says of the clock and of the files that the script writes, and what makes that durable."""
+        clocks = self._clocks.elapsed(dict(parts), counters)
+        beside: dict[str, Any] = {"clocks": clocks} if clocks else {}
         if self._outputs is None:
-            return lambda: None
-        self._record.outputs, prepare = self._outputs.capture(self._store.numbers())
-        return prepare
+            return beside, lambda: None
+        written, prepare = self._outputs.capture(self._store.numbers())
+        return ({**beside, "outputs": written} if written else beside), prepare
 
     def _keep_copy(self, world: Any, step: int, counters: Mapping[str, Any] | None) -> None:
         """Keep a copy of the world in memory, which is made durable if the process has to leave before it can save."""
@@ -678,7 +688,12 @@ class Run:
 
     def _watches(self, frame: FrameType, world: Any) -> list[Watch]:
         """Those of the loops around a call of the user's."""
-        return self._loops.watches(frame, (world, self), lambda: parts_of(world), self._script_state.follow)
+
+        def begin(watch: Watch) -> None:
+            self._script_state.meet(frame, parts_of(world))
+            self._script_state.follow(watch)
+
+        return self._loops.watches(frame, (world, self), lambda: parts_of(world), begin)
 
     def _warn_of_variables(self, watches: Sequence[Watch], world: Any, *, last: bool = False) -> None:
         for watch in watches:

@@ -11,13 +11,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from perdure.errors import ScriptError
-from perdure.run import Rounds
+from perdure.run import SCRIPT_CLOCK, Rounds
 from perdure.script._clock import Clock
 from perdure.script._record import Record, write_record
 from perdure.script._training_loops import TrainingLoop
 from perdure.state import skip
-
-_CLOCK = "clock"
 
 
 class Session:
@@ -160,12 +158,12 @@ class Session:
 
     def counters(self) -> dict[str, Any]:
         """What is recorded with each checkpoint of a loop."""
-        return {_CLOCK: self._clock.readings()}
+        return {SCRIPT_CLOCK: self._clock.readings()}
 
     def began(self, rounds: Rounds[Any]) -> None:
         """A loop has begun, or goes on."""
         if rounds.resumed is not None:
-            readings = (rounds.resumed.counters or {}).get(_CLOCK)
+            readings = (rounds.resumed.counters or {}).get(SCRIPT_CLOCK)
             if isinstance(readings, Mapping):
                 self._clock.go_on_from(readings)
         self._clock.training = True
@@ -201,6 +199,7 @@ class _Phase:
             self._exit.enter_context(self.rounds.run)
             self._exit.enter_context(self.rounds.run.guard(is_abandoned=lambda: self.is_left))
             self._session.began(self.rounds)
+            self.rounds.keep_beginning()
             for item in items:
                 yield item
                 self.rounds.end_round()

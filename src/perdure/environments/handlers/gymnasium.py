@@ -27,5 +27,3 @@ for _name in _TABLES:
         f"gymnasium.envs.toy_text.{_name}", Adapter(_toy_text.fields, _toy_text.assign, frozenset({"P"}))
     )
 leave_out("gymnasium.envs.mujoco.mujoco_rendering.MujocoRenderer", ("viewer", "_viewers"), _REASON)
-for _name in ("rendering.RecordVideo", "vector.rendering.RecordVideo"):
-    leave_out(f"gymnasium.wrappers.{_name}", ("recorded_frames",), "frames of a video")

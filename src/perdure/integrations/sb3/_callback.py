@@ -357,7 +357,9 @@ class PersistenceCallback(BaseCallback):
         assert info is not None
         # A callback that the checkpoint did not know starts afresh, and is remembered from now on.
         self.world.callbacks = _remembering(self._root)
-        self.model._num_timesteps_at_start = self.model.num_timesteps
+        # The rate that SB3 logs is that since the call began, and so is the time. Earlier versions did not record it.
+        began = (info.counters or {}).get("from")
+        self.model._num_timesteps_at_start = began if isinstance(began, int) else self.model.num_timesteps
         return info
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
@@ -395,7 +397,8 @@ class PersistenceCallback(BaseCallback):
 
     def _counters(self, at: str, point: SafePoint, *, stopped: bool = False) -> dict[str, Any]:
         place = Place(self._call, at, self._total, self.model.num_timesteps, stopped)
-        return {**place.counters(), "variables": point.variables()}
+        began = self.model._num_timesteps_at_start
+        return {**place.counters(), "from": began, "variables": point.variables()}
 
     def _checked_point(self) -> SafePoint:
         """The functions between this callback and `learn`, which hold nothing that no checkpoint holds.

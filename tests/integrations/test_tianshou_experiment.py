@@ -158,10 +158,6 @@ def state(result):
     return found
 
 
-def weights(algorithm):
-    return [each.detach().double().sum().item() for each in algorithm.policy.parameters()]
-
-
 # -- where everything lies --------------------------------------------------------------------------------------------
 
 
@@ -256,6 +252,36 @@ def test_handlers_of_the_environments_stay_when_the_user_has_more(tmp_path):
     )
     found = set(os.listdir(tmp_path / "best"))
     assert {"mine.txt", KeepsStatistics.FILE, "policy_state_dict.pt"} <= found
+
+
+def test_tianshous_own_object_says_how_the_policy_is_persisted(tmp_path):
+    theirs = PolicyPersistence(KeepsStatistics(), mode=Mode.POLICY_STATE_DICT)
+    experiment = builder(NORMALISING, epochs=1).build()
+    world = run(experiment, tmp_path / "high", persistence=theirs).world
+    found = {"policy_state_dict.pt", KeepsStatistics.FILE}
+    assert found <= set(os.listdir(tmp_path / "high" / "best"))
+    # The low level has no parts that this handler could ask for.
+    run(world.trainer, tmp_path / "low", persistence=PolicyPersistence(mode=Mode.POLICY_STATE_DICT))
+    assert (tmp_path / "low" / "best" / "policy_state_dict.pt").exists()
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_tianshou_itself_runs_with_these_classes_in_place_of_its_own(mode, tmp_path, monkeypatch):
+    module = sys.modules[Experiment.__module__]
+    for name in ("World", "PersistenceGroup", "PolicyPersistence"):
+        monkeypatch.setattr(module, name, getattr(perdure.persistence, name))
+    config = {"policy_persistence_mode": mode, "persistence_base_dir": str(tmp_path / "log")}
+    place = builder(NORMALISING, epochs=1, **config).build().run().world.persist_directory
+    assert {mode.get_filename(), KeepsStatistics.FILE} <= set(os.listdir(os.path.join(place, "best")))
+    again = Experiment.from_directory(place)
+    again.config.train = False
+    again.config.persistence_base_dir = str(tmp_path / "again")
+    world = again.run().world
+    assert type(world) is perdure.World
+    saved = torch.load(os.path.join(place, mode.get_filename()), weights_only=False)
+    expected = saved if mode is Mode.POLICY_STATE_DICT else saved.state_dict()
+    for key, value in world.algorithm.policy.state_dict().items():
+        assert torch.equal(value, expected[f"policy.{key}"])
 
 
 def test_options_that_do_not_go_with_the_subject_are_refused(tmp_path):

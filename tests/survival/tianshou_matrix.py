@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 from harness import UNSEEDED, differences, killed, uninterrupted  # noqa: E402
+from tianshou_parts import KINDS  # noqa: E402
 from tianshou_setups import SETUPS  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "tianshou-algorithms.md"
@@ -75,7 +76,7 @@ def main() -> int:
 def write(answers: dict[str, str]) -> None:
     versions = {name: importlib.metadata.version(name) for name in ("tianshou", "torch", "gymnasium")}
     text = HEAD.format(date=time.strftime("%Y-%m-%d"), kills=KILLS, **versions)
-    for kind in dict.fromkeys(each.kind for each in SETUPS.values()):
+    for kind in KINDS:
         text += f"| **{kind}** | | |\n"
         for name, each in SETUPS.items():
             text += f"| `{name}` | {each.shows} | {answers[name]} |\n" if each.kind == kind else ""

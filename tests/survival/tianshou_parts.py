@@ -43,10 +43,23 @@ class Setup(NamedTuple):
     build: Callable
 
 
+#: In the order of the table.
+KINDS = (
+    "on-policy",
+    "off-policy",
+    "buffers",
+    "collectors",
+    "imitation",
+    "model-based",
+    "multi-agent",
+    "offline",
+)
 SETUPS: dict[str, Setup] = {}
 
 
 def setup(kind, shows):
+    assert kind in KINDS
+
     def add(build):
         SETUPS[build.__name__] = Setup(kind, shows, build)
         return build

@@ -58,7 +58,8 @@ def run(
     :param seconds: time between two checkpoints; ten minutes if neither is given.
     :param keep: how many of the latest checkpoints to keep, or a :class:`perdure.Retention`.
     :param strict: whether it is an error if a checkpoint does not fit the trainer in every path.
-    :param persistence: how the best policy is persisted, and what with it. An experiment's own handlers are kept.
+    :param persistence: how the best policy is persisted, and what with it; Tianshou's class will do. The handlers of an
+        experiment's environments are kept.
     :param reset_collectors: as for `trainer.run()`; not used when the run is resumed.
     :param reset_collector_buffers: as for `trainer.run()`; not used when the run is resumed.
     :param run_name: of an experiment: the directory of its run inside `directory`, and its name for the logger, which
@@ -84,6 +85,7 @@ def run(
     for name, text in (("run_name", run_name), ("logger_run_id", logger_run_id)):
         if text is not None and (not isinstance(text, str) or not text):
             raise TypeError(f"{name}: expected a text or None, found {text!r:.80}")
+    persistence = _own(persistence)
     run_options = {"keep": keep, "strict": strict, "persistence": persistence, **options}
     named = {"run_name": run_name, "logger_run_id": logger_run_id}
     # The high level needs packages that Tianshou does not install by itself. Without an experiment none is needed.
@@ -106,6 +108,14 @@ def run(
     with Run(directory, **run_options) as opened:
         training = Training(subject, opened, cadence, falls_back=persistence is None)
         return training.run(lambda: subject.reset(reset_collectors, reset_collector_buffers))
+
+
+def _own(persistence: Any) -> Any:
+    """Perdure's object for one of Tianshou's that says the same."""
+    theirs = sys.modules.get("tianshou.highlevel.persistence")
+    if theirs is None or not isinstance(persistence, theirs.PolicyPersistence):
+        return persistence
+    return PolicyPersistence(persistence.additional_persistence, persistence.enabled, persistence.mode)
 
 
 def _refuse(options: Mapping[str, object], whose: str) -> None:

@@ -46,7 +46,7 @@ pythons:
 	    if ! $$python -c pass 2>/dev/null; then echo "$$python: there is none on this machine, so it was not tested"; continue; fi; \
 	    venv=$(VENV)-$$(basename $$python); \
 	    $$python -m venv $$venv && $$venv/bin/pip install --quiet --constraint constraints.txt torch && \
-	    $$venv/bin/pip install --quiet --constraint constraints.txt --editable '.[gymnasium]' pytest pytest-timeout hypothesis && \
+	    $$venv/bin/pip install --quiet --constraint constraints.txt --editable '.[gymnasium]' pytest pytest-timeout hypothesis safetensors && \
 	    $$venv/bin/python -m pytest $(PARTS) || exit 1; done
 
 # What needs CUDA, and a torch that has it: the pinned one need not. Elsewhere it is skipped.

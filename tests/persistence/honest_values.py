@@ -358,6 +358,24 @@ def replay(vectors: bool = False) -> Any:
     return made
 
 
+def stacked_tensor_dicts() -> Any:
+    from tensordict import LazyStackedTensorDict, TensorDict
+
+    return LazyStackedTensorDict(*(TensorDict({"a": torch.ones(size)}, []) for size in (2, 3)), stack_dim=0)
+
+
+def mixed_tensor_dict() -> Any:
+    from tensordict import NonTensorData, NonTensorStack, TensorDict
+
+    parts = {
+        "a": "text",
+        "b": NonTensorData({"c": [1, 2]}),
+        "d": NonTensorStack("e", "f"),
+        "g": torch.ones(1),
+    }
+    return TensorDict(parts, [])
+
+
 def tensor_dict() -> Any:
     from tensordict import TensorDict
 
@@ -487,6 +505,8 @@ def _torch() -> dict[str, Callable[[], Any]]:
         "ReplayBuffer": replay,
         "VectorReplayBuffer": lambda: replay(True),
         "TensorDict": tensor_dict,
+        "a stack of TensorDicts": stacked_tensor_dicts,
+        "a TensorDict with what is no tensor": mixed_tensor_dict,
         "TensorDictModule": tensor_dict_module,
         "an actor of TorchRL": actor,
     }
@@ -677,7 +697,7 @@ REFUSED = {
     "a table of pandas": "Keep what it makes as plain",
     "fx": "Keep the module that it was traced from",
     "a quantized layer": "Keep the layers as they were before they were converted",
-    "quint4x2": "Save the policy's state dictionary",
+    "quint4x2": "keep the tensor that they were made of",
     "a class of arrays with notes": "__array_finalize__ of its own",
     "an enum of objects": "Keep the member's name",
     "records of rows of objects": "Keep one array for each field",

@@ -70,3 +70,18 @@ def test_the_policies_of_libraries(tmp_path: Path) -> None:
     pytest.importorskip("tianshou")
     pytest.importorskip("stable_baselines3")
     compared(written({name: make() for name, make in honest_policies.libraries().items()}, tmp_path))
+
+
+def test_all_algorithms_of_tianshou(tmp_path: Path) -> None:
+    """Each with its policy, networks, optimizers after a step, target networks and, of GAIL, the expert's buffer."""
+    pytest.importorskip("tianshou")
+    from test_persistence_libraries import step_all_optimizers
+    from tianshou_algorithms import BUILDS
+
+    files = []
+    for build in BUILDS:
+        algorithm = build()
+        step_all_optimizers(algorithm)
+        files.append(tmp_path / f"{build.__name__}.pt")
+        torch.save(algorithm, files[-1])  # as Tianshou's own handlers do
+    compared(files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import importlib
+import importlib.util
 import sys
 from pathlib import Path
 
@@ -28,6 +29,11 @@ CLASSES = [
     if isinstance(value, type) and value.__module__ == victims.__name__
 ]
 TRUST = [torch.nn, torch.optim, *CLASSES, victims.ran]
+if importlib.util.find_spec("tensordict"):
+    from tensordict import LazyStackedTensorDict, NonTensorData, NonTensorStack, TensorDict
+
+    importlib.import_module("perdure.integrations.torchrl")
+    TRUST += [LazyStackedTensorDict, NonTensorData, NonTensorStack, TensorDict]
 PER_BYTE = 10e-6, 100
 #: What is there whatever the file: the program's own objects, and the allocator's pages.
 FLOOR = 1.0, 8 << 20

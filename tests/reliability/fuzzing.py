@@ -19,7 +19,6 @@ import argparse
 import codecs
 import contextlib
 import copy
-import importlib
 import io
 import json
 import os
@@ -169,11 +168,12 @@ class Fuzz:
 
         from damage_support import files_of, files_of_store, make_world, small_run
 
-        from perdure.state import capture
+        from perdure.state import _registry, capture
         from perdure.store import load_checksummed
 
         # What is known of a library is imported when one of its classes is first met: before anything is watched.
-        importlib.import_module("perdure.integrations.torchrl")
+        for package in [*_registry._RULES]:
+            _registry._import_rules(package)
         self._make_world = make_world
         self._paged, self._page_chunk = _paged_run()
         self._policies = Policies()
@@ -325,10 +325,10 @@ class OnDisk:
         # Once unwatched: what is imported when it is needed, also by what prints.
         codecs.lookup("unicode_escape")
         cell_len("\N{HORIZONTAL ELLIPSIS}\N{SNOWMAN}")
-        with contextlib.suppress(Exception):
-            for name in files:
-                self.try_out(name, b"x", watch=False)
-                self.try_out(name, files[name], watch=False)
+        for name in files:
+            for content in (b"x", files[name]):
+                with contextlib.suppress(Exception):
+                    self.try_out(name, content, watch=False)
 
     def try_out(self, name: str, content: bytes, watch: bool = True) -> str | None:
         """Do all that is done to a run with a file changed."""

@@ -168,3 +168,112 @@ def test_a_forged_name_leads_nowhere(tmp_path, name):
     assert carriers.find(forged) == ({}, [name])
     carriers.write_back({name: 5} if name.startswith(("os", "sys", "builtins", "nowhere")) else {})
     assert sys.modules["helper"].f() == sys.modules["helper"].A().f() == 1
+
+
+def test_a_variable_that_got_another_name_is_told_and_the_old_name_goes_on(tmp_path, capfd):
+    old = "cou" + "nter"  # this file counts as the script's own, and must not name it
+    helper = f"{old} = 0\ndef bump():\n    global {old}\n    {old} += 1\n    return {old}"
+    source = loop("", "add(helper.bump())")
+    names = {"Killed": Killed, "total": TOTAL, "directory": tmp_path / "run"}
+    process(tmp_path, helper, source, kill=4, **names)
+    capfd.readouterr()
+    renamed = loop("", "add(helper.bump())").replace("run.steps", "run.resume(world) and run.steps")
+    process(tmp_path, helper.replace(old, "number"), renamed, kill=4, **names)
+    said = capfd.readouterr().err
+    assert f"the variable {old} of the module helper, and the script names that nowhere any more" in said
+    resumed, _ = process(tmp_path, helper, source, kill=-1, **names)
+    assert "names that nowhere" not in capfd.readouterr().err
+    assert resumed.world.total == sum(range(1, TOTAL + 1))
+
+
+# -- made or imported between `resume` and a loop that asks for checkpoints itself -------------------------------------
+
+
+def by_hand(before: str, body: str, form: str) -> str:
+    lines = [
+        "import perdure",
+        "world = perdure.World(total=0.0)",
+        "run = perdure.Run(directory)",
+        "def add(x): world.total += float(x)",
+        "last = run.resume(world)",
+        "start = last.step if last else 0",
+    ]
+    inside = [
+        *before.splitlines(),
+        "for step in range(start, total):",
+        *(f"    {line}" for line in body.splitlines()),
+        "    if step == kill: raise Killed",
+        "    if step % 2: run.checkpoint(world, step + 1)",
+    ]
+    if form == "function":
+        inside = ["def main():", *(f"    {line}" for line in inside), "main()"]
+    return "\n".join([*lines, *inside]) + "\n"
+
+
+_MAKE = "def make(n=0):\n    def f():\n        nonlocal n\n        n += 1\n        return n\n    return f\n"
+LATE_AND_WARNED = {
+    "a closure": ("", f"{_MAKE}f = make()", "add(f())", "n that the function"),
+    "a closure over a list": (
+        "", "def make():\n    seen = []\n    def f():\n        seen.append(1)\n        return len(seen)\n    return f\nf = make()",
+        "add(f())", "seen that the function",
+    ),
+    "a closure in a dict": ("", f"{_MAKE}fs = {{'a': make()}}", "add(fs['a']())", "n that the function"),
+    "an attribute of a class": ("", "class Meter:\n    n = 0", "Meter.n += 1\nadd(Meter.n)", "attribute n of the class"),
+    "a default argument": (
+        "", "def f(x=[]):\n    x.append(1)\n    return len(x)", "add(f())", "default argument of the function"),
+    "an attribute of a function": (
+        "", "def f():\n    f.n += 1\n    return f.n\nf.n = 0", "add(f())", "attribute n of the function"),
+    "a cache of what was drawn": (
+        "", "import functools, random\nrandom.seed(1)\n@functools.cache\ndef f(n): return random.random()", "add(f(step % 3))",
+        "functools.lru_cache keeps"),
+    "a variable of a module": (
+        "count = 0\ndef bump():\n    global count\n    count += 1\n    return count", "import late", "add(late.bump())",
+        "variable count of the module late: its module was imported"),
+    "a list of a module that a round imports": (
+        "seen = []\ndef grow():\n    seen.append(1)\n    return len(seen)", "", "import late\nadd(late.grow())",
+        "variable seen of the module late: its module was imported"),
+    "random numbers of a module": (
+        "import numpy as np\nrng = np.random.default_rng(1)\ndef draw():\n    global drawn\n    drawn = rng.random()\n    return drawn\n"
+        "drawn = 0.0", "from late import draw", "add(draw())", "variable drawn of the module late"),
+    "a class of a module": (
+        "class Meter:\n    total = 0", "from late import Meter", "Meter.total += 1\nadd(Meter.total)",
+        "attribute total of the class late.Meter"),
+}  # fmt: skip
+LATE_AND_QUIET = {
+    "functions, classes and constants": (
+        "", "LR = 0.5\nclass A:\n    k = 2\n    def f(self): return LR * self.k\ndef g(x=1, y=()): return x", "add(A().f() + g())"),
+    "a closure that only reads": ("", "def make(n):\n    return lambda: n\nf = make(3)", "add(f())"),
+    "a module of functions": ("TABLE = {}\nfor i in range(4): TABLE[i] = i * i\ndef f(n): return TABLE[n % 4]", "import late", "add(late.f(step))"),
+    "a module in which decorators register": (
+        "FOUND = {}\ndef register(g):\n    FOUND[g.__name__] = g\n    return g\n@register\ndef one(): return 1", "import late", "add(late.FOUND['one']())"),
+    "what the world holds": ("", "world.seen = []\ndef f(x=world.seen):\n    x.append(1)\n    return 1", "add(f())"),
+}  # fmt: skip
+
+
+@pytest.fixture
+def late(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield tmp_path / "late.py"
+    sys.modules.pop("late", None)
+
+
+@pytest.mark.parametrize("form", ["module", "function"])
+@pytest.mark.parametrize("name", LATE_AND_WARNED)
+def test_what_comes_after_resuming_is_told_at_the_first_checkpoint(tmp_path, late, name, form):
+    helper, before, body, words = LATE_AND_WARNED[name]
+    late.write_text(helper)
+    source = by_hand(before, body, form)
+    _, warned = process(tmp_path, "", source, directory=tmp_path / "run", kill=2, Killed=Killed, total=TOTAL)
+    said = "\n".join(str(each.message) for each in warned)
+    assert words in said
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize("name", LATE_AND_QUIET)
+def test_what_comes_after_resuming_and_keeps_nothing_is_not(tmp_path, late, name):
+    helper, before, body = LATE_AND_QUIET[name]
+    late.write_text(helper)
+    _, warned = process(
+        tmp_path, "", by_hand(before, body, "module"), directory=tmp_path / "run", kill=-1, total=TOTAL
+    )
+    assert [str(each.message) for each in warned] == []

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import torch
 from prepared_process import Starter
 
 from perdure.script import RUNS
@@ -60,11 +61,12 @@ class Outcome:
     """What a script ended with, and what it left behind.
 
     :param results: what it said at its end.
-    :param directories: those that it made, without what is different in the name of each run.
+    :param files: what is in each file that it wrote, and the points of TensorBoard's files, without what is different
+        in the names of each run.
     """
 
     results: list[str]
-    directories: list[str]
+    files: dict[str, object]
 
 
 @cache
@@ -106,7 +108,7 @@ def without_perdure(script: Path, arguments: tuple[str, ...], where: Path) -> tu
     where.mkdir()
     ended = launch(where, "plain", script, *arguments)
     assert ended.code == 0, ended.output + ended.errors
-    return Outcome(ended.results, _directories(where)), ended.cpu
+    return Outcome(ended.results, _files(where)), ended.cpu
 
 
 def killed(
@@ -145,16 +147,40 @@ def killed(
     assert last.code == 0, last.output + last.errors
     # One that was killed after it had said what it ended with is finished, and says it no more.
     results = next((each.results for each in reversed(processes) if each.results), [])
-    return Outcome(results, _directories(where)), processes
+    return Outcome(results, _files(where)), processes
 
 
-def _directories(where: Path) -> list[str]:
-    names = [path.relative_to(where) for path in where.rglob("*") if path.is_dir()]
-    return sorted(
-        re.sub(r"__\d+.*", "", str(name))
-        for name in names
-        if name.parts[0] != RUNS and name.name != "__pycache__"
-    )
+def _files(where: Path) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for path in sorted(where.rglob("*")):
+        name = path.relative_to(where)
+        if not path.is_file() or name.parts[0] == RUNS or "__pycache__" in name.parts:
+            continue
+        if path.name.startswith("events.out."):
+            # Those of one directory are one curve. A name that is drawn anew would make another directory.
+            directory = re.sub(r"__\d+.*", "", str(name.parent))
+            points = found.setdefault(directory, [])
+            assert isinstance(points, list)
+            points.extend(_points(path))
+        elif path.suffix in (".pt", ".pth"):
+            found[str(name)] = str(torch.load(path, weights_only=True))
+        else:
+            found[str(name)] = path.read_bytes()
+    found["directories"] = len([path for path in where.glob("runs/*") if path.is_dir()])
+    return found
+
+
+def _points(path: Path) -> list[tuple[str, int, float]]:
+    """The points of a file, apart from what differs in each run, and from what the set-up of a script writes: a process
+    that dies there leaves it beside what others have written."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    return [
+        (value.tag, event.step, value.simple_value)
+        for event in LegacyEventFileLoader(str(path)).Load()
+        for value in event.summary.value
+        if value.tag not in ("charts/SPS", "hyperparameters/text_summary")
+    ]
 
 
 def _newest_step(where: Path) -> tuple[int, int]:

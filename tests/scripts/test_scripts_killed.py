@@ -12,9 +12,10 @@ from perdure.script import read_script
 #: Rounds between two checkpoints, for scripts with many or few.
 _EVERY = {
     "dqn": 40, "sac": 30, "q_learning": 25, "td3": 25, "double_dqn_per": 30, "a2c": 4, "dyna_q": 300, "ppo": 2,
+    "c51": 30, "noisy_rainbow": 30, "bandits": 200, "ddpg": 25, "sarsa": 10, "self_play": 10, "multi_agent": 5,
 }  # fmt: skip
 #: Those that `make test` goes through.
-_IN_THE_SUITE = ("reinforce", "sac", "seeds", "q_learning")
+_IN_THE_SUITE = ("dqn", "reinforce", "seeds", "pretrain_then_rl")
 _SCRIPTS = sorted(
     [*CASES.glob("*.py"), *CASES.glob("*/train.py")], key=lambda path: path.relative_to(CASES).parts
 )

@@ -3,13 +3,15 @@
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from state_support import transported
 
-from perdure.errors import RestoreError
+import perdure
+from perdure.errors import NotRestorableError, RestoreError
 from perdure.state import capture, restore
 from perdure.state._places import Places, names_place
 
@@ -318,3 +320,167 @@ def test_places_in_other_forms_go_on_elsewhere(tmp_path):
         world = {"x": Thing(at=live)}
         restore(transported(capture({"x": Thing(at=saved)})), world)
         assert world["x"].at == expected
+
+
+@pytest.mark.parametrize(
+    ("saved", "live", "expected"),
+    [
+        # The script's own stays, with what training changed beside the place.
+        ("--log-dir={top}/job1", "--log-dir={top}/job2", "--log-dir={top}/job2"),
+        ("-o{top}/job1", "-o{top}/job2", "-o{top}/job2"),
+        ("--best={top}/job1/best_9.zip", "--best={top}/job2/best_0.zip", "--best={top}/job2/best_9.zip"),
+        ("{top}/job1/a:{top}/job1/b", "{top}/job2/a:{top}/job2/b", "{top}/job2/a:{top}/job2/b"),
+        ("step=9,out={top}/job1", "step=0,out={top}/job2", "step=9,out={top}/job2"),
+        (
+            "Data Source={top}/job1/x.db;Mode=ro",
+            "Data Source={top}/job2/x.db;Mode=rw",
+            "Data Source={top}/job2/x.db;Mode=ro",
+        ),
+        (
+            "--db=sqlite:////{top}/job1/x.db",
+            "--db=sqlite:////{top}/job2/x.db",
+            "--db=sqlite:////{top}/job2/x.db",
+        ),
+        ("--out=file://{top}/job1", "--out=file://{top}/job2", "--out=file://{top}/job2"),
+        ("--bucket=s3://other/x", "--bucket=s3://mine/x", "--bucket=s3://mine/x"),
+        ("saved 9 to {top}/job1/a.zip", "saved 0 to {top}/job2/a.zip", "saved 9 to {top}/job2/a.zip"),
+        ("wrote '{top}/job1/a', done", "wrote '{top}/job2/a', done", "wrote '{top}/job2/a', done"),
+        (
+            '{{"out": "{top}/job1", "n": 9}}',
+            '{{"out": "{top}/job2", "n": 0}}',
+            '{{"out": "{top}/job2", "n": 9}}',
+        ),
+        # A stranger's is not used.
+        ("--log-dir={top}/evil", "--log-dir={top}/job2", "--log-dir={top}/job2"),
+        ("--log-dir={top}/job2/../evil", "--log-dir={top}/job2", "--log-dir={top}/job2"),
+        ("--log-dir=evil", "--log-dir={top}/job2", "--log-dir={top}/job2"),
+        ("--log-dir=~/evil", "--log-dir={top}/job2", "--log-dir={top}/job2"),
+        ("--other={top}/evil", "--log-dir={top}/job2", "--other={top}/job2"),
+        ("{top}/evil", "--log-dir={top}/job2", "--log-dir={top}/job2"),
+        ("--log-dir={top}/evil", "{top}/job2", "{top}/job2"),
+        ("{top}/job2/a:{top}/evil", "{top}/job2", "{top}/job2"),
+        ("{top}/job2/a,{top}/evil", "{top}/job2/a,{top}/job2/b", "{top}/job2/a,{top}/job2/b"),
+        ("--log-dir={top}/evil", "--log-dir", "--log-dir"),
+        ("x=/{top}/./evil", "auto", "auto"),
+        ("@{top}/evil", "@{top}/job2", "@{top}/job2"),
+        ("$HOME/a:$HOME/evil", "{top}/job2:{top}/job2", "{top}/job2:{top}/job2"),
+        # What lies below a directory of the script is used.
+        ("--log-dir={top}/job2/phase3", "--log-dir={top}/job2", "--log-dir={top}/job2/phase3"),
+        # Texts without places are nobody's business.
+        ("idle", "saved to {top}/job2/a", "idle"),
+        ("mode=eval", "mode=train", "mode=eval"),
+        ("1/2, 3/4", "5/6, 7/8", "1/2, 3/4"),
+        ("a/b=c/d", "e/f=g/h", "a/b=c/d"),
+        ("either/or <b>x</b>", "a", "either/or <b>x</b>"),
+    ],
+)
+def test_places_inside_texts(tmp_path, saved, live, expected):
+    for name in ("job1", "job2"):
+        (tmp_path / name).mkdir()
+    saved, live, expected = (text.format(top=tmp_path) for text in (saved, live, expected))
+    for wrap in (str, lambda text: [text, "--n", "1"], lambda text: {"a": (text,)}, np.str_, str.encode):
+        world = {"x": Thing(at=wrap(live), n=0)}
+        report = restore(transported(capture({"x": Thing(at=wrap(saved), n=1)})), world)
+        assert world["x"].at == wrap(expected)
+        assert world["x"].n == 1
+        assert bool(report.places) == (expected != saved)
+
+
+INSIDE = [
+    "--out=/etc/evil/x", "-o/etc/evil", "/a/b:/etc/evil", "a,/etc/evil/x", "--db=sqlite:////etc/evil/x", "--out=~/evil",
+    "x=../../evil", "path:/etc/evil/x", "--out=$HOME/evil", "@/etc/evil/x", "Source=/etc/evil/x;Mode=rw", "--u=file:///etc/evil",
+    "--out=" + "x" * 5000 + ",/etc/evil/x",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", INSIDE, ids=lambda text: text[:40])
+def test_places_inside_texts_that_were_created(tmp_path, text):
+    """An option leads to a file as a path does."""
+    out = str(tmp_path / "out" / "job2")
+    for saved, live in (
+        ({"at": text}, {"at": None}),
+        ({"arguments": ["--n", text]}, {"arguments": []}),
+        ({"table": {text: 1}}, {"table": {}}),
+        ({"both": (text, 1)}, {"both": None}),
+    ):
+        refused({**saved, "out": out}, {**live, "out": out})
+
+
+def test_the_remedy_for_places_inside_texts(tmp_path, monkeypatch):
+    """An option of the script, or of the process, names its directory."""
+    place = f"{tmp_path}/data"
+    refused({"at": f"--in={place}/x"}, {"at": None})
+    for own in (
+        {"own": place},
+        {"own": f"--data={place}"},
+        {"own": ["--n", "1", f"--data={place}"]},
+        {"own": f"-d{place}"},
+    ):
+        found, _ = resumed({"at": f"--in={place}/x", "own": own}, {"at": None, "own": own})
+        assert found["at"] == f"--in={place}/x"
+    monkeypatch.setattr(sys, "argv", ["train.py", f"-d{place}"])
+    assert resumed({"at": f"--in={place}/x"}, {"at": None})[0]["at"] == f"--in={place}/x"
+
+
+def test_sentences_are_kept(tmp_path):
+    """Nothing is opened by a sentence: a transcript may speak of any place. What has moved is called as it is here."""
+    old, new = f"{tmp_path}/out/job1", f"{tmp_path}/out/job2"
+    saved = [
+        "$ cat /etc/passwd",
+        f"saved to {old}/a.zip",
+        "see https://example.org/a/b and ~/x",
+        f"--out {old}",
+    ]
+    found, _ = resumed({"log": saved, "out": old}, {"log": [], "out": new})
+    assert found["log"] == [saved[0], f"saved to {new}/a.zip", saved[2], f"--out {new}"]
+
+
+def test_what_a_sentence_names_is_not_the_script_s(tmp_path):
+    own = {"help": "passwords are in /etc/secrets/a", "path": "/usr/lib:/etc/secrets"}
+    refused({"at": "/etc/secrets/a", **own}, {"at": None, **own})
+
+
+@pytest.mark.parametrize(
+    ("make", "place"),
+    [
+        (str, "/scratch/a.zip"),
+        (str, "~/x/y"),
+        (str, "../x"),
+        (str, "--out=/scratch/x"),
+        (Path, "/scratch/a"),
+        (str.encode, "/scratch/a"),
+    ],
+)
+def test_a_place_that_no_process_takes_is_refused_when_the_checkpoint_is_taken(tmp_path, make, place):
+    thing = Thing(written=[], table={}, seen=set(), at=None)
+    with perdure.Run(tmp_path / "run", on_unrestorable="raise") as run:
+        world = perdure.World(thing=thing)
+        run.resume(world)
+        run.checkpoint(world, 1)
+        for step, change in enumerate(
+            (
+                lambda thing, place: thing.written.append(place),
+                lambda thing, place: thing.table.__setitem__(place, 1),
+                lambda thing, place: thing.table.__setitem__("a", place),
+                lambda thing, place: thing.seen.add(place),
+                lambda thing, place: setattr(thing, "at", [(place, 1)]),
+                lambda thing, place: setattr(thing, "at", place),
+            ),
+            start=2,
+        ):
+            change(thing, make(place))
+            with pytest.raises(NotRestorableError, match="names"):
+                run.checkpoint(world, step)
+            thing.at = None
+            for container in (thing.written, thing.table, thing.seen):
+                container.clear()
+            run.checkpoint(world, step)
+
+
+def test_looking_into_texts_is_linear(tmp_path):
+    for piece in ("/a/b ", "=/a/b", "a=", "x://", "../", "~/a:", "'/a", "/a", "-o/a"):
+        text = piece * (20_000 // len(piece))
+        world = {"x": Thing(at="--out=/a/b", log=[])}
+        begun = time.process_time()
+        restore(transported(capture({"x": Thing(at=text, log=[text])})), world, strict=False)
+        assert time.process_time() - begun < 2, piece

@@ -240,6 +240,7 @@ HOLDERS = {
     "tuple": lambda text: (1, text),
     "deque": lambda text: collections.deque([1, text], 5),
     "set": lambda text: {text},
+    "key": lambda text: {text: 1},
     "bytes": lambda text: [text.encode()],
     "numpy": lambda text: Thing(x=np.str_(text)),
     "deep": lambda text: Thing(x=[{"a": (text, [text])}]),
@@ -326,6 +327,16 @@ def test_what_training_adds_with_a_secret_is_said_and_not_lost():
     assert "hunter2" not in str(report)
 
 
+def test_secrets_that_the_checkpoint_has_not_stay():
+    """A run was begun without a key; the next process has one."""
+    live = {
+        "x": Thing(n=0, api_key="mine", d={"password": "mine", "redis://:mine@db": 1, "url": "a://b:mine@c"})
+    }
+    assert restore(transported(capture({"x": Thing(n=1, d={"k": 1})})), live).exact
+    assert (live["x"].n, live["x"].api_key) == (1, "mine")
+    assert live["x"].d == {"k": 1, "password": "mine", "redis://:mine@db": 1, "url": "a://b:mine@c"}
+
+
 def test_arrays_of_texts_under_the_name_of_a_secret():
     world = {"x": Thing(passwords=np.array(["hunter2", "b"]), names=np.array(["a", "b"]))}
     content = packed(capture(world))[1]
@@ -405,7 +416,7 @@ def older(world):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("perdure.state._walker.is_secret_name", lambda *_: False)
         patch.setattr("perdure.state._walker.is_environment_copy", lambda *_: False)
-        patch.setattr("perdure.state._walker.tells_secret", lambda *_: False)
+        patch.setattr("perdure.state._walker.sort_of_text", lambda *_: 0)
         patch.setattr("perdure.state._walker._is_secret", lambda *_: False)
         return transported(capture(world))
 

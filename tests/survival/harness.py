@@ -30,6 +30,7 @@ MODULES = {
     "loop_cases": ("gymnasium",),
     "sb3_cases": ("stable_baselines3", "perdure.integrations.sb3"),
     "tianshou_cases": ("tianshou.highlevel.experiment", "perdure.integrations.tianshou"),
+    "tianshou_setups": ("tianshou.highlevel.experiment", "perdure.integrations.tianshou"),
     "part_cases": ("tianshou.data",),
     "torchrl_cases": ("gymnasium", "torchrl.data", "perdure.integrations.torchrl"),
 }
@@ -37,8 +38,8 @@ _turns = itertools.count()
 
 
 @cache
-def _starter(script, seed):
-    starter = Starter("torch._dynamo", *MODULES[script], environment=_environment(PYTHONHASHSEED=seed))
+def _starter(modules, seed):
+    starter = Starter("torch._dynamo", *modules, environment=_environment(PYTHONHASHSEED=seed))
     atexit.register(starter.close)
     return starter
 
@@ -61,7 +62,7 @@ def launch(script, name, directory, *words, **variables):
     :param script: the name of one that lies here, or the path of an edited one.
     """
     path = HERE / f"{script}.py" if isinstance(script, str) else script
-    starter = _starter(path.stem, next(_turns) % 2)
+    starter = _starter(MODULES[path.stem], next(_turns) % 2)
     with tempfile.TemporaryDirectory() as said:
         process = starter.start(
             path, name, directory, *words, where=Path(said), environment=_environment(**variables)

@@ -192,6 +192,16 @@ class Rounds(Generic[Item]):
         """Whether an earlier process left the loop by `break`."""
         return self.resumed is not None and bool((self.resumed.counters or {}).get(_ENDED))
 
+    def keep_beginning(self) -> None:
+        """Take a checkpoint before the first round, unless there is one.
+
+        It tells at once what no checkpoint can hold. And what the script has written and drawn until here is the same
+        after a kill in the first rounds.
+        """
+        assert self.run is not None
+        if self.resumed is None:
+            self.run.checkpoint(self._world.read(), 0, counters=self._counters(), wait=False)
+
     def end_round(self) -> None:
         """A round is done: take a checkpoint if one is due, and exit if a signal asked to."""
         assert self.run is not None

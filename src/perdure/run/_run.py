@@ -690,7 +690,12 @@ class Run:
 
     def _watches(self, frame: FrameType, world: Any) -> list[Watch]:
         """Those of the loops around a call of the user's."""
-        return self._loops.watches(frame, (world, self), lambda: parts_of(world), self._script_state.follow)
+
+        def begin(watch: Watch) -> None:
+            self._script_state.meet(frame, parts_of(world))
+            self._script_state.follow(watch)
+
+        return self._loops.watches(frame, (world, self), lambda: parts_of(world), begin)
 
     def _warn_of_variables(self, watches: Sequence[Watch], world: Any, *, last: bool = False) -> None:
         for watch in watches:

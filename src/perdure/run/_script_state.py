@@ -71,6 +71,16 @@ class ScriptState:
             self._carriers.follow(found)
             watch.cover(self._carriers.covers)
 
+    def meet(self, frame: FrameType, parts: Mapping[str, Any]) -> None:
+        """Remember what the script has made between resuming and its loop, which asks for checkpoints itself.
+
+        :param frame: of the code that is running.
+        :param parts: what a checkpoint holds.
+        """
+        walker = Walker(self._skip)
+        walker.parts(dict(parts))
+        self._carriers.meet(frame, walker.memo)
+
     def leave_to_loop(self, place: Place) -> None:
         """Leave the variables of a module that a loop names to that loop, which captures them itself."""
         if (found := module_variables(place)) is not None:
@@ -125,6 +135,11 @@ class ScriptState:
             )
         if absent:
             self._say(f"dropped from the checkpoint (strict=False): {_notices.some(absent)}")
+        if unnamed := self._carriers.unmentioned(saved):
+            self._say(
+                f"the checkpoint has {_notices.some(unnamed)}, and the script names that nowhere any more. If it has "
+                "another name now, it begins anew under it: give it the old name to go on with what it was"
+            )
 
     def _is_skipped(self, name: str) -> bool:
         return matches(write_path(((None, ".", PART), "[", name)), self._skip)

@@ -199,6 +199,7 @@ class _Phase:
             self._exit.enter_context(self.rounds.run)
             self._exit.enter_context(self.rounds.run.guard(is_abandoned=lambda: self.is_left))
             self._session.began(self.rounds)
+            self.rounds.keep_beginning()
             for item in items:
                 yield item
                 self.rounds.end_round()

@@ -9,18 +9,28 @@ learns, those that step an environment (tables in NumPy, evolution strategies).
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from perdure.errors import ScriptError
-from perdure.run.loops import stored_names
-from perdure.script._calls import Calls, Function, Reached, steps_environment
+from perdure.run.loops import calls_in, own_nodes, stored_names
+from perdure.script._calls import Calls, Function, Reached, learns, steps_environment
 from perdure.script._sources import Source
 
 Loop: TypeAlias = "ast.For | ast.While"
 Scope: TypeAlias = "ast.Module | Function"
+#: Whether what a loop reaches is a training.
+Trains: TypeAlias = Callable[[Reached], bool]
 _DEEPEST = 4
+
+
+def _steps_and_learns(reached: Reached) -> bool:
+    return reached.both
+
+
+def _learns(reached: Reached) -> bool:
+    return reached.learns is not None
 
 
 @dataclass(frozen=True)
@@ -124,8 +134,8 @@ class _Finder:
                 and not self._functions_called([each]) & {id(chosen.scope) for chosen in training}
             ]
             return [*training, *more]
-        for kind in ("learns", "steps"):
-            found = [each for each in self._outermost if getattr(each.reached, kind) is not None]
+        learning = [each for loop in self._outermost for each in self._trainings(loop, _learns)]
+        for found in (learning, [each for each in self._outermost if each.reached.steps is not None]):
             if found := self._without_called(found, found):
                 return found
         return []
@@ -139,26 +149,27 @@ class _Finder:
         ]
         return TrainingLoop(file, scope, node, reached, " and ".join(what))
 
-    def _trainings(self, loop: TrainingLoop) -> Iterator[TrainingLoop]:
-        """The loop, or those inside it, if it only repeats them."""
-        if not loop.reached.both:
+    def _trainings(self, loop: TrainingLoop, trains: Trains = _steps_and_learns) -> Iterator[TrainingLoop]:
+        """The loop, or those inside it, if it only repeats them.
+
+        :param trains: whether what a loop reaches is a training.
+        """
+        if not trains(loop.reached):
             return
         inner = [self._loop(loop.source, loop.scope, each) for each in _loops_in(loop.node.body)]
-        inner = [each for each in inner if each.reached.both]
-        stored = stored_names(loop.node.body)
+        inner = [each for each in inner if trains(each.reached)]
         for each in inner:
-            own = stored_names([part for part in loop.node.body if part is not each.node]) - stored_names(
-                [each.node]
-            )
-            if self._builds(self._roots(each.node), own & stored):
-                yield from (found for every in inner for found in self._trainings(every))
+            built = _built_in([part for part in loop.node.body if part is not each.node])
+            built -= stored_names([each.node])
+            if self._repeats(each.node, lambda root, built=built: root in built):  # type: ignore[misc]
+                yield from (found for every in inner for found in self._trainings(every, trains))
                 return
-        if not inner and self._repeats_a_function(loop):
+        if not inner and self._repeats_a_function(loop, trains):
             return  # the loop of that function is found by itself
         yield loop
 
-    def _repeats_a_function(self, loop: TrainingLoop) -> bool:
-        """Whether a loop calls a function that holds a whole training, with an environment that is built in between."""
+    def _repeats_a_function(self, loop: TrainingLoop, trains: Trains) -> bool:
+        """Whether a loop calls a function that holds a whole training, of what is built in between."""
         todo: list[tuple[tuple[tuple[ast.Call, Function], ...], Sequence[ast.AST]]] = [
             ((), _parts(loop.node))
         ]
@@ -167,13 +178,29 @@ class _Finder:
             for call, function in self._calls.called(nodes):
                 longer = (*chain, (call, function))
                 inside = [self._loop(loop.source, function, each) for each in _loops_in(function.body)]
-                if both := [each for each in inside if each.reached.both]:
-                    return any(
-                        self._built_on_the_way(longer, root, loop) for root in self._roots(both[0].node)
+                if found := [each for each in inside if trains(each.reached)]:
+                    return self._repeats(
+                        found[0].node,
+                        lambda root, longer=longer: self._built_on_the_way(longer, root, loop),  # type: ignore[misc]
                     )
                 if len(longer) < _DEEPEST:
                     todo.append((longer, function.body))
         return False
+
+    def _repeats(self, loop: Loop, is_built: Callable[[str], bool]) -> bool:
+        """Whether a loop is a whole training of a loop around it, and not a part of one.
+
+        The environment is built in each round of the loop around it, and so is what learns. An environment alone may be
+        another level, and data alone another batch.
+
+        :param is_built: whether what a variable holds is made in each round of the loop around it.
+        """
+        environments, learners = self._roots(loop), self._learners(loop)
+        if environments and not any(map(is_built, environments)):
+            return False
+        if not learners:
+            return bool(environments)
+        return any(map(is_built, learners - environments or learners))
 
     def _built_on_the_way(
         self, chain: tuple[tuple[ast.Call, Function], ...], root: str, loop: TrainingLoop
@@ -186,14 +213,14 @@ class _Finder:
             elif root in {each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)}:
                 receiver = _argument(call, arguments, root)
             else:
-                return root in stored_names(function.body)
+                return root in _built_in(function.body)
             if isinstance(receiver, ast.Call):
                 return True
             name = None if receiver is None else _root(receiver)
             if name is None:
                 return False
             root = name
-        return root in stored_names(loop.node.body)
+        return root in _built_in(loop.node.body)
 
     def _roots(self, loop: Loop) -> set[str]:
         """The variables that hold the environment which a loop steps."""
@@ -210,9 +237,23 @@ class _Finder:
             name for each in given[-1:] if (name := _root(each)) is not None
         }
 
-    @staticmethod
-    def _builds(roots: set[str], stored: set[str]) -> bool:
-        return bool(roots & stored)
+    def _learners(self, loop: Loop) -> set[str]:
+        """The variables that hold what learns in a loop; none if it is in variables of the module."""
+        own = stored_names([loop])
+        receivers = set()
+        given = set()
+        for call in calls_in(_parts(loop)):
+            receiver = _root(call.func.value) if isinstance(call.func, ast.Attribute) else None
+            if learns(call):
+                if call.args or not ast.unparse(call.func).endswith(".backward"):  # that is a loss
+                    receivers.add(receiver)
+            elif any(self._calls.reached(function.body).learns for _, function in self._calls.called([call])):
+                receivers.add(receiver)
+                given |= {_root(each) for each in (*call.args, *(each.value for each in call.keywords))}
+        for found in (receivers, given):
+            if names := {name for name in found if name is not None} - own:
+                return names
+        return set()
 
     def _is_phase_before(self, loop: TrainingLoop, training: Sequence[TrainingLoop]) -> bool:
         """Whether a loop is a phase before the training: it learns, or fills a buffer."""
@@ -237,6 +278,17 @@ class _Finder:
                     found.add(id(function))
                     todo.append(function.body)
         return found
+
+
+def _built_in(body: Sequence[ast.stmt]) -> set[str]:
+    """The variables that a block gives what a call returns: an environment, a model, an optimizer."""
+    return {
+        name
+        for node in own_nodes(body)
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        and isinstance(node.value, ast.Call | ast.Tuple | ast.GeneratorExp)
+        for name in stored_names([node])
+    }
 
 
 def _parts(loop: Loop) -> list[ast.AST]:

@@ -71,7 +71,10 @@ def _can_be_opened(text: str) -> bool:
 
 def _arguments() -> list[str]:
     """The words of the process's arguments, the values of options among them."""
-    words = (word for argument in sys.argv[1:] for word in {argument, argument.partition("=")[2]})
+    attached = [
+        argument[2:] for argument in sys.argv[1:] if argument[:1] == "-" and argument[2:3] in ("/", "~")
+    ]
+    words = [word for argument in sys.argv[1:] for word in {argument, argument.partition("=")[2]}] + attached
     return [word.rstrip("/") for word in words if word.strip("/.") and not word.startswith("-")]
 
 

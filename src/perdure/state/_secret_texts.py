@@ -5,12 +5,11 @@ no files."""
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from perdure.state._registry import on_change
 from perdure.state._secrets import added_names, holds_text, is_allowed_name, is_secret_name
 
 #: What stands for the value of a secret, in a list or a text.
@@ -19,9 +18,6 @@ HIDDEN = "***"
 _LONGEST = 2000
 _SHORTEST = 6
 _LONGEST_NAME = 60
-#: How many characters the texts may have together of which it is known.
-_MOST_KNOWN = 1 << 24
-
 #: The beginning and the end of a value, in a text.
 Span: TypeAlias = tuple[int, int]
 
@@ -74,37 +70,9 @@ _NO_VALUE = re.compile(r"[<\[{$%(].*|\*+|\.+|true|false|none|null|yes|no|on|off"
 _NUMBER = re.compile(r"[0-9.]+%?")
 
 
-class _Texts(dict[str, bool]):
-    """Whether there is a secret in a text, for each text that was asked about."""
-
-    left = _MOST_KNOWN
-
-    def __missing__(self, text: str) -> bool:
-        length = len(text)
-        if not _SHORTEST <= length <= _LONGEST:
-            return False
-        found = next(_secrets_in(text), None) is not None
-        self.left -= length + 50
-        if self.left < 0:
-            self.forget()
-        self[text] = found
-        return found
-
-    def forget(self) -> None:
-        self.clear()
-        self.left = _MOST_KNOWN
-
-
-_known = _Texts()
-on_change.append(_known.forget)
-
-#: Whether there is a secret in a text. Captures ask it of every text, so no Python runs for one that is known.
-tells_secret: Callable[[str], bool] = _known.__getitem__
-
-
-def bytes_tell_secret(value: bytes | bytearray) -> bool:
-    """Whether there is a secret in a text in bytes."""
-    return len(value) <= _LONGEST and tells_secret(value.decode("latin-1"))
+def tells_secret(text: str) -> bool:
+    """Whether there is a secret in a text."""
+    return next(_secrets_in(text), None) is not None
 
 
 def _secrets_in(text: str) -> Iterator[Span]:

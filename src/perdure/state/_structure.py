@@ -42,7 +42,7 @@ class Structure:
     facts: list[Any] = field(default_factory=list)
     decisive: list[Path] = field(default_factory=list)
     long: list[Node] = field(default_factory=list)
-    _directories: set[str] = field(default_factory=set)
+    _directories: set[tuple[str, Any, bool]] = field(default_factory=set)
 
     def note_shape(self, shape: Shape, path: Path) -> int:
         """Note a shape that was not met before, and say what its objects are."""
@@ -60,10 +60,14 @@ class Structure:
         self.facts.append(path)
 
     def note_text(self, text: str, path: Path) -> None:
-        """Note a text that may be a place; one of each directory."""
+        """Note a text that may be refused as a place; one of each directory for each name of an attribute."""
+        holder = path
+        while holder is not None and holder[1] != "." and holder[0] is not None:
+            holder = holder[0]
+        name = None if holder is None else holder[2]
         directory = text.rpartition("/")[0]
-        if directory not in self._directories:
-            self._directories.add(directory)
+        if (directory, name, holder is path) not in self._directories:
+            self._directories.add((directory, name, holder is path))
             self.note_place(path, directory)
 
     def places(self, seen: Container[Shape] = ()) -> Iterator[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FunctionType
@@ -35,7 +36,7 @@ from perdure.state._registry import (
     on_change,
 )
 from perdure.state._report import grouped
-from perdure.state._secret_texts import bytes_tell_secret, is_secret_command, tells_secret
+from perdure.state._secret_texts import is_secret_command
 from perdure.state._secrets import (
     ENVIRONMENT,
     SECRET,
@@ -45,6 +46,7 @@ from perdure.state._secrets import (
     is_secret_name,
 )
 from perdure.state._structure import ANCHOR, MANY, Structure, shapes_of_tensors
+from perdure.state._texts import MAY_BE_REFUSED, PLAIN, TELLS_SECRET, sort_of_text
 from perdure.state.buffers import Rows, writer_of
 from perdure.tree import (
     Array,
@@ -119,7 +121,9 @@ class Walker:
         """
         root = self._root = Object("perdure:World", {})
         for name, part in parts.items():
-            secret = (is_secret_name(name) and holds_text(part)) or (type(part) is str and tells_secret(part))
+            secret = (is_secret_name(name) and holds_text(part)) or (
+                type(part) is str and sort_of_text(part) == TELLS_SECRET
+            )
             root.fields[name] = _SECRET if secret else self.node(part, (None, ".", name))
         self._fill()
         for name, part in ({} if last is None else last(self)).items():
@@ -326,10 +330,11 @@ class Walker:
         for name, child in attributes.items():
             kind = type(child)
             if kind is str:
-                if tells_secret(child):
+                sort = sort_of_text(child)
+                if sort == TELLS_SECRET:
                     fields[name] = self.left_out(_SECRET, (path, ".", name))
                     continue
-                if child[:1] == "/":
+                if sort == MAY_BE_REFUSED:
                     self.structure.note_text(child, (path, ".", name))
             # What `node` would return: most attributes are plain.
             fields[name] = child if kind in plain else self.node(child, (path, ".", name))
@@ -344,10 +349,12 @@ class Walker:
                 self.refuse(child, (path, ".", repr(name)), "the name of an attribute must be a str")
             elif name in left_out:
                 fields[name] = Omitted(left_out[name])
-            elif (is_secret_name(name) and holds_text(child)) or (kind is str and tells_secret(child)):
+            elif (is_secret_name(name) and holds_text(child)) or (
+                kind is str and sort_of_text(child) == TELLS_SECRET
+            ):
                 fields[name] = _SECRET
             else:
-                if kind is str and child[:1] == "/":
+                if kind is str and sort_of_text(child) == MAY_BE_REFUSED:
                     self.structure.note_text(child, (path, ".", name))
                 # What `node` would return: most attributes are plain.
                 fields[name] = child if kind in plain else self.node(child, (path, ".", name))
@@ -443,11 +450,19 @@ class Walker:
         for position, (key, child) in enumerate(dict.items(value)):
             if type(key) is str:
                 kind = type(child)
+                if sort_of_text(key) != PLAIN:
+                    if sort_of_text(key) == TELLS_SECRET:
+                        omitted = self.left_out(_SECRET, (path, "key", position))
+                        node.pairs.append((omitted, Omitted(f"its key is {omitted.reason}")))
+                        continue
+                    self.structure.note_text(key, (path, "key", position))
                 taken: Any
-                if (is_secret_name(key) and holds_text(child)) or (kind is str and tells_secret(child)):
+                if (is_secret_name(key) and holds_text(child)) or (
+                    kind is str and sort_of_text(child) == TELLS_SECRET
+                ):
                     taken = self.left_out(_SECRET, (path, "[", key))
                 else:
-                    if kind is str and child[:1] == "/":
+                    if kind is str and sort_of_text(child) == MAY_BE_REFUSED:
                         self.structure.note_text(child, (path, "[", key))
                     taken = child if kind in as_it_is else self.node(child, (path, "[", key))
                 node.pairs.append((key, taken))
@@ -538,8 +553,10 @@ class Walker:
 
     def _element(self, child: Any, path: Path) -> Any:
         """The node of an element of a container, which may be a text with a secret in it."""
-        if type(child) is str and tells_secret(child):
-            return self.left_out(_SECRET, path)
+        if type(child) is str and (sort := sort_of_text(child)) != PLAIN:
+            if sort == TELLS_SECRET:
+                return self.left_out(_SECRET, path)
+            self.structure.note_text(child, path)
         return self.node(child, path)
 
     def _packed(self, value: Iterable[Any], kinds: set[type], path: Path) -> NumberRun | None:
@@ -625,6 +642,15 @@ class Walker:
         assert node.fields is not None
         self._own_fields(type(value), attributes_of_tensor(value), node.fields, path)
 
+    def _text(self, value: Any, path: Path, kind: str, write: Callable[[Any], Any]) -> Node:
+        """The node of a text that is no plain string."""
+        text = value.decode("latin-1") if isinstance(value, bytes | bytearray) else str(value)
+        if len(text) <= _LONGEST_TEXT and (sort := sort_of_text(text)) != PLAIN:
+            if sort == TELLS_SECRET:
+                return self.left_out(_SECRET, path)
+            self.structure.note_text(text, path)
+        return self._value(value, path, kind, write)
+
     def _value(self, value: Any, path: Path, kind: str, write: Callable[[Any], Any]) -> Node:
         try:
             data = write(value)
@@ -653,17 +679,13 @@ def _is_secret(value: Any) -> bool:
     tells which element is whose."""
     if type(value) in (set, frozenset):
         return len(value) <= _MOST_ARGUMENTS and any(
-            type(each) is str and tells_secret(each) for each in value
+            type(each) is str and sort_of_text(each) == TELLS_SECRET for each in value
         )
     return (
         1 < len(value) <= _MOST_ARGUMENTS
         and type(value[0]) in (str, np.str_)
         and is_secret_command(value if type(value) is not collections.deque else [*value])
     )
-
-
-def _shows_secret(text: bytes | bytearray | np.str_) -> bool:
-    return tells_secret(str(text)) if isinstance(text, str) else bytes_tell_secret(text)
 
 
 def _step(node: Any, kind: str, name: Any) -> Any:
@@ -691,7 +713,8 @@ LEFT_OUT = "left out by the user"
 _NONE: frozenset[type] = frozenset()
 _PLAIN_BUT_TEXT = tree.PLAIN_TYPES - {str}
 #: Texts that are no plain strings.
-_TEXTS = (bytes, bytearray, np.str_)
+_TEXTS = (bytes, bytearray, np.str_, pathlib.PurePath)
+_LONGEST_TEXT = 4096
 #: A longer list is no command line.
 _MOST_ARGUMENTS = 1_000
 _SECRET = Omitted(SECRET)
@@ -744,11 +767,7 @@ def _taker(cls: type) -> Taker:
     if (written := _values.writer(cls)) is not None:
         kind, write = written
         if issubclass(cls, _TEXTS):
-            return lambda walker, value, path: (
-                walker.left_out(_SECRET, path)
-                if _shows_secret(value)
-                else walker._value(value, path, kind, write)
-            )
+            return lambda walker, value, path: walker._text(value, path, kind, write)
         return lambda walker, value, path: walker._value(value, path, kind, write)
     if issubclass(cls, torch.Tensor):
         return Walker._tensor

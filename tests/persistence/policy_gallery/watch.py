@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import threading
 import time
@@ -45,10 +46,18 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
         writes = (isinstance(mode, str) and set(mode) & set("wax+")) or (mode is None and flags & 0o1103)
         if writes and not _may_write(path):
             raise Watched(f"open of {path!r} for writing")
+    elif event == "compile" and args[0] == _script():
+        return  # a run looks into the source of its script: it is parsed, not compiled
     elif event.startswith(_FORBIDDEN) and event != "socket.gethostname":
         if event.startswith("os.") and args and _may_write(args[0]):
             return
         raise Watched(f"{event} {args!r:.200}")
+
+
+@functools.cache
+def _script() -> bytes | None:
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    return None if path is None else Path(path).read_bytes()
 
 
 def _may_write(path: Any) -> bool:

@@ -76,3 +76,35 @@ def _(forged: Forged) -> None:
 @attack("an environment", "a stranger's environment has no place in the script's")
 def _(forged: Forged) -> None:
     forged.thing["table"] = forged.add(["d", "dict", {"LD_PRELOAD": "evil.so", "PATH": "evil"}])
+
+
+INSIDE = [
+    "--out={top}/evil",
+    "-o{top}/evil",
+    "{out}/a:{top}/evil",
+    "x,{top}/evil",
+    "Source={top}/evil;Mode=rw",
+    "--out=../evil",
+    "@{top}/evil",
+    "--db=sqlite:///{top}/evil",
+    "--out=file://{top}/evil",
+    "--out=~/evil-of-perdure",
+    "--out=$HOME/evil-of-perdure",
+    "--out={out}/../../evil",
+]
+for number, text in enumerate(INSIDE):
+
+    @attack(f"a text with a place inside: {text}", "the script's own stays")
+    def _(forged: Forged, text: str = text) -> None:
+        forged.thing["out"] = _filled(forged, text)
+        forged.thing["log"] = _filled(forged, text)
+
+    @attack(
+        f"a text with a place inside that was created: {text}", "an option leads to a file", refused="place"
+    )
+    def _(forged: Forged, text: str = text, number: int = number) -> None:
+        filled = _filled(forged, text)
+        if number % 2:
+            forged.thing["written"] = forged.add(["i", "list", ["--n", "1", filled]])
+        else:
+            forged.thing["best"] = filled

@@ -235,6 +235,20 @@ def _handle(handle: Any, state: Any, charge: Charge) -> None:
     torch.utils.hooks.RemovableHandle.next_id = max(torch.utils.hooks.RemovableHandle.next_id, number + 1)
 
 
+def _non_tensor_data(made: Any, state: Any, charge: Charge) -> None:
+    """What a TensorDict keeps that is no tensor."""
+    if type(state) is not dict or state.keys() != {"tensordict", "non_tensordict"}:
+        raise TypeError("what is no tensor in a TensorDict has another state")
+    content, others = state["tensordict"], state["non_tensordict"]
+    if type(others) is not dict or dotted(type(content)) != "tensordict._td.TensorDict":
+        raise TypeError("what is no tensor in a TensorDict has another state")
+    charge(3 * ATTRIBUTE_COST)
+    attributes_of(made).update(_tensordict=content, _non_tensordict=others)
+
+
+STATES["tensordict.tensorclass.NonTensorDataBase"] = STATES["tensordict.tensorclass.NonTensorData"] = (
+    _non_tensor_data
+)
 STATES["torch.utils.hooks.RemovableHandle"] = _handle
 
 _LAYERS = "torch.nn.modules"

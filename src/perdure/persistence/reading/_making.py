@@ -198,7 +198,9 @@ class Making:
             raise MalformedError("refers to the data of a tensor by something else than its name")
         if name.name not in STORAGE_TYPES:
             raise _classes.NotMadeError(
-                name.dotted, "it is no kind of memory that is read. Save the policy's state dictionary"
+                name.dotted,
+                "it is no kind of memory that is read: of quantized numbers of less than eight bits, "
+                "keep the tensor that they were made of (.dequantize()) or make them anew after loading",
             )
         self._context.charge(_classes.ATTRIBUTE_COST)
         return self._storages.take(key, STORAGE_TYPES[name.name], location, count)

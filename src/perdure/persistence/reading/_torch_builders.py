@@ -170,8 +170,15 @@ def as_subclass(made: torch.Tensor, cls: Any) -> torch.Tensor:
     return torch.Tensor.as_subclass(made, cls)
 
 
+_TENSOR_DICTS = (
+    "tensordict._td.TensorDict",
+    "tensordict._lazy.LazyStackedTensorDict",
+    "tensordict.tensorclass.NonTensorStack",
+)
+
+
 def _tensor_dict(context: Context, cls: Any, state: Any) -> Any:
-    if not isinstance(cls, type) or dotted(cls) != "tensordict._td.TensorDict":
+    if not isinstance(cls, type) or dotted(cls) not in _TENSOR_DICTS:
         raise NotMadeError(
             "tensordict",
             "it makes a dictionary of tensors of a class of its own. Keep a plain TensorDict in the policy",

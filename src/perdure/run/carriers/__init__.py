@@ -17,6 +17,7 @@ Modules:
 - `_holders`: the kinds of holders: how their carriers are read, written and called.
 - `_survey`: finds the holders.
 - `_marks`: tells whether something has changed.
+- `_late`: what of something that came while the training ran has changed already.
 - `_running`: which variables of a module its running code assigns, so that they are the business of a loop.
 - `_carriers`: `Carriers` of one run: what has changed, is captured, written back, or told.
 """

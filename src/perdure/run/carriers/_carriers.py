@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import functools
+import linecache
 import operator
+import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from time import perf_counter
@@ -28,6 +30,7 @@ from perdure.run.carriers._holders import (
     Variables,
     is_hidden,
 )
+from perdure.run.carriers._late import has_changed_already
 from perdure.run.carriers._marks import Mark, is_ignored
 from perdure.run.carriers._own_modules import is_file_of_main, is_own, own_modules, users_frames
 from perdure.run.carriers._running import assigned_between, assigned_later
@@ -47,18 +50,19 @@ _DATA = (*_CONTAINERS, np.ndarray, torch.Tensor)
 #: A look at what takes time is at most this part of the time to the next one.
 _RARELY = 500
 _LATE = "its module was imported while the training ran. Import it before the run is resumed"
+_MADE_LATE = "it was made after the run was resumed. Make it before that"
 _MAIN = "__main__"
 
 
 class _Seen:
     """A holder, and what it held when the loop began."""
 
-    def __init__(self, holder: Holder, *, late: bool = False) -> None:
+    def __init__(self, holder: Holder, *, late: str | None = None) -> None:
         self.holder = holder
         self.keys = holder.keys()
         self.values = holder.values()
         self.marks: dict[str, Mark] = {}
-        #: Whether it came while the training ran, so that a fresh process does not have it when it resumes.
+        #: Why a fresh process does not have it when it resumes; None if it has.
         self.late = late
 
 
@@ -217,9 +221,38 @@ class Carriers:
         self._modules |= set(new)
         for prefix, holder in survey(new, ()).items():
             if prefix not in self._seen:
-                self._seen[prefix] = seen = _Seen(holder, late=True)
-                for key, value in zip(seen.keys, seen.values, strict=True):
-                    self._mark(seen, key, value, met)
+                self._add_late(_Seen(holder, late=_LATE), met)
+
+    def meet(self, frame: FrameType | None, held: Collection[int]) -> None:
+        """Remember what the script has made or imported between `begin` and its loop: a fresh process does not have it
+        when it resumes.
+
+        :param frame: of the code that is running.
+        :param held: the ids of all objects that the world holds.
+        """
+        if not self._seen:
+            return  # the run was not resumed, so nothing is known of what a fresh process has
+        if len(sys.modules) != self._imported:
+            self._note_imported(held)
+        frames = users_frames(frame)
+        modules = own_modules(frames, (), self._added)
+        for prefix, holder in survey(modules, frames).items():
+            known = self._seen.get(prefix)
+            if known is None or not _is_same(known.holder, holder):
+                reason = _MADE_LATE if prefix.partition(":")[0] in self._modules else _LATE
+                self._add_late(_Seen(holder, late=reason), held, frames)
+        self._modules |= set(modules)
+
+    def _add_late(self, seen: _Seen, held: Collection[int], frames: Sequence[FrameType] = ()) -> None:
+        self._seen[seen.holder.prefix] = seen
+        for key, value in zip(seen.keys, seen.values, strict=True):
+            if id(value) in held or self._is_no_state(seen.holder, key, value) or _is_of_definitions(value):
+                continue
+            if has_changed_already(seen.holder, key, value, frames):
+                assert seen.late is not None
+                self._give_up(seen, key, seen.late)
+            else:
+                self._mark(seen, key, value, held)
 
     def _compare(self, seen: _Seen, values: list[Any], met: Collection[int]) -> None:
         before = dict(zip(seen.keys, seen.values, strict=True))
@@ -253,7 +286,7 @@ class Carriers:
         if before is MISSING and isinstance(now, _DEFINITIONS):
             return
         if seen.late:
-            self._give_up(seen, key, _LATE)
+            self._give_up(seen, key, seen.late)
             return
         if before is not MISSING and before is not now and before is not UNREADABLE:
             if isinstance(before, _DEFINITIONS):
@@ -325,6 +358,26 @@ class Carriers:
                 present[name] = value
         return present, absent
 
+    def unmentioned(self, state: State) -> list[str]:
+        """What a checkpoint holds of variables and attributes that the script has not and names nowhere any more, as
+        after they were given another name; for people. Call it after `begin`."""
+        found = []
+        for name, _ in _pairs(state):
+            place = self._place(name)
+            if place is None or place[0].get(place[1]) is not MISSING:
+                continue
+            word = re.compile(rf"\b{re.escape(place[1].removeprefix(CLOSURE))}\b")
+            if (sources := self._sources()) and not any(map(word.search, sources)):
+                found.append(place[0].describe(place[1]))
+        return found
+
+    def _sources(self) -> list[str]:
+        """The texts of the script's own modules, as far as they can be read."""
+        names = [seen.holder.names for seen in self._seen.values() if isinstance(seen.holder, Variables)]
+        files = [(each.get("__file__"), each) for each in names]
+        lines = [linecache.getlines(file, each) for file, each in files if type(file) is str]
+        return ["".join(each) for each in lines if each]
+
     def write_back(self, values: dict[str, Any]) -> None:
         """Let carriers hold what was restored.
 
@@ -356,6 +409,26 @@ class Carriers:
             if seen is not None and _is_key(seen.holder, rest[at:]):
                 return seen.holder, rest[at:]
         return None
+
+
+def _is_same(one: Holder, other: Holder) -> bool:
+    """Whether two holders are the same thing, and not one that was made anew under its name."""
+    match one, other:
+        case (Function(), Function()):
+            return one.function is other.function
+        case (Attributes(), Attributes()):
+            return one.cls is other.cls
+        case (Cache(), Cache()):
+            return one.cached is other.cached
+    return type(one) is type(other)
+
+
+def _is_of_definitions(value: Any) -> bool:
+    """Whether something is a definition, or a container of nothing else, as where decorators register functions."""
+    if isinstance(value, dict | list | tuple | set):
+        inside = value.values() if isinstance(value, dict) else value
+        return bool(value) and all(isinstance(each, _DEFINITIONS) for each in inside)
+    return isinstance(value, _DEFINITIONS)
 
 
 def _is_module(holder: Holder, names: Any) -> bool:

@@ -37,7 +37,9 @@ def own_modules(
     if _is_users_script(sys.modules.get("__main__")):
         names = list(sys.modules)
     else:
-        names = _reached([frame.f_globals.get("__name__") for frame in frames], classes, added)
+        begins = [frame.f_globals.get("__name__") for frame in frames]
+        local = [each for frame in frames for each in list(frame.f_locals.values())]
+        names = _reached([*begins, *map(_module_of, local)], classes, added)
     found: dict[str, ModuleType] = {}
     seen: set[int] = set()
     # Processes that were spawned have their script under two names: `__main__` comes first.
@@ -109,9 +111,12 @@ def _reached(names: Iterable[Any], classes: Iterable[type], added: Sequence[str]
         if module is None or not is_own(name, module, added):
             continue
         found[name] = None
-        for value in list(variables_of(module).values()):
-            if issubclass(type(value), ModuleType):
-                todo.append(variables_of(value).get("__name__"))
-            elif isinstance(value, type | FunctionType):
-                todo.append(value.__module__)
+        todo += map(_module_of, list(variables_of(module).values()))
     return list(found)
+
+
+def _module_of(value: Any) -> Any:
+    """The name of a module, or of that which defines a class or a function; None for everything else."""
+    if issubclass(type(value), ModuleType):
+        return variables_of(value).get("__name__")
+    return value.__module__ if issubclass(type(value), type | FunctionType) else None

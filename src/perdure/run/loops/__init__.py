@@ -13,19 +13,23 @@
 from perdure._lazy import publish
 from perdure.run.loops._around_calls import LoopsAroundCalls
 from perdure.run.loops._loop_variables import LoopVariables, find_loop, needed_names
-from perdure.run.loops._source import stored_names
+from perdure.run.loops._source import CHANGING, calls_in, changed_names, own_nodes, stored_names
 from perdure.run.loops._watch import ModuleVariables, Place, Watch, at_head, module_variables
 
 __all__ = [
+    "CHANGING",
     "LoopVariables",
     "LoopsAroundCalls",
     "ModuleVariables",
     "Place",
     "Watch",
     "at_head",
+    "calls_in",
+    "changed_names",
     "find_loop",
     "module_variables",
     "needed_names",
+    "own_nodes",
     "stored_names",
 ]
 

@@ -24,6 +24,7 @@ from perdure.state._containers import FACTORIES, FACTORY
 from perdure.state._iterators import IteratorHandler
 from perdure.state._protocol import OwnHandler
 from perdure.state._registry import Adapter, Compound, Handler, blank, is_part_of_program, known, slots
+from perdure.state._texts import is_secret_entry
 from perdure.state.buffers import Rows, writer_of
 from perdure.state.restoring._constructible import NESTED_STATE
 from perdure.state.restoring._plan import ABSENT, CONTAINERS, RestorePlan
@@ -343,8 +344,12 @@ class _Writer:
             elif key in present:
                 content[key] = present[key]
         for key, value in present.items():
-            # Parts of the program, and entries with such keys, belong to the script and not to the checkpoint.
-            if key not in content and (is_part_of_program(key) or (stays and is_part_of_program(value))):
+            # Parts of the program, entries with such keys, and secrets belong to the script and not to the checkpoint.
+            if key not in content and (
+                is_part_of_program(key)
+                or (stays and is_part_of_program(value))
+                or is_secret_entry(key, value)
+            ):
                 content[key] = value
         if len(content) != len(present) or any(a is not b for a, b in zip(present, content, strict=True)):
             kind.clear(live)

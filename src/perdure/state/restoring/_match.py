@@ -27,6 +27,7 @@ from perdure.state._patterns import matches
 from perdure.state._references import MISSING, look_up
 from perdure.state._registry import Adapter, Handler, known
 from perdure.state._runtime_rules import is_bar
+from perdure.state._texts import is_secret_entry
 from perdure.state._walker import LEFT_OUT
 from perdure.state.restoring._constructible import (
     NESTED_STATE,
@@ -440,6 +441,8 @@ class _Matcher:
             self._check(about.entry, node, fields, live, path)
         for name, value in present.items():
             if name in fields or name in about.left_out or self._leaves_out((path, ".", name), value):
+                continue
+            if is_secret_entry(name, value):
                 continue
             is_optional = isinstance(about.entry, Adapter) and name in about.entry.optional
             at_first = definition(cls, name) and not self._world.is_part_of_program(value)

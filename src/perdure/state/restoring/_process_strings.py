@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from perdure import tree
+from perdure.state._inner_places import InnerPlaces, inner_places, option_value
 from perdure.state._patterns import matches
 from perdure.state._places import Places, is_outside, is_remote, is_temporary
 from perdure.state._report import Report
@@ -116,6 +117,7 @@ class _Settling:
     def __init__(self, own: OwnStrings, places: Places) -> None:
         self._own = own
         self._places = places
+        self._inner = InnerPlaces(places)
 
     def settle(self, edges: list[_Edge]) -> None:
         both: list[tuple[_Edge, str, str]] = []
@@ -129,13 +131,21 @@ class _Settling:
                 continue
             elif not live:
                 created.append((edge, saved))
-            elif self._places.names(live, own=True) or self._places.names(saved) or is_remote(live):
+            elif (
+                self._places.names(live, own=True)
+                or self._places.names(saved)
+                or is_remote(live)
+                or self._inner.apply_to(saved, live)
+            ):
                 both.append((edge, saved, live))
         for _, saved, live in both:
-            if self._places.names(live, own=True):
+            if self._inner.apply_to(saved, live):
+                self._inner.pair(saved, live)
+            elif self._places.names(live, own=True):
                 self._places.pair(saved, live)
         for edge, saved, live in both:
-            used = self._places.used_at(saved, live)
+            rule = self._inner if self._inner.apply_to(saved, live) else self._places
+            used = rule.used_at(saved, live)
             if used == live:
                 self._use(edge, saved, live, edge.live)
             elif used != saved:
@@ -145,10 +155,11 @@ class _Settling:
                 self._created(edge, saved)
 
     def _created(self, edge: _Edge, saved: str) -> None:
-        used = self._places.used(saved)
+        inner = bool(inner_places(saved))
+        used = (self._inner if inner else self._places).used(saved)
         if (
             used is None
-            and is_temporary(saved)
+            and (self._inner.are_temporary(saved) if inner else is_temporary(saved))
             and (edge.live is not ABSENT or isinstance(edge.holder, Object))
         ):
             # The process that made it is gone. The script makes another one where it finds none.
@@ -209,7 +220,9 @@ def _like(node: Any, text: str) -> Any:
 def _texts(live: Object) -> list[str]:
     """The strings of a live tree that may name places."""
     found = (_text(node) for _, node in tree.walk(live, below=_below) if isinstance(node, str | Value))
-    return list(dict.fromkeys(text for text in found if text))
+    texts = dict.fromkeys(text for text in found if text)
+    options = (option_value(text) for text in texts if "/" in text or "~" in text)
+    return [*texts, *(place for place in options if place)]
 
 
 def _below(node: Node, path: str) -> Iterator[tuple[str, Any]]:

@@ -139,7 +139,7 @@ class Outputs:
             self._tell(writer.file, f"{writer.file} is left as it is: {error}")
             return
         for line in said:
-            self._say(line)
+            self._tell(line, line)
         self._follow(writer, entry)
 
     def _follow(self, writer: Writer, entry: Entry) -> None:

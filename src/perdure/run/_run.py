@@ -336,8 +336,14 @@ class Run:
         return None
 
     def _begin_outputs(self) -> None:
-        if self._outputs is not None:
+        if self._outputs is None:
+            return
+        try:
             self._outputs.begin()
+        except StoreError as error:
+            if self._options["on_error"] != "warn":
+                raise
+            say(f"the files that the script writes are not followed until the first checkpoint: {error}")
 
     def _went_back(self, info: CheckpointInfo, restored: Restored, world: Any) -> None:
         """Go on from a checkpoint that was restored."""

@@ -15,7 +15,10 @@ from perdure.run.loops import Place, Watch, module_variables
 from perdure.state import LiveWorld, Walker, matches, running_code, walk_live
 from perdure.tree import State, write_path
 
-_GRAPH = "a tensor that gradients go back through, and no checkpoint holds how it was computed. Use .detach()"
+_GRAPH = (
+    "a tensor that gradients go back through, and no checkpoint holds how it was computed. Use .detach(), or keep "
+    "what it is computed from, and compute it where it is needed"
+)
 
 
 class ScriptState:
@@ -113,7 +116,8 @@ class ScriptState:
     def _problems(self, live: LiveWorld) -> list[tuple[str, str]]:
         if (expected := self._carriers.take_expected()) is not None:
             self._restorable.expect(PART, expected)
-        refused = [*live.refused, *((path, _GRAPH) for path in live.tensors_with_graphs())]
+        graphs = [path for path in live.tensors_with_graphs() if path not in self._carriers.numbers]
+        refused = [*live.refused, *((path, _GRAPH) for path in graphs)]
         return refused or self._restorable.problems_below(PART, live)
 
     def check(self, saved: State, live: LiveWorld) -> None:

@@ -87,6 +87,8 @@ class Carriers:
         #: Carriers that are not looked at: the running code of their module assigns them.
         self._passed: set[str] = set()
         self._lines: dict[str, tuple[FrameType, int]] = {}
+        #: Paths of those of which the loop reads only the numbers, if they are tensors.
+        self.numbers: set[str] = set()
         #: Carriers that held objects of the world when the loop began.
         self._held: set[str] = set()
         #: Carriers that cannot be captured, and why.
@@ -112,6 +114,7 @@ class Carriers:
         self._modules, self._imported = set(modules), len(sys.modules)
         self._world = id(world)
         self._seen, self._passed, self._held, self._lines = {}, set(), set(), {}
+        self.numbers = set()
         self._captured, self._carried = {}, {}
         self._expected, self._told_expected = {}, 0
         self._thorough_from = 0.0
@@ -163,6 +166,7 @@ class Carriers:
             elif name not in seen.marks and prefix + name not in self._held and value is not MISSING:
                 self._mark(seen, name, value, ())
         self._passed |= {prefix + name for name in {*found.others, *lost}}
+        self.numbers |= {write_path(((None, ".", PART), "[", prefix + name)) for name in found.numbers}
         for key in [key for key in seen.marks if prefix + key in self._passed]:
             del seen.marks[key]
 

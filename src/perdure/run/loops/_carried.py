@@ -31,12 +31,15 @@ class Carried:
     :param rebound_to_itself: those of `bound` that are only assigned as in `x = x.method(...)`: often the same object.
     :param changed: variables whose objects the loop changes, and may read before it overwrites them.
     :param perhaps: variables whose objects the loop hands on, and may so change.
+    :param numbers: those of `bound` of which only the numbers are read, if they are tensors, and not how they were
+        computed: a loss that is logged, say.
     """
 
     bound: tuple[str, ...] = ()
     rebound_to_itself: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     perhaps: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
 
 
 def carried(
@@ -77,6 +80,7 @@ def carried(
         tuple(name for name in bound if name in itself),
         tuple(name for name in content if name in changed),
         tuple(name for name in content if name not in changed),
+        tuple(name for name in bound if name + "^" not in live),
     )
 
 

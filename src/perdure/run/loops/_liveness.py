@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from perdure.run._outputs import is_output
 from perdure.run.loops._source import (
     ADDING,
     ARRAYS,
@@ -28,7 +29,6 @@ from perdure.run.loops._source import (
     OtherFunctions,
     Scope,
     asks_for_form,
-    asks_for_numbers,
     assigned_names,
     calls_in,
     certain_parts,
@@ -40,6 +40,7 @@ from perdure.run.loops._source import (
     kind_of,
     leaves_early,
     own_nodes,
+    reads_of_numbers,
     root_of,
     stored_names,
     suppresses,
@@ -223,7 +224,7 @@ class _Flow:
                 if kind_of(self._lookup, asked.id) is np.ndarray:
                     hidden.add(id(asked))
                     before.add(asked.id)
-        numbers = {id(name) for part in own_nodes(nodes) for name in asks_for_numbers(part)}
+        numbers = reads_of_numbers(nodes, self._is_log)
         for part in own_nodes(nodes):
             if (
                 isinstance(part, ast.Name)
@@ -233,6 +234,14 @@ class _Flow:
             ):
                 before |= self.all_of([part.id]) - ({part.id + "^"} if id(part) in numbers else set())
         return frozenset(before)
+
+    def _is_log(self, name: str) -> bool:
+        """Whether a variable is something that a training writes its numbers to."""
+        try:
+            cls: Any = type(self._lookup(name))
+        except LookupError:
+            return False
+        return is_output(cls)
 
     def store(self, targets: Sequence[ast.expr], after: Live) -> Live:
         """What is live before some targets are assigned or deleted."""

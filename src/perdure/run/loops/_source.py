@@ -32,8 +32,6 @@ CHANGING = ADDING | {
 }  # fmt: skip
 #: Attributes of arrays that have nothing to do with their content.
 _SHAPE = frozenset(("shape", "dtype", "device", "ndim", "size"))
-#: Attributes of tensors that give their numbers without how they were computed.
-_NUMBERS = frozenset(("item", "detach", "data", "tolist", "numpy"))
 #: Functions that make an array of the same form.
 _LIKE = frozenset(("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"))
 
@@ -266,18 +264,6 @@ def asks_for_form(node: ast.AST) -> list[ast.Name]:
     return []
 
 
-def asks_for_numbers(node: ast.AST) -> list[ast.Name]:
-    """The variables of which only the numbers matter, not how they were computed: in `x.item()`, `float(x)`."""
-    match node:
-        case ast.Attribute(value=ast.Name() as name, attr=attr) if attr in _NUMBERS | _SHAPE:
-            return [name]
-        case ast.Call(func=ast.Name(id="float" | "int" | "bool" | "len"), args=[ast.Name() as name]):
-            return [name]
-        case ast.Call(func=ast.Attribute(attr="add_scalar"), args=[_, ast.Name() as name, *_]):
-            return [name]
-    return []
-
-
 def certain_parts(node: ast.AST) -> Iterator[ast.AST]:
     """The parts of an expression that are evaluated whenever it is."""
     todo = [node]
@@ -349,3 +335,48 @@ def suppresses(node: ast.With | ast.AsyncWith) -> bool:
 
 def whole(value: Any) -> int | None:
     return int(value) if isinstance(value, int | np.integer) and not isinstance(value, bool) else None
+
+
+#: What a tensor gives that does not lead back to how it was computed.
+_NUMBERS = frozenset(
+    ("data", "detach", "device", "dim", "dtype", "item", "ndim", "numel", "numpy", "shape", "size", "tolist")
+)
+_OF_NUMBERS = frozenset(("bool", "float", "format", "int", "len", "print", "repr", "str"))
+
+
+def reads_of_numbers(nodes: Sequence[ast.AST], is_log: Callable[[str], bool]) -> set[int]:
+    """The names (by their ids) of which some expressions read the numbers alone, if they are tensors: `loss.item()`.
+
+    :param is_log: whether a variable is something that numbers are written to.
+    """
+    found: set[int] = set()
+    for node in own_nodes(nodes):
+        match node:
+            case ast.Attribute(attr=attr, value=value) if attr in _NUMBERS:
+                read = _base_of(value)
+            case ast.Call(func=ast.Name(id=name)) if name in _OF_NUMBERS:
+                read = [*node.args]
+            case ast.Call(func=ast.Attribute(attr="add_scalar")):
+                read = [*node.args]
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name))) if is_log(name):
+                read = [*node.args, *(each.value for each in node.keywords)]
+            case ast.Compare():
+                read = [node.left, *node.comparators]
+            case ast.FormattedValue():
+                read = [node.value]
+            case _:
+                continue
+        found |= {id(each) for each in read if isinstance(each, ast.Name)}
+    return found
+
+
+def _base_of(node: ast.expr) -> list[ast.expr]:
+    """What a chain of methods, attributes and subscripts begins with: `x` of `x.mean().cpu()`."""
+    while True:
+        match node:
+            case ast.Call(func=ast.Attribute(attr=attr, value=value)) if attr != "backward":
+                node = value
+            case ast.Attribute(value=value) | ast.Subscript(value=value):
+                node = value
+            case _:
+                return [node]

@@ -35,6 +35,7 @@ class ModuleVariables:
     :param carried: those that carry state from one round to the next.
     :param perhaps: those whose objects the loop may change, and so carry state.
     :param others: further ones that the loop assigns or changes, always before it reads them.
+    :param numbers: those of which only the numbers are read, if they are tensors.
     """
 
     names: dict[str, Any]
@@ -42,6 +43,7 @@ class ModuleVariables:
     carried: frozenset[str]
     perhaps: frozenset[str]
     others: frozenset[str]
+    numbers: frozenset[str] = frozenset()
 
 
 class Watch:
@@ -161,7 +163,10 @@ def module_variables(place: Place, carried: Carried | None = None) -> ModuleVari
     if carried is not None:
         lookup = place.variables().__getitem__
         named = frozenset(stored_names([place.loop]) | changed_names(place.loop.body, lookup))
-    return ModuleVariables(place.frame.f_globals, place.loop.lineno, sure, perhaps, named - sure - perhaps)
+    numbers = frozenset[str]() if carried is None else frozenset(carried.numbers)
+    return ModuleVariables(
+        place.frame.f_globals, place.loop.lineno, sure, perhaps, named - sure - perhaps, numbers
+    )
 
 
 @dataclass(frozen=True)

@@ -335,6 +335,23 @@ def test_a_kill_at_any_moment_of_resuming_loses_nothing(tmp_path, monkeypatch, m
     assert at > 2
 
 
+def test_a_disk_that_is_full_at_the_beginning_stops_no_training_that_only_warns(
+    tmp_path, monkeypatch, capsys
+):
+    process = Process(tmp_path, "w", on_error="warn")
+    process.file.write("zero\n")
+    with monkeypatch.context() as patched:
+        Failing(patched, 1)
+        process.resume()
+    assert "are not followed until the first checkpoint" in capsys.readouterr().err
+    process.write("one\n", step=1)
+    process.end()
+    process = Process(tmp_path, "w")
+    process.resume()
+    assert process.content == "zero\none\n"
+    process.end()
+
+
 def test_a_full_disk_while_the_copy_is_written(tmp_path, monkeypatch):
     process = Process(tmp_path, "w")
     process.resume()

@@ -396,3 +396,23 @@ def test_an_edit_that_changes_the_loops_is_told(run: Runner) -> None:
     assert "range(1, 15)" in found.errors
     run.write(SCRIPT)
     assert run("--every", 1, "train.py").code == 0
+
+
+def test_runs_of_wandb_have_the_ids_of_the_first_process(run: Runner) -> None:
+    # In place of W&B: what it asks for an id where the script gives none.
+    for name in ("wandb/__init__.py", "wandb/sdk/__init__.py", "wandb/sdk/lib/__init__.py"):
+        run.write("", name)
+    run.write(
+        "import os\n\ndef generate_id(length=8):\n    return os.urandom(length).hex()\n",
+        "wandb/sdk/lib/runid.py",
+    )
+    ids = """import os
+from wandb.sdk.lib import runid
+print("IDS", runid.generate_id(), runid.generate_id(4), os.environ["WANDB_RESUME"])
+"""
+    run.write(ids + SCRIPT)
+    found = [run("--every", 2, "train.py", fuse=fuse) for fuse in (5, 0)]
+    first, second = (re.search("IDS .*", each.output)[0].split() for each in found)  # type: ignore[index]
+    assert first == second
+    assert first[1] != first[2]
+    assert first[3] == "allow"

@@ -14,6 +14,8 @@ from perdure._lazy import publish
 from perdure.outputs._outputs import KEEP as KEEP
 from perdure.outputs._outputs import Outputs as Outputs
 from perdure.outputs._registered import register_output
+from perdure.outputs._services import go_on_with as go_on_with
+from perdure.outputs._services import services as services
 
 __all__ = ["register_output"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from perdure.outputs import _bringing_back, _disk, _opened, _registered
+from perdure.outputs import _bringing_back, _disk, _opened, _registered, _services
 from perdure.outputs._finding import Finder
 from perdure.outputs._followed import Followed
 from perdure.outputs._kept import Kept
@@ -139,7 +139,7 @@ class Outputs:
             self._tell(writer.file, f"{writer.file} is left as it is: {error}")
             return
         for line in said:
-            self._say(line)
+            self._tell(line, line)
         self._follow(writer, entry)
 
     def _follow(self, writer: Writer, entry: Entry) -> None:
@@ -207,6 +207,8 @@ class Outputs:
             before the checkpoint is committed.
         """
         writers = self._find()
+        for line in _services.notices():
+            self._tell(line.partition(":")[0], line)
         with self._lock:
             self._clean(numbers)
             known = {(each.kind == "events", each.path) for each in self._waiting}

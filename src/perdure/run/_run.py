@@ -29,7 +29,7 @@ from perdure.errors import (
     StoreError,
     user_level,
 )
-from perdure.outputs import KEEP, Outputs
+from perdure.outputs import KEEP, Outputs, go_on_with, services
 from perdure.persistence import PolicyPersistence, versions
 from perdure.run import _notices, _owner, _same_command
 from perdure.run._best_policy import BestPolicy
@@ -336,8 +336,14 @@ class Run:
         return None
 
     def _begin_outputs(self) -> None:
-        if self._outputs is not None:
+        if self._outputs is None:
+            return
+        try:
             self._outputs.begin()
+        except StoreError as error:
+            if self._options["on_error"] != "warn":
+                raise
+            say(f"the files that the script writes are not followed until the first checkpoint: {error}")
 
     def _went_back(self, info: CheckpointInfo, restored: Restored, world: Any) -> None:
         """Go on from a checkpoint that was restored."""
@@ -353,6 +359,7 @@ class Run:
         self._clocks.go_on(world, beside.get("clocks"))
         if self._outputs is not None:
             self._outputs.resume(beside.get("outputs"), info.step, self._store.numbers(), info.number)
+            go_on_with(beside.get("services"), say)
 
     def remember_built(self, world: Any) -> None:
         """Say that the world is now as a fresh process has it when it resumes.
@@ -480,7 +487,8 @@ class Run:
         if self._outputs is None:
             return beside, lambda: None
         written, prepare = self._outputs.capture(self._store.numbers())
-        return ({**beside, "outputs": written} if written else beside), prepare
+        found = {"outputs": written, "services": services()}
+        return {**beside, **{name: each for name, each in found.items() if each}}, prepare
 
     def _keep_copy(self, world: Any, step: int, counters: Mapping[str, Any] | None) -> None:
         """Keep a copy of the world in memory, which is made durable if the process has to leave before it can save."""

@@ -6,6 +6,7 @@ A library is changed when the script imports it, and only in the process that ru
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from functools import wraps
 from types import ModuleType
@@ -86,11 +87,24 @@ def _described(subject: Any) -> str:
     return type(subject).__name__ + ("" if algorithm is None else f" of {type(algorithm).__name__}")
 
 
+def _wandb(module: ModuleType, session: Session) -> None:
+    """Give each run that the set-up of the script begins the id that it had in the first process."""
+    original = module.generate_id
+    os.environ.setdefault("WANDB_RESUME", "allow")
+
+    @wraps(original)
+    def generate_id(*given: Any, **options: Any) -> Any:
+        return session.asked("W&B", original)(*given, **options)
+
+    vars(module)["generate_id"] = generate_id
+
+
 #: What is done to a module once it is imported.
 HOOKS: Mapping[str, Callable[[ModuleType, Session], None]] = {
     "stable_baselines3.common.base_class": _stable_baselines3,
     "tianshou.trainer": _tianshou("Trainer"),
     "tianshou.highlevel.experiment": _tianshou("Experiment", "ExperimentCollection"),
+    "wandb.sdk.lib.runid": _wandb,
 }
 #: Packages whose training calls are handled so.
 LIBRARIES: Mapping[str, str] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +252,62 @@ def test_where_it_cannot_work_it_says_so_before_anything_is_made(
     with pytest.raises((PerdureError, TypeError), match=message):
         run_script(source, directory=str(tmp_path / "run"))
     assert not (tmp_path / "run").exists()
+
+
+_ROLLOUTS = """
+def rollouts(env):
+    while True:
+        yield env.pop()
+class Iterator:
+    def __iter__(self): return self
+    def __next__(self): return 1
+class Data:
+    def __iter__(self):
+        yield 1
+def schedule(n):
+    for i in range(n):
+        yield 1 / (i + 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("rounds", "what"),
+    [
+        ("rollouts([3, 2, 1])", "rollouts(), a generator"),
+        ("enumerate(rollouts([1]))", "rollouts(), a generator"),
+        ("zip(range(3), rollouts([1]))", "rollouts(), a generator"),
+        ("tqdm.tqdm(rollouts([1]))", "rollouts(), a generator"),
+        ("Iterator()", "Iterator.__next__()"),
+        ("Data()", "Data.__iter__()"),
+        ("enumerate(Data())", "Data.__iter__(), a generator"),
+    ],
+)
+def test_a_generator_that_no_other_process_could_bring_to_its_place_is_refused(
+    tmp_path: Path, rounds: str, what: str
+) -> None:
+    source = f"import tqdm\n{_ROLLOUTS}\nfor x in perdure.loop({rounds}, directory): pass"
+    with pytest.raises(PerdureError, match=re.escape(f"the loop goes through {what}")):
+        run_script(source, directory=str(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_remedy_for_a_generator(tmp_path: Path) -> None:
+    before = """class Rollouts:
+    def __init__(self): self.at = 1
+    def __iter__(self): return self
+    def __next__(self):
+        self.at = self.at * 3 + world.t
+        return self.at
+rounds = Rollouts()"""
+    body = "item = next(rounds)\nworld.t += item % 5\nworld.n += item"
+    whole, killed = outcomes(script(before, body, "", form="module"), tmp_path, [2])
+    assert killed == whole
+
+
+def test_a_generator_of_numbers_gives_the_same_everywhere(tmp_path: Path) -> None:
+    source = _ROLLOUTS + script("", "world.t += step", "", form="module", rounds="schedule(4)")
+    whole, killed = outcomes(source, tmp_path, [1 / 3])
+    assert killed == whole
 
 
 def test_source_that_nobody_can_read_is_refused(tmp_path: Path) -> None:

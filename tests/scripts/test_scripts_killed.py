@@ -15,7 +15,7 @@ _EVERY = {
     "c51": 30, "noisy_rainbow": 30, "bandits": 200, "ddpg": 25, "sarsa": 10, "self_play": 10, "multi_agent": 5,
 }  # fmt: skip
 #: Those that `make test` goes through.
-_IN_THE_SUITE = ("dqn", "reinforce", "seeds", "pretrain_then_rl")
+_IN_THE_SUITE = ("dqn", "reinforce", "pretrain_then_rl")
 _SCRIPTS = sorted(
     [*CASES.glob("*.py"), *CASES.glob("*/train.py")], key=lambda path: path.relative_to(CASES).parts
 )

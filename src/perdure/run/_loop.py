@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar, overload
 from perdure import arguments
 from perdure.errors import PerdureError
 from perdure.run._console import say
+from perdure.run._generators import check_generators
 from perdure.run._record import PART
 from perdure.run._run import Run
 from perdure.run.loops import LoopVariables, find_loop
@@ -162,6 +163,7 @@ class Rounds(Generic[Item]):
                 "there is none that it can read here. Write it as `for x in perdure.loop(...):` in a file or a "
                 "notebook, or keep the variables in a perdure.World and loop over Run.steps"
             )
+        check_generators(self._rounds)
         self._world = world = _World(LoopVariables(place))
         self.place = world.place
         self.run = run = Run(self._directory, **self._options)

@@ -113,6 +113,8 @@ def main(
     # What peers have to say about themselves belongs to nobody who reads numbers.
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # The loops over peers and sizes are no training.
+    warnings.filterwarnings("ignore", "the loop carries state")
     facts = machine()
     console.print(machine_line(facts), highlight=False)
     sizes = {name: dict(arguments) for name, arguments in (QUICK if quick else FULL).items()}

@@ -32,6 +32,9 @@ from benchmarks import (
 )
 from benchmarks.peers import base
 
+# A benchmark's loops over peers and sizes are no training.
+pytestmark = pytest.mark.filterwarnings("ignore:the loop carries state")
+
 TINY = {"rounds": 1, "incremental": 1, "restores": 1}
 
 

@@ -22,9 +22,15 @@ import perdure
 from perdure.errors import CheckpointFailedWarning, DamagedCheckpointWarning, StoreError
 from perdure.inspect import check_policies
 from perdure.persistence import Persistence, PersistEvent, PolicyPersistence, RestoreEvent
-from perdure.store import Retention, Store
+from perdure.store import Retention, Store, _commit_plan
 
 KB = 1 << 10
+
+
+@pytest.fixture(autouse=True)
+def slack_of_a_small_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packs may hold 4 MiB that nothing needs. That is little on a disk of gigabytes, and all of these small ones."""
+    monkeypatch.setattr(_commit_plan, "SLACK", 16 * KB)
 
 
 def make_world(nbytes: int = 200 * KB) -> perdure.World:

@@ -47,7 +47,7 @@ pythons:
 	    venv=$(VENV)-$$(basename $$python); \
 	    $$python -m venv $$venv && $$venv/bin/pip install --quiet --constraint constraints.txt torch && \
 	    $$venv/bin/pip install --quiet --constraint constraints.txt --editable '.[gymnasium]' pytest pytest-timeout hypothesis safetensors && \
-	    $$venv/bin/python -m pytest $(PARTS) || exit 1; done
+	    $$venv/bin/python -m pytest $(PARTS) tests/scripts/test_run_command.py || exit 1; done
 
 # What needs CUDA, and a torch that has it: the pinned one need not. Elsewhere it is skipped.
 gpu: $(VENV)/.installed

@@ -27,6 +27,7 @@ UNSEEDED = (*USUAL, "*observation_space._np_random*", "*action_space._np_random*
 
 #: What is imported once, and not by each process of a training; torch._dynamo is what each optimizer imports.
 MODULES = {
+    "grace_cases": ("stable_baselines3", "tianshou.highlevel.experiment", "perdure.integrations.sb3"),
     "loop_cases": ("gymnasium",),
     "sb3_cases": ("stable_baselines3", "perdure.integrations.sb3"),
     "tianshou_cases": ("tianshou.highlevel.experiment", "perdure.integrations.tianshou"),

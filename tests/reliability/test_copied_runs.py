@@ -244,19 +244,22 @@ def refused() -> None:
         pytest.skip("this system cannot refuse links")
 
 
-def test_a_training_where_there_are_no_links(refused: None, whole: list[float], tmp_path: Path) -> None:
+def test_a_training_where_there_are_no_links(
+    refused: None, whole: list[float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed twice, and resumed: it ends as any other."""
     directory = tmp_path / "run"
+
+    def announce(step: int) -> None:
+        if str(step) == os.environ["KILL_AT"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def work() -> None:
+        assert refuse_links()
+        train(directory, announce=announce)
+
     for kill in (4, 6, None):
-
-        def announce(step: int, kill: int | None = kill) -> None:
-            if step == kill:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def work(announce: Callable[[int], None] = announce) -> None:
-            assert refuse_links()
-            train(directory, announce=announce)
-
+        monkeypatch.setenv("KILL_AT", str(kill))
         code = code_of(in_child(work))
         assert code == (0 if kill is None else -signal.SIGKILL)
         assert not any(path.is_symlink() for path in directory.rglob("*"))

@@ -7,8 +7,10 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +20,32 @@ os.environ.setdefault("PERDURE_CHECK_ROWS", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Tianshou would compile for seconds in each process what runs there for milliseconds.
 os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
+
+
+class _OfEarlierTests:
+    """What other tests of this process have left open, such as TensorBoard's writers: no outputs of this one."""
+
+    def __init__(self) -> None:
+        from perdure.outputs import _finding  # once the variables above are set
+
+        self._find = _finding._open_for_writing
+        self.look()
+        _finding._open_for_writing = lambda: [each for each in self._find() if each not in self._files]
+        running = SimpleNamespace(
+            enumerate=lambda: [each for each in threading.enumerate() if id(each) not in self._threads]
+        )
+        _finding.threading = running  # type: ignore[attr-defined]
+
+    def look(self) -> None:
+        self._files, self._threads = set(self._find()), {id(each) for each in threading.enumerate()}
+
+
+_of_earlier_tests = _OfEarlierTests()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    _of_earlier_tests.look()
 
 
 @pytest.fixture(autouse=True)

@@ -70,9 +70,9 @@ NUMBERS = [
     "seen.append(f'{loss:.3f}')",
     "seen.append(bool(loss > 0.1))",
     "seen.append(loss.data.tolist())",
-    "print(loss)",
 ]
 GRAPHS = [
+    "print(loss)",  # it shows the function that computed it
     "loss.backward(); seen.append(net.weight.grad.tolist())",
     "seen.append((loss + 1).item())",
     "seen.append(torch.sum(loss).item())",

@@ -341,7 +341,8 @@ def whole(value: Any) -> int | None:
 _NUMBERS = frozenset(
     ("data", "detach", "device", "dim", "dtype", "item", "ndim", "numel", "numpy", "shape", "size", "tolist")
 )
-_OF_NUMBERS = frozenset(("bool", "float", "format", "int", "len", "print", "repr", "str"))
+#: Not `print` and `str`: what they show of a tensor names the function that computed it.
+_OF_NUMBERS = frozenset(("bool", "float", "int", "len"))
 
 
 def reads_of_numbers(nodes: Sequence[ast.AST], is_log: Callable[[str], bool]) -> set[int]:
@@ -362,7 +363,7 @@ def reads_of_numbers(nodes: Sequence[ast.AST], is_log: Callable[[str], bool]) ->
                 read = [*node.args, *(each.value for each in node.keywords)]
             case ast.Compare():
                 read = [node.left, *node.comparators]
-            case ast.FormattedValue():
+            case ast.FormattedValue(format_spec=ast.AST()):  # `f"{loss:.3f}"`
                 read = [node.value]
             case _:
                 continue

@@ -179,6 +179,9 @@ class Run:
         }
         self._compression = compression
         self._closed = False
+        #: The files that the script writes; None if they are left alone.
+        self._outputs: Outputs | None = None
+        self._clocks = Clocks()
         self._open(lock_timeout)
         self._interrupts.when_asked = lambda number: self._grace.begin(number, self._make_copy_durable)
         self._interrupts.is_over = lambda: self._grace.is_over
@@ -212,9 +215,6 @@ class Run:
         )
         #: What `find_checkpoint` found, until it is resumed.
         self._found: Checkpoint | None = None
-        #: The files that the script writes; None if they are left alone.
-        self._outputs: Outputs | None = None
-        self._clocks = Clocks()
         if keep_outputs is not None:
             keep_outputs = arguments.count(keep_outputs, "keep_outputs", 0, KEEP)
             self._outputs = Outputs(self.directory, keep_outputs, say)

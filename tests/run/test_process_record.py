@@ -165,7 +165,8 @@ def test_show_prints_it(tmp_path: Path) -> None:
 def test_a_record_that_perdure_did_not_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], process: Any
 ) -> None:
-    monkeypatch.setattr(_process_record, "record", lambda: process)
+    commit = Store.commit
+    monkeypatch.setattr(Store, "commit", lambda *given, **named: commit(*given, **{**named, "process": process}))
     checkpoint(tmp_path / "run")
     monkeypatch.undo()
     if isinstance(process, dict | None):

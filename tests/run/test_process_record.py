@@ -166,7 +166,9 @@ def test_a_record_that_perdure_did_not_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], process: Any
 ) -> None:
     commit = Store.commit
-    monkeypatch.setattr(Store, "commit", lambda *given, **named: commit(*given, **{**named, "process": process}))
+    monkeypatch.setattr(
+        Store, "commit", lambda *given, **named: commit(*given, **{**named, "process": process})
+    )
     checkpoint(tmp_path / "run")
     monkeypatch.undo()
     if isinstance(process, dict | None):

